@@ -1,0 +1,1 @@
+"""The command-line jobs, one module each: `python -m jobs.NAME --help`."""

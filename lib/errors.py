@@ -1,0 +1,25 @@
+"""The errors that people see: each names the thing, what was expected, and what to do."""
+
+
+class ImageSearchError(Exception):
+    """Base of every error that this project raises on purpose; a job exits with status 1 on it."""
+
+
+class BadArgumentError(ImageSearchError, ValueError):
+    """An argument has a value that can never work (`--k 0`); a job exits with status 2 on it."""
+
+
+class BadInputError(ImageSearchError, ValueError):
+    """A file or a text that was given cannot be used as what it should be."""
+
+
+class MissingError(ImageSearchError):
+    """Something that an earlier job or download makes is not there."""
+
+
+class MismatchError(ImageSearchError):
+    """Two things that must agree do not (an embedder trained on another backbone's descriptors)."""
+
+
+class QueryError(BadInputError):
+    """A query cannot be turned into an embedding (empty, or no word of it is known)."""
