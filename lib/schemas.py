@@ -1,0 +1,101 @@
+"""What the Parquet files of a database hold, and where their content comes from."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+
+from lib.errors import BadInputError, MismatchError
+
+PROVENANCE_KEY = b"provenance"
+
+_IMAGE_FIELDS = [
+    pa.field("image_id", pa.string()),  # COCO's number as text, else the path below --images
+    pa.field("uri", pa.string()),  # what opens the image
+    pa.field("path", pa.string()),  # relative to --images
+    pa.field("width", pa.int32()),  # pixels, as a person sees the image (EXIF applied)
+    pa.field("height", pa.int32()),
+    pa.field("bytes", pa.int64()),  # size of the file
+    pa.field("etag", pa.string()),  # the store's version of the file: ETag, or modification time
+]
+
+FAILURES = pa.schema(
+    [
+        pa.field("image_id", pa.string()),
+        pa.field("uri", pa.string()),
+        pa.field("path", pa.string()),
+        pa.field("reason", pa.string()),  # typed: unreadable, empty, not_an_image, truncated, …
+        pa.field("message", pa.string()),
+        pa.field("sha256", pa.string()),  # of the bytes; empty where none could be read
+        pa.field("bytes", pa.int64()),
+        pa.field("etag", pa.string()),
+    ]
+)
+
+Precision = Literal["float32", "float16"]
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What made a descriptor; two descriptors compare only where all of this is equal."""
+
+    backbone: str
+    weights_digest: str  # SHA-256 of the state dict, hexadecimal
+    preprocessing: str  # resize, crop, mean and standard deviation, in words
+    precision: Precision  # of the stored values
+    descriptor_size: int
+
+    def to_metadata(self) -> dict[bytes, bytes]:
+        """Key and value for a Parquet schema's metadata."""
+        return {PROVENANCE_KEY: json.dumps(dataclasses.asdict(self), sort_keys=True).encode()}
+
+    @classmethod
+    def from_schema(cls, schema: pa.Schema, name: str) -> "Provenance":
+        """Read from the schema of file `name`; raises BadInputError where it is absent."""
+        value = (schema.metadata or {}).get(PROVENANCE_KEY)
+        if value is None:
+            raise BadInputError(
+                f"{name} does not say which backbone made its descriptors; "
+                "write it with jobs.extract_descriptors or jobs.import_descriptors"
+            )
+        return cls(**json.loads(value))
+
+
+def descriptor_schema(provenance: Provenance) -> pa.Schema:
+    """Schema of `DB/descriptors/*.parquet`: one row an image."""
+    value = pa.float16() if provenance.precision == "float16" else pa.float32()
+    vector = pa.field("descriptor", pa.list_(value, provenance.descriptor_size))
+    return pa.schema([*_IMAGE_FIELDS, vector], metadata=provenance.to_metadata())
+
+
+def embedding_schema(dimension: int, metadata: dict[bytes, bytes]) -> pa.Schema:
+    """Schema of `DB/embeddings/*.parquet`: one row an image, a unit float32 vector each."""
+    vector = pa.field("embedding", pa.list_(pa.float32(), dimension))
+    return pa.schema([*_IMAGE_FIELDS, vector], metadata=metadata)
+
+
+def vectors_to_column(vectors: np.ndarray) -> pa.FixedSizeListArray:
+    """(N, D) float array as an Arrow column of fixed-size lists; a C-order input is not copied."""
+    flat = pa.array(np.ascontiguousarray(vectors).reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
+
+
+def column_to_vectors(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
+    """(N, D) array of a column of fixed-size lists; zero-copy where it is one chunk."""
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if isinstance(array, pa.ChunkedArray):
+        array = pa.concat_arrays(array.chunks)
+    size = array.type.list_size
+    return array.flatten().to_numpy(zero_copy_only=False).reshape(-1, size)
+
+
+def require_same(thing: str, expected: object, found: object, remedy: str) -> None:
+    """Raise MismatchError unless two digests, names or sizes are equal.
+
+    The message says which two things disagree and which job to run.
+    """
+    if expected != found:
+        raise MismatchError(f"{thing} disagree: {expected!r} and {found!r}. {remedy}")

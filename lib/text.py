@@ -1,0 +1,150 @@
+"""The text side: tokens, inverse document frequency, and the semantic embedding of a text."""
+
+import math
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from gensim.models import KeyedVectors
+from scipy.sparse import csr_matrix
+
+from lib.errors import QueryError
+
+# In this order: numbers with inner marks (1,000  2.5  10:30  1990s), the clitics that the Penn
+# Treebank splits off (n't  's  're), words, and symbols such as emoji, which are words nobody
+# knows. Everything else (spaces, punctuation, currency and mathematical signs) parts tokens.
+_TOKEN = re.compile(
+    r"\d+(?:[.,:]\d+)*[^\W_]*"
+    r"|(?<=\w)'(?:s|re|ve|ll|d|m)\b"
+    r"|n't\b"
+    r"|[^\W_]+?(?=n't\b)"
+    r"|[^\W_]+"
+    r"|[\u2190-\u2bff\U0001f000-\U0001faff]"
+)
+
+
+def tokenize(text: str) -> list[str]:
+    """Words of a caption or a query, in the form in which GloVe lists them.
+
+    Lower case; Unicode in compatibility form (NFKC), typographic apostrophes made plain.
+    Punctuation is dropped and hyphens part words (`t-shirt` → `t`, `shirt`). A possessive or
+    contracted ending is a word of its own as in the Penn Treebank and GloVe (`dog's` → `dog`,
+    `'s`; `don't` → `do`, `n't`). Numbers stay whole (`1,000`, `2.5`, `10:30`). A symbol such as an
+    emoji is one word, so that it is reported as unknown, not lost.
+    """
+    plain = (
+        unicodedata.normalize("NFKC", text).lower().replace("\u2019", "'").replace("\u02bc", "'")
+    )
+    return _TOKEN.findall(plain)
+
+
+@dataclass(frozen=True)
+class Idf:
+    """Inverse document frequency of words over a caption corpus (see `fit_idf`)."""
+
+    weights: Mapping[str, float]
+    document_count: int
+
+    def weight(self, word: str) -> float:
+        """IDF of a word; one that the corpus does not hold gets the largest possible."""
+        found = self.weights.get(word)
+        return _idf(self.document_count, 0) if found is None else found
+
+
+def _idf(document_count: int, document_frequency: int) -> float:
+    return math.log((document_count + 1) / (document_frequency + 0.5))
+
+
+def fit_idf(captions: Iterable[str]) -> Idf:
+    """Inverse document frequency of every word over `captions`, each one a document.
+
+    idf(w) = ln((N + 1) / (n(w) + 0.5)) for N captions of which n(w) hold w: Spärck Jones's measure
+    (Journal of Documentation 28, 1972) with Robertson's half-count smoothing, so that it is above
+    zero even for a word of every caption and finite, the largest, for a word of none.
+    """
+    document_frequency: Counter[str] = Counter()
+    document_count = 0
+    for caption in captions:
+        document_frequency.update(set(tokenize(caption)))
+        document_count += 1
+    weights = {word: _idf(document_count, n) for word, n in document_frequency.items()}
+    return Idf(weights, document_count)
+
+
+class TextEncoder:
+    """Embeds texts: the sum of their words' vectors, each weighted by its IDF, normalised.
+
+    With a `common_direction` u (unit vector, shape (d,)), its part is taken out of every word:
+    v ← v - (v·u)u. What stays is linear in the words, so that a word's share of a cosine is exact.
+    The idea is 'all-but-the-top' (Mu and Viswanath, ICLR 2018) with one direction.
+    """
+
+    def __init__(
+        self, vectors: KeyedVectors, idf: Idf, common_direction: np.ndarray | None = None
+    ) -> None:
+        self.vectors = vectors
+        self.idf = idf
+        self.common_direction = common_direction
+
+    @property
+    def dimension(self) -> int:
+        """Length d of an embedding."""
+        return int(self.vectors.vector_size)
+
+    def knows(self, word: str) -> bool:
+        """Whether the word has a vector."""
+        return word in self.vectors.key_to_index
+
+    def unknown_words(self, text: str) -> list[str]:
+        """The words of a text that have no vector, in order, each once."""
+        return list(dict.fromkeys(word for word in tokenize(text) if not self.knows(word)))
+
+    def word_embedding(self, word: str) -> np.ndarray:
+        """Weighted vector idf(w)·v(w) of a known word, not normalised; (d,) float32."""
+        vector = np.asarray(self.vectors.get_vector(word), np.float32) * self.idf.weight(word)
+        return self._without_common(vector)
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """(N, d) float32 unit embeddings of N texts; a row of zeros where no word is known."""
+        indptr, columns, weights = [0], [], []
+        for text in texts:
+            for word in tokenize(text):
+                column = self.vectors.key_to_index.get(word)
+                if column is not None:
+                    columns.append(column)
+                    weights.append(self.idf.weight(word))
+            indptr.append(len(columns))
+        used, positions = np.unique(np.asarray(columns, np.int64), return_inverse=True)
+        counts = csr_matrix(
+            (np.asarray(weights, np.float32), positions, indptr), shape=(len(texts), len(used))
+        )
+        sums = np.asarray(counts @ np.asarray(self.vectors.vectors[used], np.float32))
+        sums = self._without_common(sums.reshape(len(texts), self.dimension))
+        norms = np.linalg.norm(sums, axis=1, keepdims=True)
+        return np.divide(sums, norms, out=np.zeros_like(sums), where=norms > 0)
+
+    def se_text(self, text: str) -> np.ndarray:
+        """Semantic embedding of a caption or query; (d,) float32 of unit length.
+
+        Raises QueryError when the text has no word, or none that is known.
+        """
+        words = tokenize(text)
+        if not words:
+            raise QueryError(
+                "the query has no word in it; give at least one, such as: orange juice"
+            )
+        if not any(self.knows(word) for word in words):
+            raise QueryError(
+                f"no word of the query is known: {', '.join(dict.fromkeys(words))}. "
+                "Use English words that the word vectors list"
+            )
+        return self.embed([text])[0]
+
+    def _without_common(self, vectors: np.ndarray) -> np.ndarray:
+        if self.common_direction is None:
+            return vectors
+        u = self.common_direction.astype(np.float32)
+        return vectors - (vectors @ u)[..., None] * u
