@@ -233,7 +233,11 @@ def _timm_architecture(name: str) -> _Architecture:
                 f"the weights of {name} cannot be downloaded ({error}); give --weights FILE"
             ) from error
 
-    return classifier, _timm_preprocessing(timm.data.resolve_model_data_config(classifier)), official
+    return (
+        classifier,
+        _timm_preprocessing(timm.data.resolve_model_data_config(classifier)),
+        official,
+    )
 
 
 def _timm_preprocessing(config: Mapping[str, Any]) -> Preprocessing:
