@@ -15,7 +15,7 @@ from ray.exceptions import RayTaskError
 
 from lib import described
 from lib.backbones import Backbone, Preprocessing, build_network
-from lib.describing import Describer
+from lib.describing import Compute, Describer
 from lib.errors import ImageSearchError
 from lib.schemas import Precision, require_same
 from lib.sorting import sort_bounded
@@ -39,7 +39,7 @@ class Settings:
     shard_size: int = 1000
     cpus_per_worker: int = 1
     gpus_per_worker: float = 0.0
-    batch_size: int = 8
+    compute: Compute = "auto"
 
 
 @dataclass
@@ -106,7 +106,7 @@ def _describer(package: list[Any], digest: str, settings: Settings) -> Describer
             settings.precision,
             device,
             settings.cpus_per_worker,
-            settings.batch_size,
+            settings.compute,
         )
     return _describers[key]
 

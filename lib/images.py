@@ -34,6 +34,7 @@ class Picture:
     pixels: torch.Tensor  # (3, crop, crop) uint8 RGB
     width: int  # of the whole image as a person sees it
     height: int
+    bytes: int  # of the file
 
 
 def decode(content: bytes, preprocessing: Preprocessing) -> Picture:
@@ -102,7 +103,7 @@ def _decode_with_pillow(content: bytes, preprocessing: Preprocessing) -> Picture
     box = _crop_box(image.width, image.height, preprocessing)
     resized = image.resize((crop, crop), _RESAMPLING[preprocessing.interpolation], box=box)
     pixels = torch.from_numpy(np.array(resized)).permute(2, 0, 1)
-    return Picture(pixels, image.width, image.height)
+    return Picture(pixels, image.width, image.height, len(content))
 
 
 def _crop_box(
@@ -172,14 +173,17 @@ def _decode_jpeg(content: bytes, preprocessing: Preprocessing) -> Picture:
     height, width = image.shape[1:]
     resize, crop = preprocessing.resize, preprocessing.crop
     resized_width, resized_height = _resized(width, height, resize)
+    # With the batch's own stride spelt out, torch sees channels-last and keeps it.
+    batch = image.as_strided((1, 3, height, width), (image.numel(), 1, 3 * width, 3))
     small = torch.nn.functional.interpolate(
-        image[None],
+        batch,
         (resized_height, resized_width),
         mode=preprocessing.interpolation,
         antialias=True,
     )[0]
     left, top = round((resized_width - crop) / 2), round((resized_height - crop) / 2)
-    return Picture(small[:, top : top + crop, left : left + crop], width, height)
+    pixels = small[:, top : top + crop, left : left + crop]
+    return Picture(pixels, width, height, len(content))
 
 
 ImageFile.LOAD_TRUNCATED_IMAGES = False

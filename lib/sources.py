@@ -8,6 +8,7 @@ from typing import NamedTuple
 from fsspec.implementations.local import LocalFileSystem
 
 from lib.errors import BadInputError, MissingError
+from lib.images import ImageError
 from lib.storage import filesystem
 
 ENDINGS = frozenset(
@@ -72,8 +73,11 @@ def _walk(root: str, below: str) -> Iterator[ListedImage]:
 
 
 def read_image(uri: str) -> bytes:
-    """Bytes of an image by its URI. Raises OSError."""
-    if "://" not in uri:
-        return Path(uri).read_bytes()
-    fs, path = filesystem(uri)
-    return fs.cat_file(path)
+    """Bytes of an image by its URI. Raises ImageError."""
+    try:
+        if "://" not in uri:
+            return Path(uri).read_bytes()
+        fs, path = filesystem(uri)
+        return fs.cat_file(path)
+    except OSError as error:
+        raise ImageError("unreadable", str(error)) from error
