@@ -10,9 +10,9 @@ from lib.captions import load_captions
 from lib.descriptors import index_descriptors, read_descriptors
 from lib.errors import BadInputError
 from lib.evaluation import retrieval_report
+from lib.examples import match_captions
 from lib.schemas import require_same
 from lib.semantic_space import load_semantic_space
-from lib.training import match_captions
 
 
 def parser() -> argparse.ArgumentParser:
@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         )
     rows, caption_to_row = np.unique(examples.rows, return_inverse=True)
     images = space.se_image(read_descriptors(index.files, rows))
-    report = retrieval_report(examples.text_embeddings, images, caption_to_row, options.seed)
+    report = retrieval_report(examples.texts, images, caption_to_row, options.seed)
     report["captions_of_absent_images"] = examples.absent
     report["captions_without_known_word"] = examples.wordless
     report["embedder"] = space.digest

@@ -5,7 +5,8 @@ from typing import Any
 
 from jobs import command
 from lib.captions import Captions, held_out, load_captions, select
-from lib.training import TrainingSettings, train
+from lib.fitting import Settings
+from lib.training import train
 from lib.word_vectors import PACKAGED, load_word_vectors
 
 HELD_OUT_SHARE = 0.1
@@ -32,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
         default=PACKAGED,
         help=f"GloVe or word2vec text file, or a gensim file (default: {PACKAGED})",
     )
-    defaults = TrainingSettings()
+    defaults = Settings()
     made.add_argument("--margin", type=float, default=defaults.margin)
     made.add_argument("--epochs", type=int, default=defaults.epochs)
     made.add_argument("--batch-size", type=int, default=defaults.batch_size)
@@ -47,7 +48,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
     training, validation = load_parts(options.captions, options.validation_captions)
     vectors = load_word_vectors(options.word_vectors)
-    settings = TrainingSettings(
+    settings = Settings(
         margin=options.margin,
         epochs=options.epochs,
         batch_size=options.batch_size,
@@ -63,6 +64,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             vectors,
             options.word_vectors,
             settings,
+            rejoin=options.validation_captions is None,
             workers=options.workers,
             use_gpu=ray.cluster_resources().get("GPU", 0) >= options.workers,
         )

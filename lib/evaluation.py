@@ -29,12 +29,29 @@ def evaluate_retrieval(
     plus half of the wrong ones that tie, so that an embedder that gives all the same gets chance.
     An image's rank is that of its best-placed caption; an image without caption gets rank 0.
     """
+    return Retrieval(
+        caption_ranks(text_embeddings, image_embeddings, caption_to_row),
+        image_ranks(text_embeddings, image_embeddings, caption_to_row),
+    )
+
+
+def caption_ranks(
+    text_embeddings: np.ndarray, image_embeddings: np.ndarray, caption_to_row: np.ndarray
+) -> np.ndarray:
+    """(C,) float: rank of each caption's image among all images; see evaluate_retrieval."""
     ranks = np.empty(len(text_embeddings))
     for start in range(0, len(text_embeddings), _CHUNK):
         rows = caption_to_row[start : start + _CHUNK]
         scores = text_embeddings[start : start + _CHUNK] @ image_embeddings.T
         good = scores[np.arange(len(rows)), rows][:, None]
         ranks[start : start + _CHUNK] = _rank(scores, good, np.ones_like(good))
+    return ranks
+
+
+def image_ranks(
+    text_embeddings: np.ndarray, image_embeddings: np.ndarray, caption_to_row: np.ndarray
+) -> np.ndarray:
+    """(N,) float: rank of each image's best-placed caption among all; see evaluate_retrieval."""
     backward = np.zeros(len(image_embeddings))
     order = np.argsort(caption_to_row, kind="stable")
     bounds = np.searchsorted(caption_to_row[order], np.arange(len(image_embeddings) + 1))
@@ -46,7 +63,7 @@ def evaluate_retrieval(
                 best = line[own].max()
                 tied = np.count_nonzero(line[own] == best)
                 backward[row] = _rank(line[None], np.array([[best]]), np.array([[tied]]))[0]
-    return Retrieval(ranks, backward)
+    return backward
 
 
 def _rank(scores: np.ndarray, good: np.ndarray, own_ties: np.ndarray) -> np.ndarray:
@@ -61,8 +78,16 @@ def recall(ranks: np.ndarray, k: int) -> float:
 
 
 def ndcg(ranks: np.ndarray) -> float:
-    """Mean of 1 / log2(1 + rank): normalised discounted gain with one right answer."""
-    return float(np.mean(1 / np.log2(1 + ranks)))
+    """Mean of 1 / log2(1 + rank): normalised discounted cumulative gain with one right answer.
+
+    Järvelin and Kekäläinen (2002). Smoother than recall, so it compares close embedders better.
+    """
+    return float(np.mean(gains(ranks)))
+
+
+def gains(ranks: np.ndarray) -> np.ndarray:
+    """1 / log2(1 + rank), each rank's part of `ndcg`."""
+    return 1 / np.log2(1 + ranks)
 
 
 def triple_accuracy_fixed(

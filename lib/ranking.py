@@ -21,17 +21,17 @@ def triple_accuracy(good: torch.Tensor, bad: torch.Tensor) -> float:
     return (good > bad).double().mean().item()
 
 
-def in_batch_loss(
-    scores: torch.Tensor, allowed: torch.Tensor, margin: float = MARGIN
-) -> torch.Tensor:
+def in_batch_loss(scores: torch.Tensor, margin: float = MARGIN) -> torch.Tensor:
     """Margin ranking loss over all triples that a batch of pairs holds, in both directions.
 
-    scores: (B, B) cosines, caption i with image j; pair i on the diagonal is the good one.
-    allowed: (B, B) bool, whether j may serve as the bad partner of i (same image: never).
-    Each caption meets every allowed bad image and each image every allowed bad caption
-    ("sum of hinges", Kiros et al., 2014, arXiv:1411.2539). Returns the mean over the triples.
+    scores: (B, B) cosines, caption i with image j; the good pairs lie on the diagonal. Each caption
+    meets every other image as its bad one, and each image every other caption ("sum of hinges",
+    Kiros, Salakhutdinov and Zemel, 2014, arXiv:1411.2539). Returns the mean over 2·B·(B - 1).
     """
     good = scores.diagonal()
     bad_image = torch.clamp(margin - good[:, None] + scores, min=0)
     bad_caption = torch.clamp(margin - good[None, :] + scores, min=0)
-    return ((bad_image + bad_caption) * allowed).sum() / (2 * allowed.sum()).clamp(min=1)
+    # A pair against itself gives the margin, in both directions.
+    pairs = len(scores)
+    total = (bad_image + bad_caption).sum() - 2 * margin * pairs
+    return total / max(1, 2 * pairs * (pairs - 1))
