@@ -15,7 +15,7 @@ from lib.schemas import require_same
 from lib.semantic_space import load_semantic_space
 
 
-def parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     """Arguments of the job."""
     made = command.parser(
         "evaluate",
@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def run(options: argparse.Namespace) -> dict[str, Any]:
+def evaluate(options: argparse.Namespace) -> dict[str, Any]:
     """Embed the named images and their captions, and report retrieval in both directions."""
     captions = load_captions(options.captions)
     space = load_semantic_space(options.db, options.word_vectors)
@@ -68,4 +68,4 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    command.run(parser(), run)
+    command.run(build_parser(), evaluate)

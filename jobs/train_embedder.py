@@ -12,7 +12,7 @@ from lib.word_vectors import PACKAGED, load_word_vectors
 HELD_OUT_SHARE = 0.1
 
 
-def parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     """Arguments of the job."""
     made = command.parser(
         "train_embedder",
@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def run(options: argparse.Namespace) -> dict[str, Any]:
+def train_embedder(options: argparse.Namespace) -> dict[str, Any]:
     """Train, write the embedder, and return the summary."""
     from lib.cluster import connect
 
@@ -84,4 +84,4 @@ def load_parts(captions: str, validation: str | None) -> tuple[Captions, Caption
 
 
 if __name__ == "__main__":
-    command.run(parser(), run)
+    command.run(build_parser(), train_embedder)
