@@ -106,7 +106,7 @@ def _parse_term(text: str, start: int) -> tuple[Term | None, int]:
 
 
 def _parse_phrase(text: str, start: int) -> tuple[str, int]:
-    content = []
+    content: list[str] = []
     position = start + 1
     while position < len(text):
         character = text[position]
