@@ -43,8 +43,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         weights=options.weights,
         max_replicas=options.max_replicas,
     )
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with running(settings, options.host, options.port) as address:
+        # Only now: Ray puts its own handler in place, which ends without stopping the proxy.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         print(f"{address}  the page\n{address}/docs  the API\nCtrl-C stops it", flush=True)
         try:
             signal.pause()

@@ -53,7 +53,7 @@ class Settings(BaseModel):
     )
     min_replicas: int = Field(default=1, ge=1)
     max_replicas: int = Field(default=1, ge=1)
-    max_waiting: int = Field(default=256, ge=1, description="searches a replica takes on at a time")
+    max_waiting: int = Field(default=256, ge=1, description="searches that may wait in a replica")
     max_batch_size: int = Field(default=32, ge=1)
     reload_every_s: float = Field(
         default=5.0, gt=0, description="how often a new version is looked for"
@@ -206,15 +206,15 @@ class _Measures:
 
 
 def _counter(name: str, description: str, *tags: str) -> metrics.Counter:
-    return metrics.Counter(METRIC_PREFIX + name, description, tag_keys=tags)  # type: ignore[arg-type]
+    keys: Any = tags  # Ray annotates a tuple of exactly one
+    return metrics.Counter(METRIC_PREFIX + name, description, tag_keys=keys)
 
 
 def _histogram(
     name: str, description: str, bounds: Sequence[float], *tags: str
 ) -> metrics.Histogram:
-    return metrics.Histogram(
-        METRIC_PREFIX + name, description, boundaries=list(bounds), tag_keys=tags
-    )  # type: ignore[arg-type]
+    keys: Any = tags
+    return metrics.Histogram(METRIC_PREFIX + name, description, list(bounds), tag_keys=keys)
 
 
 def _original(uri: str) -> tuple[bytes, str]:
