@@ -60,7 +60,7 @@ def write_sections(path: str, title: str, sections: Sequence[Section]) -> None:
 
 
 def thumbnail(uri: str, size: int = THUMBNAIL_SIZE) -> Image.Image | None:
-    """The image at `uri` as RGB, upright, its longer side `size` pixels; None if it can't be read."""
+    """The image as RGB, upright, its longer side `size` pixels; None where it cannot be read."""
     try:
         with fsspec.open(uri, "rb") as file, Image.open(file) as image:
             image.draft("RGB", (2 * size, 2 * size))
