@@ -25,7 +25,7 @@ from lib.errors import BadInputError, ImageSearchError, MissingError
 from lib.storage import filesystem
 
 PART_SUFFIX = ".part"
-BLOCK_BYTES = 1 << 18
+BLOCK_BYTES = 1 << 14  # at most this is lost when a connection breaks off
 ATTEMPTS = 5  # in a row that bring nothing new, before a URL is given up
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 30.0
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 10.0, 30.0
