@@ -155,7 +155,9 @@ class Describer:
             output = self.forward(inputs)
             return output[:filled].float().cpu().numpy()
 
-    def _descriptor_table(self, rows: list[DescribedImage], vectors: list[np.ndarray]) -> pa.Table:
+    def _descriptor_table(
+        self, rows: list[DescribedImage], vectors: list[np.ndarray]
+    ) -> pa.Table:
         schema = descriptor_schema(self.backbone.provenance(self.precision))
         values = np.concatenate(
             [np.empty((0, self.backbone.descriptor_size), np.float32), *vectors]
@@ -171,6 +173,8 @@ class Describer:
         ]
         arrays = [pa.array(c, schema.field(i).type) for i, c in enumerate(columns)]
         return pa.Table.from_arrays([*arrays, vectors_to_column(values)], schema=schema)
+
+
 
 
 def _normalisation(

@@ -2,11 +2,13 @@
 
 import hashlib
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -246,9 +248,10 @@ def test_two_processes_do_not_write_into_one_file(tmp_path: Path) -> None:
 def test_a_full_disk_is_told_before_anything_comes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usage = module.shutil._ntuple_diskusage(10**9, 10**9, 1000)
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: usage)
-    with FileServer({"a.bin": CONTENT}) as server:
-        with pytest.raises(ImageSearchError, match=r"needs 0\.3 MB more"):
-            download(remote(server, tmp_path), progress=False)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    with (
+        FileServer({"a.bin": CONTENT}) as server,
+        pytest.raises(ImageSearchError, match=r"needs 0\.3 MB more"),
+    ):
+        download(remote(server, tmp_path), progress=False)
     assert (tmp_path / "a.bin.part").stat().st_size == 0

@@ -1,0 +1,60 @@
+"""Import ready-made descriptors: from then on everything works without the images."""
+
+import argparse
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from jobs import command
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Arguments of this job."""
+    arguments = command.parser(
+        "import_descriptors",
+        "Take descriptors that another program made into a database, in place of extracting them.",
+        "python -m jobs.import_descriptors resnet18_features.pkl --db course.db "
+        "--captions captions_train2014.json",
+    )
+    arguments.add_argument(
+        "file", metavar="FILE", help=".pkl (dict of image id → array), .npz, .npy or .parquet"
+    )
+    command.add_database(arguments)
+    arguments.add_argument("--ids", metavar="FILE", help="the ids of a .npy file: .npy, or text")
+    arguments.add_argument(
+        "--captions",
+        metavar="FILE",
+        help="caption file of the images: gives the URLs that results link to",
+    )
+    arguments.add_argument(
+        "--backbone", default="imported", metavar="NAME", help="the network that made them"
+    )
+    arguments.add_argument("--precision", choices=["float32", "float16"], default="float32")
+    return arguments
+
+
+def import_descriptors(options: argparse.Namespace) -> Mapping[str, Any]:
+    """Run the job; returns its summary."""
+    from lib.captions import load_captions
+    from lib.descriptor_files import read_descriptor_file
+    from lib.import_descriptors import import_descriptors as import_batches
+
+    captions = load_captions(options.captions) if options.captions else None
+    report = import_batches(
+        read_descriptor_file(options.file, options.ids),
+        options.db,
+        captions,
+        options.backbone,
+        options.precision,
+    )
+    print(
+        f"{report.imported} descriptors of {report.descriptor_size} values imported, "
+        f"{report.already_described} were there already, {report.failed} failed"
+    )
+    if report.without_caption:
+        print(f"{report.without_caption} of them have no entry in {options.captions}: no link")
+    return dataclasses.asdict(report)
+
+
+if __name__ == "__main__":
+    command.run(build_parser(), import_descriptors)

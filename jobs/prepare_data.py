@@ -1,0 +1,179 @@
+"""Get data: by default a drawn sample that needs no download, else real sources by name."""
+
+import argparse
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jobs import command
+from lib.errors import BadArgumentError, MissingError
+
+WITHOUT = (
+    "Without it: `python -m jobs.prepare_data` draws a captioned sample, and the packaged word "
+    "vectors and `--backbone auto` (packaged weights) need no download"
+)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Arguments of this job."""
+    arguments = command.parser(
+        "prepare_data",
+        "Draw the sample collection, or fetch real data. What is there is not fetched again; what "
+        "was interrupted goes on.",
+        "python -m jobs.prepare_data --coco val2017 --limit 500",
+    )
+    arguments.add_argument(
+        "--output", metavar="DIR", help="where to (default data/sample for the sample, else data)"
+    )
+    arguments.add_argument("--count", type=int, default=1200, help="images of the drawn sample")
+    arguments.add_argument("--seed", type=int, default=0, help="seed of the drawn sample")
+    arguments.add_argument(
+        "--coco", choices=["val2017", "train2017", "val2014", "train2014"], help="MS-COCO split"
+    )
+    arguments.add_argument(
+        "--limit", type=int, metavar="N", help="of COCO, only the first N images by id"
+    )
+    arguments.add_argument(
+        "--glove", type=int, choices=[50, 100, 200, 300], help="GloVe 6B word vectors"
+    )
+    arguments.add_argument("--weights", metavar="MODEL", help="torchvision's weights: resnet18, …")
+    arguments.add_argument(
+        "--base-url",
+        metavar="URL_OR_DIR",
+        help="mirror or local copy of the official files, under the same paths or names",
+    )
+    arguments.add_argument("--flickr8k", metavar="DIR", help="Flickr8k, unpacked")
+    arguments.add_argument("--folder", metavar="DIR", help="your own images, with --captions")
+    arguments.add_argument("--captions", metavar="CSV", help="columns image and caption")
+    arguments.add_argument("--webdataset", nargs="+", metavar="TAR", help="WebDataset shards")
+    return arguments
+
+
+def prepare_data(options: argparse.Namespace) -> Mapping[str, Any]:
+    """Run the job; returns its summary."""
+    _check(options)
+    output = Path(options.output or "data")
+    summary: dict[str, Any] = {}
+    try:
+        if options.coco:
+            summary["coco"] = _coco(options, output / "coco")
+        if options.glove:
+            summary["glove"] = _glove(options, output / "glove")
+        if options.weights:
+            summary["weights"] = _weights(options)
+    except MissingError as error:
+        raise MissingError(f"{error}. {WITHOUT}") from error
+    for name in ("flickr8k", "folder", "webdataset"):
+        if getattr(options, name):
+            summary[name] = _captioned(options, name, output / name)
+    if not summary:
+        summary["sample"] = _sample(options)
+    return summary
+
+
+def _check(options: argparse.Namespace) -> None:
+    if options.limit is not None and not options.coco:
+        raise BadArgumentError("--limit goes with --coco")
+    if bool(options.folder) != bool(options.captions):
+        raise BadArgumentError("--folder and --captions go together")
+    if options.base_url and not (options.coco or options.glove or options.weights):
+        raise BadArgumentError("--base-url goes with --coco, --glove or --weights")
+
+
+def _sample(options: argparse.Namespace) -> dict[str, Any]:
+    from tqdm import tqdm
+
+    from lib.sample import draw_sample
+
+    output = Path(options.output or "data/sample")
+    with tqdm(total=options.count, unit="image", desc="drawing", delay=0.5) as bar:
+        drawn = draw_sample(
+            output,
+            options.count,
+            options.seed,
+            progress=lambda done, _: bar.update(done - bar.n),
+        )
+    print(f"{drawn.images} images with {drawn.captions} captions drawn in {output}")
+    _next_step(output / "images", output / "captions_train.json")
+    return {
+        "images": str(output / "images"),
+        "image_count": drawn.images,
+        "caption_count": drawn.captions,
+    }
+
+
+def _coco(options: argparse.Namespace, output: Path) -> dict[str, Any]:
+    from lib.coco import prepare_coco
+
+    done = prepare_coco(options.coco, output, options.limit, options.base_url)
+    fetched = done.downloads
+    print(
+        f"COCO {options.coco}: {done.image_count} images in {done.images}, captions in "
+        f"{done.captions}; {fetched.bytes / 1e6:.1f} MB of images fetched in {fetched.seconds:.0f} s"
+    )
+    _next_step(done.images, done.captions)
+    return {
+        "images": str(done.images),
+        "captions": str(done.captions),
+        "image_count": done.image_count,
+        "files_fetched": fetched.fetched,
+        "bytes_fetched": fetched.bytes,
+    }
+
+
+def _glove(options: argparse.Namespace, output: Path) -> dict[str, Any]:
+    from lib.pretrained import prepare_glove
+    from lib.word_vectors import load_word_vectors
+
+    path = prepare_glove(options.glove, output, options.base_url)
+    print(f"reading {path} once, so that it loads at once from now on …", file=sys.stderr)
+    vectors = load_word_vectors(str(path))
+    print(
+        f"GloVe: {len(vectors)} words of {vectors.vector_size} dimensions; use them with "
+        f"--word-vectors {path}"
+    )
+    return {"file": str(path), "words": len(vectors), "dimension": int(vectors.vector_size)}
+
+
+def _weights(options: argparse.Namespace) -> dict[str, Any]:
+    from lib.pretrained import prepare_weights
+
+    path = prepare_weights(options.weights, options.base_url)
+    print(f"weights of {options.weights}: {path}, where --backbone {options.weights} finds them")
+    return {"file": str(path)}
+
+
+def _captioned(options: argparse.Namespace, name: str, output: Path) -> dict[str, Any]:
+    from lib.captioned_folders import prepare_flickr8k, prepare_folder, prepare_webdataset
+
+    if name == "flickr8k":
+        done = prepare_flickr8k(Path(options.flickr8k), output)
+    elif name == "folder":
+        done = prepare_folder(Path(options.folder), Path(options.captions), output)
+    else:
+        done = prepare_webdataset([Path(shard) for shard in options.webdataset], output)
+    print(f"{name}: {done.image_count} images with {done.caption_count} captions")
+    if done.missing:
+        print(
+            f"left out: {len(done.missing)} captioned images are not there ({done.missing[0]}, …)"
+        )
+    if done.uncaptioned:
+        print(f"{done.uncaptioned} images have no caption; they are searched, not learned from")
+    _next_step(done.images, done.captions)
+    return {
+        "images": str(done.images),
+        "captions": str(done.captions),
+        "image_count": done.image_count,
+        "caption_count": done.caption_count,
+        "missing": len(done.missing),
+        "uncaptioned": done.uncaptioned,
+    }
+
+
+def _next_step(images: Path, captions: Path) -> None:
+    print(f"next: python -m jobs.pipeline --images {images} --captions {captions} --db {images}.db")
+
+
+if __name__ == "__main__":
+    command.run(build_parser(), prepare_data)

@@ -1,0 +1,108 @@
+"""Read a pickle that may hold numpy arrays and plain containers, and can run nothing."""
+
+import io
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from lib.errors import BadInputError
+
+_KINDS = "biufSU"  # booleans, integers, floats and texts: no objects
+
+
+class _ArrayClass:
+    """Stands for numpy.ndarray; cannot be made, so that no pickle allocates by itself."""
+
+    def __init__(self) -> None:
+        raise pickle.UnpicklingError("a direct call of numpy.ndarray")
+
+
+class _Dtype:
+    """Stands for numpy.dtype: the name of a plain type, and its byte order from the state."""
+
+    def __init__(self, name: str, *_: object) -> None:
+        self.dtype = np.dtype(name if isinstance(name, str) else "O")
+        if self.dtype.kind not in _KINDS or self.dtype.fields or self.dtype.subdtype:
+            raise pickle.UnpicklingError(f"an array of type {self.dtype}")
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        if state[1] in ("<", ">"):
+            self.dtype = self.dtype.newbyteorder(state[1])
+
+
+class _Array:
+    """Stands for an array whose shape, type and bytes follow as its state."""
+
+    def __init__(self, *_: object) -> None:
+        self.array = np.empty(0, np.float32)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, shape, dtype, fortran, content = state
+        self.array = _from_buffer(content, dtype, shape, "F" if fortran else "C")
+
+
+def _from_buffer(buffer: Any, dtype: _Dtype, shape: tuple[int, ...], order: str) -> np.ndarray:
+    array = np.frombuffer(buffer, dtype.dtype)
+    return array.reshape(shape, order="F" if order == "F" else "C")
+
+
+def _scalar(dtype: _Dtype, content: bytes) -> Any:
+    return np.frombuffer(content, dtype.dtype)[0]
+
+
+def _latin1(text: str, encoding: str) -> bytes:
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"text encoded as {encoding}")
+    return text.encode("latin1")
+
+
+# What numpy's arrays name in a pickle of protocol 0 to 5, by numpy 1 or 2.
+_ADMITTED: dict[tuple[str, str], Callable[..., Any]] = {
+    ("numpy", "ndarray"): _ArrayClass,
+    ("numpy", "dtype"): _Dtype,
+    ("_codecs", "encode"): _latin1,
+    **{
+        (f"numpy.{core}.multiarray", name): made
+        for core in ("core", "_core")
+        for name, made in (("_reconstruct", _Array), ("scalar", _scalar))
+    },
+    ("numpy.core.numeric", "_frombuffer"): _from_buffer,
+    ("numpy._core.numeric", "_frombuffer"): _from_buffer,
+}
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        admitted = _ADMITTED.get((module, name))
+        if admitted is None:
+            raise pickle.UnpicklingError(f"{module}.{name}")
+        return admitted
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, _Array):
+        return value.array
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_plain(entry) for entry in value)
+    return value
+
+
+def load_arrays(content: bytes, name: str) -> Any:
+    """Content of a pickle of numpy arrays in plain dicts, lists, tuples, numbers and texts.
+
+    Nothing that the pickle names is imported or called but our own stand-ins for the five functions
+    that numpy's arrays need. Raises BadInputError, naming what was asked for, for any other.
+    """
+    try:
+        return _plain(_ArrayUnpickler(io.BytesIO(content)).load())
+    except pickle.UnpicklingError as error:
+        raise BadInputError(
+            f"{name} is refused: only pickles of numpy arrays are read, and this one holds {error}. "
+            "Save it as .npz with the arrays ids and descriptors instead"
+        ) from error
+    except Exception as error:  # a damaged pickle raises anything
+        raise BadInputError(f"{name} is no readable pickle: {error!r}") from error
