@@ -1,7 +1,6 @@
 """Text queries answered offline: the top k images of each, as values, a table, JSON or pictures."""
 
 import io
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
