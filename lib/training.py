@@ -30,6 +30,8 @@ from lib.semantic_space import save_semantic_space
 from lib.storage import filesystem, join, read_bytes, write_bytes_atomic
 from lib.word_vectors import word_vectors_digest
 
+_ARRAYS = ("texts", "rows", "captions")  # of Examples, in the order of its fields
+
 
 @dataclass(frozen=True)
 class TrainingReport:
@@ -129,10 +131,8 @@ def _pack(training: Examples, validation: Examples, settings: Settings, rejoin: 
     np.savez(
         sink,
         allow_pickle=False,
-        texts=training.texts,
-        rows=training.rows,
-        validation_texts=validation.texts,
-        validation_rows=validation.rows,
+        **{f"training_{name}": getattr(training, name) for name in _ARRAYS},
+        **{f"validation_{name}": getattr(validation, name) for name in _ARRAYS},
         settings=np.array(json.dumps(dataclasses.asdict(settings))),
         rejoin=np.array(rejoin),
     )
@@ -143,8 +143,8 @@ def unpack(content: bytes, files: list[str]) -> tuple[TrainingData, Settings]:
     """What `train` hands to its workers through the storage."""
     with np.load(io.BytesIO(content), allow_pickle=False) as packed:
         data = TrainingData(
-            Examples(packed["texts"], packed["rows"]),
-            Examples(packed["validation_texts"], packed["validation_rows"]),
+            Examples(*(packed[f"training_{name}"] for name in _ARRAYS)),
+            Examples(*(packed[f"validation_{name}"] for name in _ARRAYS)),
             lambda rows: read_descriptors(files, rows),
             bool(packed["rejoin"]),
         )
