@@ -5,11 +5,11 @@ import itertools
 import threading
 import time
 from collections import deque
-from contextlib import contextmanager
-from functools import partial
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -19,8 +19,9 @@ import torch
 from lib.acceleration import accelerate, has_fast_bfloat16
 from lib.backbones import Backbone, Preprocessing
 from lib.images import ImageError, Picture, decode
+from lib.reading import read_image
 from lib.schemas import FAILURES, Precision, descriptor_schema, vectors_to_column
-from lib.sources import ListedImage, read_image
+from lib.sources import ListedImage
 
 STAGES = ("read", "decode", "forward", "write")
 _READERS = 16  # threads that wait for storage
@@ -199,7 +200,7 @@ def _normalisation(
 def _read(clock: Clock, image: ListedImage) -> bytes | Failure:
     with clock.time("read"):
         try:
-            return read_image(image.uri)
+            return read_image(image)
         except ImageError as error:
             return Failure(error.reason, str(error))
 
