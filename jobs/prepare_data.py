@@ -82,9 +82,8 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _sample(options: argparse.Namespace) -> dict[str, Any]:
-    from tqdm import tqdm
-
     from lib.sample import draw_sample
+    from tqdm import tqdm
 
     output = Path(options.output or "data/sample")
     with tqdm(total=options.count, unit="image", desc="drawing", delay=0.5) as bar:
@@ -95,7 +94,7 @@ def _sample(options: argparse.Namespace) -> dict[str, Any]:
             progress=lambda done, _: bar.update(done - bar.n),
         )
     print(f"{drawn.images} images with {drawn.captions} captions drawn in {output}")
-    _next_step(output / "images", output / "captions_train.json")
+    _next_step(output / "images", output / "captions_train.json", output)
     return {
         "images": str(output / "images"),
         "image_count": drawn.images,
@@ -110,9 +109,9 @@ def _coco(options: argparse.Namespace, output: Path) -> dict[str, Any]:
     fetched = done.downloads
     print(
         f"COCO {options.coco}: {done.image_count} images in {done.images}, captions in "
-        f"{done.captions}; {fetched.bytes / 1e6:.1f} MB of images fetched in {fetched.seconds:.0f} s"
+        f"{done.captions}; {fetched.bytes / 1e6:.1f} MB fetched in {fetched.seconds:.0f} s"
     )
-    _next_step(done.images, done.captions)
+    _next_step(done.images, done.captions, output)
     return {
         "images": str(done.images),
         "captions": str(done.captions),
@@ -160,7 +159,7 @@ def _captioned(options: argparse.Namespace, name: str, output: Path) -> dict[str
         )
     if done.uncaptioned:
         print(f"{done.uncaptioned} images have no caption; they are searched, not learned from")
-    _next_step(done.images, done.captions)
+    _next_step(done.images, done.captions, output)
     return {
         "images": str(done.images),
         "captions": str(done.captions),
@@ -171,8 +170,8 @@ def _captioned(options: argparse.Namespace, name: str, output: Path) -> dict[str
     }
 
 
-def _next_step(images: Path, captions: Path) -> None:
-    print(f"next: python -m jobs.pipeline --images {images} --captions {captions} --db {images}.db")
+def _next_step(images: Path, captions: Path, output: Path) -> None:
+    print(f"next: python -m jobs.pipeline --images {images} --captions {captions} --db {output}.db")
 
 
 if __name__ == "__main__":

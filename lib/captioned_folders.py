@@ -155,9 +155,9 @@ def _write(pairs: Sequence[Pair], images: Path, captions: Path) -> CaptionedFold
     """Write the captions of the images that are there; note those that are not."""
     there = _image_files(images)
     by_name: dict[str, str | None] = {}
-    for path in there:
-        name = path.rpartition("/")[2]
-        by_name[name] = None if name in by_name else path
+    for file in there:
+        name = file.rpartition("/")[2]
+        by_name[name] = None if name in by_name else file
     kept: list[Pair] = []
     missing: dict[str, None] = {}
     for image, caption in pairs:

@@ -101,7 +101,7 @@ def load_arrays(content: bytes, name: str) -> Any:
         return _plain(_ArrayUnpickler(io.BytesIO(content)).load())
     except pickle.UnpicklingError as error:
         raise BadInputError(
-            f"{name} is refused: only pickles of numpy arrays are read, and this one holds {error}. "
+            f"{name} is refused: a pickle may hold numpy arrays only, this one asks for {error}. "
             "Save it as .npz with the arrays ids and descriptors instead"
         ) from error
     except Exception as error:  # a damaged pickle raises anything
