@@ -8,8 +8,7 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
@@ -103,7 +102,7 @@ def _unpack_tar(
     archive: Path, directory: Path, wanted: Callable[[str], str | None], progress: bool
 ) -> list[Path]:
     total = wanted_bytes = 0
-    with _open_tar(archive) as opened:
+    with tarfile.open(archive) as opened:
         for member in opened:
             if not (member.isreg() or member.isdir()) or member.issparse():
                 raise BadInputError(
@@ -114,9 +113,10 @@ def _unpack_tar(
             target = _target(member.name, archive, directory, wanted)
             if target and not member.isdir() and not _is_there(target, member.size):
                 wanted_bytes += member.size
+        _drain(opened, archive, total)
     _require_space(wanted_bytes, directory)
     written: list[Path] = []
-    with _open_tar(archive) as opened, _bar(wanted_bytes, progress) as bar:
+    with tarfile.open(archive) as opened, _bar(wanted_bytes, progress) as bar:
         for member in opened:
             target = _target(member.name, archive, directory, wanted)
             if target is None or member.isdir():
@@ -128,11 +128,12 @@ def _unpack_tar(
     return written
 
 
-@contextmanager
-def _open_tar(archive: Path) -> Iterator[tarfile.TarFile]:
-    """A tar archive, compressed or not, read once from start to end."""
-    with archive.open("rb") as file, tarfile.open(fileobj=file, mode="r|*") as opened:
-        yield opened
+def _drain(opened: tarfile.TarFile, archive: Path, total: int) -> None:
+    """Read what follows the last member, so that the checksum of a compressed archive is met."""
+    rest = cast(IO[bytes], opened.fileobj)
+    while block := rest.read(_BLOCK_BYTES):
+        total += len(block)
+        _refuse_bomb(total, archive)
 
 
 def _target(

@@ -173,6 +173,7 @@ def _fetch(file: RemoteFile, stop: threading.Event, shown: "_Progress") -> bool:
         else:
             if target.seek(0, os.SEEK_END) == 0:
                 part.unlink()
+                _version_file(part).unlink(missing_ok=True)
             raise DownloadError(
                 f"{file.path.name} cannot be downloaded ({'; '.join(reasons)}). "
                 f"To go on without, put the file at {file.path} by hand"

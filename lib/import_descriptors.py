@@ -61,9 +61,8 @@ def import_descriptors(
         if not fresh:
             continue
         if origin is None:
-            size = int(np.asarray(vectors[fresh[0]]).size)
-            origin = _origin(db, backbone, precision, size)
-            report.descriptor_size = size
+            origin = _origin(db, backbone, precision, [np.asarray(v).size for v in vectors])
+            report.descriptor_size = origin.descriptor_size
         _import_batch(
             [ids[r] for r in fresh], [vectors[r] for r in fresh], db, captions, origin, report
         )
@@ -80,10 +79,11 @@ def _described_ids(db: str) -> set[str]:
     }
 
 
-def _origin(db: str, backbone: str, precision: Precision, size: int) -> Provenance:
+def _origin(db: str, backbone: str, precision: Precision, sizes: Sequence[int]) -> Provenance:
     """The origin to record; raises MismatchError where the database has another."""
-    made = Provenance(backbone, UNRECORDED, UNRECORDED, precision, size)
     there = provenance(db)
+    size = there.descriptor_size if there and there.descriptor_size in sizes else sizes[0]
+    made = Provenance(backbone, UNRECORDED, UNRECORDED, precision, size)
     if there is not None:
         require_same(
             f"the origins of the descriptors in {db} and of those to import",
