@@ -45,7 +45,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     arguments.add_argument("--flickr8k", metavar="DIR", help="Flickr8k, unpacked")
     arguments.add_argument("--folder", metavar="DIR", help="your own images, with --captions")
-    arguments.add_argument("--captions", metavar="CSV", help="columns image and caption")
+    arguments.add_argument(
+        "--captions", metavar="FILE", help="CSV with the columns image, caption; or COCO's JSON"
+    )
     arguments.add_argument("--webdataset", nargs="+", metavar="TAR", help="WebDataset shards")
     return arguments
 

@@ -59,7 +59,8 @@ def unpack(
             return _unpack_zip(archive, directory, wanted, progress)
         return _unpack_tar(archive, directory, wanted, progress)
     except (zipfile.BadZipFile, tarfile.TarError, NotImplementedError) as error:
-        raise BadInputError(f"{archive} is no whole zip or tar archive: {error}") from error
+        reason = str(error).partition("\n")[0]
+        raise BadInputError(f"{archive} is no whole zip or tar archive: {reason}") from error
     except (OSError, ValueError, EOFError, zlib.error, lzma.LZMAError) as error:
         if isinstance(error, ImageSearchError) or (isinstance(error, OSError) and error.errno):
             raise

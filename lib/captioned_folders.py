@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from lib.archives import unpack
+from lib.captions import load_captions
 from lib.errors import BadInputError, MissingError
 from lib.sources import ENDINGS
 from lib.storage import write_bytes_atomic
@@ -50,14 +51,20 @@ def prepare_flickr8k(directory: Path, output: Path) -> CaptionedFolder:
 
 
 def prepare_folder(directory: Path, captions: Path, output: Path) -> CaptionedFolder:
-    """Any folder of images with a CSV of the columns image and caption.
+    """Any folder of images with a CSV of the columns image and caption, or COCO's JSON.
 
     `image` is a path relative to the folder, or a file name that occurs once in it.
     """
     _require_directory(directory)
     if not captions.is_file():
         raise MissingError(f"no captions at {captions}; give a CSV with the columns image, caption")
-    return _write(list(_csv_pairs(captions)), directory, output / "captions.csv")
+    if captions.suffix.lower() == ".csv":
+        pairs = list(_csv_pairs(captions))
+    else:
+        loaded = load_captions(str(captions))
+        names = (loaded.images[image_id].file_name for image_id in loaded.image_ids)
+        pairs = list(zip(names, loaded.texts, strict=True))
+    return _write(pairs, directory, output / "captions.csv")
 
 
 def prepare_webdataset(shards: Sequence[Path], output: Path) -> CaptionedFolder:
@@ -138,9 +145,8 @@ def _csv_pairs(table: Path) -> Iterator[Pair]:
         raise BadInputError(f"{table} cannot be read as CSV: {error}") from error
     rows.columns = rows.columns.str.strip().str.lower()
     if not {"image", "caption"} <= set(rows.columns):
-        raise BadInputError(
-            f"{table} needs the columns image and caption; it has {', '.join(rows.columns)}"
-        )
+        found = ", ".join(rows.columns)
+        raise BadInputError(f"{table} needs the columns image and caption; it has {found[:100]}")
     return zip(rows["image"].str.strip(), rows["caption"].str.strip(), strict=True)
 
 

@@ -176,7 +176,7 @@ def _fetch(file: RemoteFile, stop: threading.Event, shown: "_Progress") -> bool:
                 _version_file(part).unlink(missing_ok=True)
             raise DownloadError(
                 f"{file.path.name} cannot be downloaded ({'; '.join(reasons)}). "
-                f"To go on without, put the file at {file.path} by hand"
+                f"You can put the file at {file.path} by hand"
             )
         target.flush()
         os.fsync(target.fileno())
@@ -360,12 +360,14 @@ def _open_stored(url: str, offset: int, version: str) -> _Opened:
         start = offset if found == version and offset <= entry["size"] else 0
         opened = fs.open(path, "rb")
         opened.seek(start)
-    except (FileNotFoundError, PermissionError, BadInputError) as error:
-        raise _LastingError(
-            "no such file" if isinstance(error, FileNotFoundError) else str(error)
-        ) from error
-    except OSError as error:
+    except FileNotFoundError as error:
+        raise _LastingError("no such file") from error
+    except (TimeoutError, ConnectionError) as error:
         raise _PassingError(str(error)) from error
+    except (_LastingError, _PassingError):
+        raise
+    except Exception as error:  # each store has its own: no credentials, no permission, …
+        raise _LastingError(str(error)) from error
     return _Opened(start, entry["size"], found, _stored_blocks(opened))
 
 
