@@ -47,8 +47,9 @@ def import_descriptors(options: argparse.Namespace) -> Mapping[str, Any]:
         options.backbone,
         options.precision,
     )
+    size = f" of {report.descriptor_size} values" if report.descriptor_size else ""
     print(
-        f"{report.imported} descriptors of {report.descriptor_size} values imported, "
+        f"{report.imported} descriptors{size} imported, "
         f"{report.already_described} were there already, {report.failed} failed"
     )
     if report.without_caption:

@@ -1,6 +1,7 @@
 """Get data: by default a drawn sample that needs no download, else real sources by name."""
 
 import argparse
+import hashlib
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,8 @@ WITHOUT = (
     "Without it: `python -m jobs.prepare_data` draws a captioned sample, and the packaged word "
     "vectors and `--backbone auto` (packaged weights) need no download"
 )
+
+_RECORD = "drawn.json"  # what the sample in its directory was drawn with
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -87,8 +90,17 @@ def _sample(options: argparse.Namespace) -> dict[str, Any]:
     from lib.sample import draw_sample
     from tqdm import tqdm
 
+    from lib.storage import write_json_atomic
+
     output = Path(options.output or "data/sample")
-    with tqdm(total=options.count, unit="image", desc="drawing", delay=0.5) as bar:
+    summary = _drawn_already(output, options)
+    if summary:
+        print(f"the sample in {output} is there already, of the same count and seed")
+        return summary
+    interval = 0.5 if sys.stderr.isatty() else 10.0
+    with tqdm(
+        total=options.count, unit="image", desc="drawing", delay=0.5, mininterval=interval
+    ) as bar:
         drawn = draw_sample(
             output,
             options.count,
@@ -97,11 +109,38 @@ def _sample(options: argparse.Namespace) -> dict[str, Any]:
         )
     print(f"{drawn.images} images with {drawn.captions} captions drawn in {output}")
     _next_step(output / "images", output / "captions_train.json", output)
-    return {
+    summary = {
         "images": str(output / "images"),
         "image_count": drawn.images,
         "caption_count": drawn.captions,
     }
+    record = {"count": options.count, "seed": options.seed, "program": _program(), **summary}
+    write_json_atomic(str(output / _RECORD), record)
+    return summary
+
+
+def _drawn_already(output: Path, options: argparse.Namespace) -> dict[str, Any] | None:
+    """What an earlier run with this count, seed and program reported; None where there is none."""
+    from lib.storage import exists, read_json
+
+    if not exists(str(output / _RECORD)):
+        return None
+    record = read_json(str(output / _RECORD))
+    same = {"count": options.count, "seed": options.seed, "program": _program()}
+    whole = len(list((output / "images").glob("*.jpg"))) == options.count
+    if not whole or {name: record.pop(name, None) for name in same} != same:
+        return None
+    return record | {"images": str(output / "images")}
+
+
+def _program() -> str:
+    """Digest of the code that draws: another version draws other pictures."""
+    import lib.sample
+
+    digest = hashlib.sha256()
+    for file in sorted(Path(lib.sample.__path__[0]).glob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def _coco(options: argparse.Namespace, output: Path) -> dict[str, Any]:

@@ -62,9 +62,19 @@ def test_bad_arguments_are_refused(tmp_path: Path, arguments: list[str]) -> None
     assert "Traceback" not in done.stderr
 
 
-def test_the_default_draws_a_sample(tmp_path: Path) -> None:
+def test_the_default_draws_a_sample_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("lib.sample")
-    summary = prepare_data(build_parser().parse_args(["--count", "12", "--output", str(tmp_path)]))
-    assert len(list((tmp_path / "images").iterdir())) == 12
-    assert summary["sample"]["image_count"] == 12
+    options = build_parser().parse_args(["--count", "12", "--output", str(tmp_path)])
+    summary = prepare_data(options)
+    images = sorted((tmp_path / "images").iterdir())
+    assert len(images) == summary["sample"]["image_count"] == 12
     assert len(load_captions(str(tmp_path / "captions_train.json"))) > 0
+    times = [image.stat().st_mtime_ns for image in images]
+    assert prepare_data(options) == summary
+    assert [image.stat().st_mtime_ns for image in images] == times
+    assert "is there already" in capsys.readouterr().out
+    images[3].unlink()
+    prepare_data(options)
+    assert images[3].exists()

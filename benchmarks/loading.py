@@ -1,0 +1,86 @@
+"""How long data takes to load: word vectors of each kind, ready-made descriptors, downloads.
+
+python -m benchmarks.loading [--descriptors N]
+"""
+
+import argparse
+import os
+import pickle
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+
+from lib.descriptor_files import read_descriptor_file
+from lib.download import RemoteFile, download
+from lib.import_descriptors import import_descriptors
+from lib.word_vectors import load_word_vectors
+
+
+def measure(name: str, run: Callable[[], object]) -> None:
+    """Print how long one call takes."""
+    start = time.perf_counter()
+    run()
+    print(f"{name:<60} {time.perf_counter() - start:8.2f} s", flush=True)
+
+
+def word_vectors(directory: Path) -> None:
+    """The packaged vectors, and the same as a text file, parsed and from the cache."""
+    measure("packaged GloVe 50d (400,000 words), mapped", load_word_vectors)
+    text = str(directory / "glove.txt")
+    load_word_vectors().save_word2vec_format(text, write_header=False)
+    megabytes = os.path.getsize(text) / 1e6  # noqa: PTH202
+    measure(f"GloVe text file of {megabytes:.0f} MB, first time", lambda: load_word_vectors(text))
+    measure("the same again, from the cache", lambda: load_word_vectors(text))
+
+
+def descriptors(directory: Path, count: int) -> None:
+    """A pickle and a .npy of `count` descriptors of 512 values."""
+    matrix = np.random.default_rng(0).normal(size=(count, 512)).astype(np.float32)
+    (directory / "a.pkl").write_bytes(pickle.dumps({i: r[None] for i, r in enumerate(matrix)}))
+    np.save(directory / "a.npy", matrix)
+    (directory / "a.ids.txt").write_text("\n".join(map(str, range(count))))
+    for name in ("a.pkl", "a.npy"):
+        file, db = str(directory / name), str(directory / f"{name}.db")
+        measure(
+            f"import {count:,} descriptors from {name[1:]}",
+            lambda file=file, db=db: import_descriptors(read_descriptor_file(file), db),  # type: ignore[misc]
+        )
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing."""
+
+
+def downloads(directory: Path) -> None:
+    """256 MB from this machine, digest included: what our side of a download costs."""
+    (directory / "big.bin").write_bytes(np.random.default_rng(0).bytes(256_000_000))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(directory)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_address[1]}/big.bin"
+    file = RemoteFile((url,), directory / "copy.bin", 256_000_000)
+    measure("download 256 MB from this machine", lambda: download(file, progress=False))
+    server.shutdown()
+
+
+def main() -> None:
+    """Run all of it in a temporary directory."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--descriptors", type=int, default=40_000)
+    options = arguments.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        os.environ["XDG_CACHE_HOME"] = temporary
+        word_vectors(Path(temporary))
+        descriptors(Path(temporary), options.descriptors)
+        downloads(Path(temporary))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
