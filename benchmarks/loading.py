@@ -6,7 +6,6 @@ python -m benchmarks.loading [--descriptors N]
 import argparse
 import os
 import pickle
-import sys
 import tempfile
 import threading
 import time
@@ -83,4 +82,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
