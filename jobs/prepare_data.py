@@ -78,6 +78,8 @@ def prepare_data(options: argparse.Namespace) -> Mapping[str, Any]:
 
 
 def _check(options: argparse.Namespace) -> None:
+    if options.count < 1:
+        raise BadArgumentError("--count must be at least 1")
     if options.limit is not None and not options.coco:
         raise BadArgumentError("--limit goes with --coco")
     if bool(options.folder) != bool(options.captions):
