@@ -37,7 +37,7 @@ class SampleSummary:
 
 
 def split_of(index: int) -> str:
-    """The part an image belongs to: of every ten images eight are for training, one for each other."""
+    """The part of an image: of every ten eight are for training, one for each of the others."""
     return {4: "validation", 9: "test"}.get(index % 10, "train")
 
 

@@ -8,7 +8,8 @@ from PIL import Image
 
 from lib.sample.kinds import KINDS, PALETTE, Kind
 from lib.sample.pen import Pen, add_noise
-from lib.sample.scenes import SCENES, Backdrop, Scene
+from lib.sample.scenery import Backdrop
+from lib.sample.scenes import SCENES, Scene
 
 SIZES = ((640, 480), (640, 480), (640, 427), (640, 426), (480, 640), (500, 375), (612, 612))
 SUPERSAMPLING = 2
@@ -48,7 +49,8 @@ def describe(rng: np.random.Generator) -> Description:
     for name in rng.permutation(np.array(scene.kinds, dtype=object)):
         if name not in chosen and len(chosen) < wanted:
             chosen.append(str(name))
-    groups, things = [], 0
+    groups: list[Group] = []
+    things = 0
     for name in chosen:
         kind = KINDS[name]
         room = max(1, min(kind.most, 6 - things - (len(chosen) - len(groups) - 1)))
@@ -76,7 +78,9 @@ def _row(
     rng: np.random.Generator, things: list[tuple[Kind, str]], aspect: float
 ) -> tuple[list[float], float]:
     """Centres of things side by side, and the zoom at which they fill the image nicely."""
-    widths = [kind.size * kind.width for kind, _ in things]
+    # Four and more may overlap a little, the nearer before the farther, rather than get tiny.
+    room = 1.0 if len(things) < 4 else 0.74
+    widths = [kind.size * kind.width * room for kind, _ in things]
     total = sum(widths) + 0.05 * len(widths)
     fill = aspect * rng.uniform(0.62, 0.92)
     zoom = float(np.clip(fill / total, 0.3, 1.45))
@@ -92,6 +96,11 @@ def _row(
     return centres, zoom
 
 
+def _inside(x: float, width: float, aspect: float) -> float:
+    """The centre moved so that a thing of the width stays within the image."""
+    return min(max(x, width / 2 + 0.01), max(width / 2, aspect - width / 2 - 0.01))
+
+
 def _places(
     rng: np.random.Generator, scene: Scene, groups: Sequence[Group], far: float, aspect: float
 ) -> list[_Place]:
@@ -104,19 +113,22 @@ def _places(
         (high if above else low).extend(things)
     low = [low[i] for i in rng.permutation(len(low))]
     places = []
-    limit = 1.0 if not high else 0.72
+    limit = 1.0 if not high else 0.7
     if low:
         centres, zoom = _row(rng, low, aspect)
         tallest = max(kind.size * kind.height for kind, _ in low)
         zoom = min(zoom, limit * 0.86 / tallest)
         for (kind, colour), x in zip(low, centres, strict=True):
             depth = float(rng.uniform(0, 1)) ** 1.5
-            y = scene.near + (max(far, scene.near + 0.02) - scene.near) * 0.75 * depth
+            y = scene.near + (max(far, scene.near + 0.02) - scene.near) * 0.6 * depth
             scale = zoom * kind.size * (1.03 - 0.22 * depth) * rng.uniform(0.92, 1.06)
+            scale = min(scale, (0.97 * limit - y) / kind.height)
+            x = _inside(x, scale * kind.width, aspect)
             angle = float(rng.normal(0, kind.tilt * 0.5))
             places.append(_Place(kind, colour, x, y, float(scale), angle))
     if high:
-        places += _above(rng, high, aspect, bool(low), hanging=bool(scene.wall))
+        floor = 0.62 if low or scene.wall else 0.45 if scene.ground or scene.water else 0.12
+        places += _above(rng, high, aspect, floor, hanging=bool(scene.wall))
     return sorted(places, key=lambda place: -place.y)
 
 
@@ -124,18 +136,18 @@ def _above(
     rng: np.random.Generator,
     things: list[tuple[Kind, str]],
     aspect: float,
-    crowded: bool,
+    floor: float,
     hanging: bool,
 ) -> list[_Place]:
-    """Places for what flies or hangs, high in the image where other things stand below."""
+    """Places above the height `floor` for what flies or hangs."""
     centres, zoom = _row(rng, things, aspect)
-    floor = 0.62 if crowded else 0.12
     ceiling = 0.96
     places = []
     for (kind, colour), x in zip(things, centres, strict=True):
         tall = kind.size * kind.height
         scale = min(zoom, (ceiling - floor) / tall) * rng.uniform(0.78, 1.0)
         slack = max(0.0, ceiling - floor - scale * tall)
+        x = _inside(x, float(scale) * kind.size * kind.width, aspect)
         share = rng.uniform(0.5, 1) if hanging else rng.uniform(0, 1)
         angle = float(rng.normal(0, kind.tilt))
         places.append(_Place(kind, colour, x, floor + slack * share, scale * kind.size, angle))

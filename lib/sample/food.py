@@ -87,16 +87,34 @@ def banana(pen: Pen, colour: Rgb) -> None:
     for lift in (0.12, 0.0) if pen.chance(0.5) else (0.0,):
         peel = pen.vary((250, 214, 50), 8)
         outer = curve(
-            [(-0.66, 0.62 + lift), (-0.5, 0.24 + lift), (0.0, 0.02 + lift), (0.5, 0.2 + lift), (0.7, 0.56 + lift)],
+            [
+                (-0.66, 0.62 + lift),
+                (-0.5, 0.24 + lift),
+                (0.0, 0.02 + lift),
+                (0.5, 0.2 + lift),
+                (0.7, 0.56 + lift),
+            ],
             closed=False,
         )
         inner = curve(
-            [(0.62, 0.6 + lift), (0.4, 0.36 + lift), (0.0, 0.27 + lift), (-0.38, 0.42 + lift), (-0.57, 0.66 + lift)],
+            [
+                (0.62, 0.6 + lift),
+                (0.4, 0.36 + lift),
+                (0.0, 0.27 + lift),
+                (-0.38, 0.42 + lift),
+                (-0.57, 0.66 + lift),
+            ],
             closed=False,
         )
         pen.polygon([*outer, *inner], peel, volume=0.9, grain=0.15)
         ridge = curve(
-            [(-0.6, 0.62 + lift), (-0.42, 0.34 + lift), (0.0, 0.15 + lift), (0.45, 0.28 + lift), (0.66, 0.58 + lift)],
+            [
+                (-0.6, 0.62 + lift),
+                (-0.42, 0.34 + lift),
+                (0.0, 0.15 + lift),
+                (0.45, 0.28 + lift),
+                (0.66, 0.58 + lift),
+            ],
             closed=False,
         )
         pen.stroke(ridge, 0.018, darker(peel, 0.22))
@@ -105,7 +123,12 @@ def banana(pen: Pen, colour: Rgb) -> None:
             (92, 70, 30),
         )
         pen.polygon(
-            [(-0.66, 0.61 + lift), (-0.57, 0.65 + lift), (-0.6, 0.82 + lift), (-0.68, 0.82 + lift)],
+            [
+                (-0.66, 0.61 + lift),
+                (-0.57, 0.65 + lift),
+                (-0.6, 0.82 + lift),
+                (-0.68, 0.82 + lift),
+            ],
             (150, 140, 50),
             volume=0.5,
         )

@@ -21,14 +21,12 @@ def scene_caption_oracle(
     for row, facts in enumerate(described):
         for fact in facts:
             holders.setdefault(fact, []).append(row)
-    rows_of = {fact: np.array(rows, np.int64) for fact, rows in holders.items()}
-    nowhere = np.empty(0, np.int64)
     tied: list[np.ndarray] = []
     for facts in stated:
-        found = np.arange(len(described), dtype=np.int64)
-        for rows in sorted((rows_of.get(fact, nowhere) for fact in facts), key=len):
-            found = np.intersect1d(found, rows, assume_unique=True)
-        tied.append(found)
+        candidates: Sequence[int] = range(len(described))
+        if facts:
+            candidates = min((holders.get(fact, []) for fact in facts), key=len)
+        tied.append(np.array([row for row in candidates if facts <= described[row]], np.int64))
     return tied
 
 

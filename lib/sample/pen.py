@@ -12,7 +12,7 @@ Rgb = tuple[int, int, int]
 Point = tuple[float, float]
 
 LIGHT = (0.55, 0.83)  # into the picture from the upper left, as (right, down)
-GRAIN_SIZE = 1024
+GRAIN_SIZE = 1408  # wider than any canvas, so that noise need not repeat
 
 
 def mix(first: Sequence[float], second: Sequence[float], share: float) -> Rgb:
@@ -38,19 +38,23 @@ def _noise(smoothest: int) -> Image.Image:
     total = np.zeros((GRAIN_SIZE, GRAIN_SIZE), np.float32)
     step = 1
     while step <= smoothest:
-        side = GRAIN_SIZE // step
+        side = -(-GRAIN_SIZE // step)
         octave = Image.fromarray(rng.random((side, side), np.float32) - 0.5)
         wide = octave.resize((GRAIN_SIZE, GRAIN_SIZE), Image.Resampling.BICUBIC)
-        total += np.asarray(wide) * step**0.35
+        total += np.asarray(wide) * step**0.2
         step *= 2
-    total *= 42 / total.std()
+    total *= 30 / total.std()
     return Image.fromarray(np.clip(total + 128, 0, 255).astype(np.uint8))
 
 
 @cache
-def _noise_of(amount: float, smoothest: int) -> Image.Image:
-    """The tile scaled to `amount` (1 keeps its contrast)."""
-    return _noise(smoothest).point([round(128 + (value - 128) * amount) for value in range(256)])
+def _noise_of(amount: float, stretch: tuple[float, float], smoothest: int) -> Image.Image:
+    """The tile scaled to `amount` (1 keeps its contrast) and widened by `stretch` (x, y)."""
+    tile = _noise(smoothest).point([round(128 + (v - 128) * amount) for v in range(256)])
+    if stretch == (1, 1):
+        return tile
+    part = (0, 0, GRAIN_SIZE / stretch[0], GRAIN_SIZE / stretch[1])
+    return tile.resize(tile.size, Image.Resampling.BILINEAR, box=part)
 
 
 def add_noise(
@@ -62,13 +66,9 @@ def add_noise(
 ) -> Image.Image:
     """The RGB image with noise added to its brightness; `stretch` widens the noise (x, y)."""
     width, height = image.size
-    span_x = min(GRAIN_SIZE, max(1, round(width / stretch[0])))
-    span_y = min(GRAIN_SIZE, max(1, round(height / stretch[1])))
-    left = int(rng.integers(0, GRAIN_SIZE - span_x + 1))
-    top = int(rng.integers(0, GRAIN_SIZE - span_y + 1))
-    tile = _noise_of(amount, smoothest).crop((left, top, left + span_x, top + span_y))
-    if tile.size != image.size:
-        tile = tile.resize(image.size, Image.Resampling.BILINEAR)
+    left = int(rng.integers(0, max(1, GRAIN_SIZE - width)))
+    top = int(rng.integers(0, max(1, GRAIN_SIZE - height)))
+    tile = _noise_of(amount, stretch, smoothest).crop((left, top, left + width, top + height))
     return ImageChops.add(image, Image.merge("RGB", (tile, tile, tile)), 1, -128)
 
 
@@ -81,17 +81,33 @@ def _lit(mask: Image.Image, colour: Rgb, volume: float) -> Image.Image:
     factor = max(1.0, max(width, height) / 40)
     low = (max(2, round(width / factor)), max(2, round(height / factor)))
     padded = Image.new("L", (low[0] + 4, low[1] + 4))
-    padded.paste(mask.resize(low, Image.Resampling.BOX), (2, 2))
+    padded.paste(mask.resize(low, Image.Resampling.BOX, reducing_gap=1.5), (2, 2))
     radius = 1 + 0.22 * min(low)
     relief = np.asarray(padded.filter(ImageFilter.GaussianBlur(radius)), np.float32) / 255
-    slope_y, slope_x = np.gradient(relief)
+    slope_y = np.gradient(relief, axis=0)
+    slope_x = np.gradient(relief, axis=1)
     slope = (slope_x * LIGHT[0] + slope_y * LIGHT[1])[2:-2, 2:-2] * radius * 1.7 * volume
     base = np.asarray(colour, np.float32)
     bright = np.clip(slope, 0, 1)[..., None] * 0.62
     dark = np.clip(-slope, 0, 0.8)[..., None] * 0.8
     shaded = (base + (255 - base) * bright) * (1 - dark)
     picture = Image.fromarray(np.clip(shaded, 0, 255).astype(np.uint8))
-    return picture.resize(mask.size, Image.Resampling.BICUBIC)
+    return picture.resize(mask.size, Image.Resampling.BILINEAR)
+
+
+def _mask(
+    size: tuple[int, int], outline: list[list[float]], alpha: float, blur: float
+) -> Image.Image:
+    """Where a polygon covers; a blurred one is made small first, for speed."""
+    factor = max(1, int(blur / 2))
+    low = (-(-size[0] // factor), -(-size[1] // factor))
+    mask = Image.new("L", low)
+    points = [(x / factor, y / factor) for x, y in outline]
+    ImageDraw.Draw(mask).polygon(points, fill=round(255 * alpha))
+    if not blur:
+        return mask
+    mask = mask.filter(ImageFilter.GaussianBlur(blur / factor))
+    return mask.resize(size, Image.Resampling.BILINEAR) if factor > 1 else mask
 
 
 class Pen:
@@ -167,10 +183,9 @@ class Pen:
         box = self._box(outline, margin)
         if box is None:
             return
-        mask = Image.new("L", (box[2] - box[0], box[3] - box[1]))
-        level = round(255 * alpha)
-        ImageDraw.Draw(mask).polygon([(x - box[0], y - box[1]) for x, y in outline], fill=level)
-        self._paint(mask, box, colour, volume, grain, soft)
+        local = (outline - box[:2]).tolist()
+        mask = _mask((box[2] - box[0], box[3] - box[1]), local, alpha, soft * self.scale)
+        self._paint(mask, box, colour, volume, grain)
 
     def stroke(
         self,
@@ -195,7 +210,7 @@ class Pen:
         if thick > 2:
             for x, y in (local[0], local[-1]):
                 draw.ellipse((x - half, y - half, x + half, y + half), fill=level)
-        self._paint(mask, box, colour, volume, 0, 0)
+        self._paint(mask, box, colour, volume, 0)
 
     def _box(self, outline: np.ndarray, margin: float) -> tuple[int, int, int, int] | None:
         left, top = np.floor(outline.min(axis=0) - margin).astype(int)
@@ -212,10 +227,7 @@ class Pen:
         colour: Rgb,
         volume: float,
         grain: float,
-        soft: float,
     ) -> None:
-        if soft:
-            mask = mask.filter(ImageFilter.GaussianBlur(soft * self.scale))
         if self._clip is not None:
             clip = Image.new("L", mask.size)
             local = [(x - box[0], y - box[1]) for x, y in self._clip]

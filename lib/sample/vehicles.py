@@ -2,7 +2,7 @@
 
 import math
 
-from PIL import ImageFont
+from PIL import Image, ImageDraw, ImageFont
 
 from lib.sample.pen import Pen, Rgb, arc, curve, darker, lighter
 
@@ -44,24 +44,18 @@ def _window(pen: Pen, outline: list[tuple[float, float]]) -> None:
 
 
 def letters(pen: Pen, text: str, x: float, y: float, height: float, colour: Rgb) -> None:
-    """Text centred on (x, y) with capitals of about the height; it is never mirrored."""
+    """Upright text centred on (x, y), its capitals of about the height; never mirrored."""
     size = round(height * pen.scale * 1.35)
     if size < 5:
         return
     font = ImageFont.load_default(size)
-    mask = font.getmask(text, mode="L")
-    cx, cy = pen.pixels([(x, y)])[0]
-    stamp = mask.getbbox()
-    if stamp is None:
-        return
-    from PIL import Image, ImageDraw
-
     layer = Image.new("L", (round(font.getlength(text)) + 4, size * 2))
     ImageDraw.Draw(layer).text((2, 2), text, fill=255, font=font)
     ink = layer.getbbox()
     if ink:
         layer = layer.crop(ink)
-        corner = (round(cx - layer.width / 2), round(cy - layer.height / 2))
+        centre_x, centre_y = pen.pixels([(x, y)])[0]
+        corner = (round(centre_x - layer.width / 2), round(centre_y - layer.height / 2))
         pen.canvas.paste(colour, corner, layer)
 
 
@@ -325,7 +319,7 @@ def stop_sign(pen: Pen, colour: Rgb) -> None:
             for i in range(8)
         ]
         pen.polygon(ring, tint, volume=0.15)
-    letters(pen, "STOP", 0, 1.3, 0.27, (250, 250, 250))
+    letters(pen, "STOP", 0, 1.3, 0.235, (250, 250, 250))
 
 
 def fire_hydrant(pen: Pen, colour: Rgb) -> None:

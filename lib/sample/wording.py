@@ -11,6 +11,7 @@ from lib.sample.scenes import SCENES
 
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six")
 CAPTIONS_PER_IMAGE = 5
+PLURAL_OPENINGS = ("a couple of", "a group of", "a few")
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,16 @@ def with_article(noun: str) -> str:
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
+def _coloured(noun: str, colour: str) -> str:
+    """The noun with its colour where it belongs: "red car", "pair of red skis"."""
+    if not colour:
+        return noun
+    for pair in ("pair of ", "pairs of "):
+        if noun.startswith(pair):
+            return f"{pair}{colour} {noun.removeprefix(pair)}"
+    return f"{colour} {noun}"
+
+
 class _Writer:
     """Writes one caption and notes what it states."""
 
@@ -70,12 +81,12 @@ class _Writer:
         noun, plural = kind.nouns[int(self.rng.integers(len(kind.nouns)))]
         colour = ""
         if group.colour and self.rng.random() < 0.65:
-            colour = f"{group.colour} "
+            colour = group.colour
             self.facts.add(f"{group.kind} is {group.colour}")
         if group.count == 1:
             self.facts.add(f"{group.kind}: 1")
-            return with_article(colour + noun)
-        return f"{self.amount(group)} {colour}{plural}"
+            return with_article(_coloured(noun, colour))
+        return f"{self.amount(group)} {_coloured(plural, colour)}"
 
     def amount(self, group: Group) -> str:
         """An exact number mostly, at times a vague one."""
@@ -129,12 +140,8 @@ def _doing(writer: _Writer) -> str:
 
 def _there_is(writer: _Writer) -> str:
     subject = writer.subject()
-    be = "are" if subject.split()[0] not in ("a", "an") or " of " in subject[:12] else "is"
-    if subject.startswith(("a couple of", "a group of", "a few")):
-        be = "are"
-    elif subject.split()[0] in ("a", "an"):
-        be = "is"
-    return f"there {be} {subject} {writer.where()}"
+    one = subject.startswith(("a ", "an ")) and not subject.startswith(PLURAL_OPENINGS)
+    return f"there {'is' if one else 'are'} {subject} {writer.where()}"
 
 
 def _picture(writer: _Writer) -> str:
