@@ -1,0 +1,34 @@
+"""Embed the whole collection: DB/descriptors through the embedder into DB/embeddings."""
+
+import argparse
+import dataclasses
+from typing import Any
+
+from jobs import command
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Arguments of this job."""
+    made = command.parser(
+        "embed_database", __doc__ or "", "python -m jobs.embed_database --db my.db"
+    )
+    command.add_database(made)
+    return made
+
+
+def embed(options: argparse.Namespace) -> dict[str, Any]:
+    """Run the job; returns its summary."""
+    from lib.cluster import connect
+    from lib.embedding import embed_database
+
+    with connect():
+        report = embed_database(options.db)
+    print(
+        f"{report.images} images in {report.files} files, {report.files_embedded} of them embedded "
+        f"now; database version {report.version}"
+    )
+    return dataclasses.asdict(report)
+
+
+if __name__ == "__main__":
+    command.run(build_parser(), embed)

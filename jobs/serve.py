@@ -1,0 +1,58 @@
+"""Serve a database over HTTP: an API, and a page to search with."""
+
+import argparse
+import signal
+from typing import Any
+
+from jobs import command
+from lib.errors import BadArgumentError
+from lib.serve_session import running, use_fast_proxy
+
+
+def parser() -> argparse.ArgumentParser:
+    """The job's options."""
+    made = command.parser("serve", __doc__ or "", "python -m jobs.serve --db DB --port 8000")
+    command.add_database(made)
+    made.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
+    made.add_argument("--port", type=int, default=8000, help="port to listen on (%(default)s)")
+    made.add_argument("--captions", metavar="FILE", help="captions to show beside the images")
+    made.add_argument("--word-vectors", metavar="FILE", help="those of training, if they moved")
+    made.add_argument("--weights", metavar="FILE_OR_URL", help="backbone, for image queries")
+    made.add_argument(
+        "--max-replicas",
+        type=int,
+        default=1,
+        help="search replicas that may run under load (%(default)s)",
+    )
+    return made
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Serve until interrupted."""
+    if not 0 < options.port < 65536:
+        raise BadArgumentError(f"--port {options.port}: ports are 1 to 65535")
+    if options.max_replicas < 1:
+        raise BadArgumentError(f"--max-replicas {options.max_replicas}: at least one is needed")
+    use_fast_proxy()
+    from lib.serving import Settings
+
+    settings = Settings(
+        db=options.db,
+        captions=options.captions,
+        word_vectors=options.word_vectors,
+        weights=options.weights,
+        max_replicas=options.max_replicas,
+    )
+    with running(settings, options.host, options.port) as address:
+        # Only now: Ray puts its own handler in place, which ends without stopping the proxy.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        print(f"{address}  the page\n{address}/docs  the API\nCtrl-C stops it", flush=True)
+        try:
+            signal.pause()
+        except KeyboardInterrupt:
+            print("stopping", flush=True)
+    return {"address": address}
+
+
+if __name__ == "__main__":
+    command.run(parser(), run)

@@ -1,0 +1,82 @@
+"""Joins requests that wait at the same time into batches, one batch at work at a time."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from typing import Generic, TypeVar
+
+from lib.errors import ImageSearchError
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+class OverloadedError(ImageSearchError):
+    """As many requests wait already as are taken on."""
+
+
+class Batcher(Generic[_Item, _Result]):
+    """Runs `work` on everything that has come in since its last run, at most `max_size` items.
+
+    A lone request starts at once and batches fill by themselves as load grows. `serve.batch`
+    instead closes a batch after a fixed wait even while the last one is still at work, so that
+    many small batches queue up behind a slow one.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[list[_Item]], Sequence[_Result]],
+        executor: Executor,
+        max_size: int,
+        max_waiting: int,
+    ) -> None:
+        self.work = work
+        self.executor = executor
+        self.max_size = max_size
+        self.max_waiting = max_waiting
+        self._waiting: deque[tuple[_Item, asyncio.Future[_Result]]] = deque()
+        self._running: asyncio.Task[None] | None = None
+
+    async def submit(self, items: Sequence[_Item]) -> list[_Result]:
+        """Results of some items, in order.
+
+        Raises OverloadedError when more than `max_waiting` items would wait; a submission larger
+        than that is taken only by an idle batcher.
+        """
+        if self._waiting and len(self._waiting) + len(items) > self.max_waiting:
+            raise OverloadedError(
+                f"{len(self._waiting)} searches wait already; try again in a moment"
+            )
+        loop = asyncio.get_running_loop()
+        futures = [loop.create_future() for _ in items]
+        self._waiting.extend(zip(items, futures, strict=True))
+        if self._running is None:
+            self._running = loop.create_task(self._run())
+        return list(await asyncio.gather(*futures))
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while batch := self._next_batch():
+                items = [item for item, _ in batch]
+                try:
+                    results = await loop.run_in_executor(self.executor, self.work, items)
+                except Exception as error:
+                    for _, future in batch:
+                        if not future.done():
+                            future.set_exception(error)
+                    continue
+                for (_, future), result in zip(batch, results, strict=True):
+                    if not future.done():
+                        future.set_result(result)
+        finally:
+            self._running = None
+
+    def _next_batch(self) -> list[tuple[_Item, asyncio.Future[_Result]]]:
+        batch: list[tuple[_Item, asyncio.Future[_Result]]] = []
+        while self._waiting and len(batch) < self.max_size:
+            item, future = self._waiting.popleft()
+            if not future.done():  # a client that went away has cancelled its request
+                batch.append((item, future))
+        return batch

@@ -1,0 +1,56 @@
+"""The loss and the accuracy against hand-worked values and torch's own."""
+
+import pytest
+import torch
+
+from lib.ranking import in_batch_loss, margin_ranking_loss, triple_accuracy
+
+
+def test_loss_by_hand() -> None:
+    good = torch.tensor([0.9, 0.5, 0.2])
+    bad = torch.tensor([0.1, 0.45, 0.6])
+    # max(0, 0.1 - 0.8) = 0, max(0, 0.1 - 0.05) = 0.05, max(0, 0.1 + 0.4) = 0.5
+    assert margin_ranking_loss(good, bad, 0.1).item() == pytest.approx(0.55 / 3)
+
+
+def test_loss_is_torchs_margin_ranking_loss() -> None:
+    good, bad = torch.rand(2, 1000) * 2 - 1
+    expected = torch.nn.MarginRankingLoss(margin=0.1)(good, bad, torch.ones(1000))
+    assert margin_ranking_loss(good, bad, 0.1).item() == pytest.approx(expected.item())
+
+
+def test_accuracy_by_hand() -> None:
+    good, bad = torch.tensor([0.9, 0.5, 0.2, 0.3]), torch.tensor([0.1, 0.45, 0.6, 0.3])
+    assert triple_accuracy(good, bad) == 0.5  # the tie is wrong
+
+
+def _all_triples(scores: torch.Tensor, margin: float) -> torch.Tensor:
+    """Every triple of a batch, through torch's loss and autograd."""
+    count = len(scores)
+    other = ~torch.eye(count, dtype=torch.bool)
+    good = scores.diagonal()[:, None].expand(count, count)[other]
+    loss = torch.nn.MarginRankingLoss(margin=margin)
+    one = torch.ones(len(good))
+    return (loss(good, scores[other], one) + loss(good, scores.T[other], one)) / 2
+
+
+@pytest.mark.parametrize("count", [2, 3, 50])
+def test_in_batch_loss_and_its_gradient_are_those_of_all_triples(count: int) -> None:
+    torch.manual_seed(0)
+    scores = (torch.rand(count, count) * 2 - 1).requires_grad_()
+    expected = _all_triples(scores, 0.1)
+    (slope,) = torch.autograd.grad(expected, scores)
+    found = in_batch_loss(scores, 0.1)
+    (found * 3).backward()
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert scores.grad is not None
+    torch.testing.assert_close(scores.grad, 3 * slope)
+
+
+def test_a_batch_of_one_pair_holds_no_triple() -> None:
+    scores = torch.tensor([[0.3]], requires_grad=True)
+    loss = in_batch_loss(scores)
+    loss.backward()
+    assert loss.item() == pytest.approx(0, abs=1e-7)
+    assert scores.grad is not None
+    assert scores.grad.item() == 0
