@@ -65,7 +65,7 @@ def draw_sample(
     """
     for name, value, least in (
         ("count", count, 1),
-        ("workers", workers or 1, 1),
+        ("workers", 1 if workers is None else workers, 1),
         ("seed", seed, 0),
     ):
         if value < least:

@@ -19,13 +19,13 @@ def tree(pen: Pen, colour: Rgb) -> None:
     )
     for x in (-0.2, 0.22):
         pen.stroke([(0, 0.5), (x, 0.85)], 0.06, trunk, volume=0.5)
-    for i in range(22):
-        turn, far = i * 2.4, math.sqrt((i + 0.5) / 22)
+    for i in range(15):
+        turn, far = i * 2.4, math.sqrt((i + 0.5) / 15)
         x, y = 0.46 * far * math.cos(turn), 1.1 + 0.38 * far * math.sin(turn)
         leaf = pen.vary(colour, 12)
         tone = lighter(leaf, 0.1) if y - x > 1.15 else darker(leaf, 0.16)
-        pen.ellipse(x, y, 0.19, 0.17, tone, volume=0.7, grain=1.0)
-    for _ in range(60):
+        pen.ellipse(x, y, 0.21, 0.19, tone, volume=0.7, grain=1.0)
+    for _ in range(36):
         turn, far = pen.between(0, 6.28), math.sqrt(pen.between(0, 1))
         x, y = 0.6 * far * math.cos(turn), 1.1 + 0.5 * far * math.sin(turn)
         pen.ellipse(x, y, 0.025, 0.016, lighter(colour, pen.between(0, 0.35)), tilt=turn)

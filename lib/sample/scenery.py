@@ -1,6 +1,8 @@
 """The backgrounds of the sample: each function paints one place in one of its moods."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -46,24 +48,33 @@ class Backdrop:
             band = add_noise(band, self.rng, noise, stretch, smoothest)
         self.canvas.paste(band, (0, first))
 
+    @contextmanager
+    def coarse(self) -> Iterator["Backdrop"]:
+        """A backdrop of a quarter of the size, spread over this one afterwards: for soft things."""
+        small = Image.new("RGB", (self.canvas.width // 4, self.canvas.height // 4))
+        yield Backdrop(small, self.rng)
+        self.canvas.paste(small.resize(self.canvas.size, Image.Resampling.BILINEAR))
+
     def sky(self, mood: str, horizon: float) -> None:
-        """A sky above the horizon, with clouds, or a low sun at sunset."""
-        pen = self.pen
+        """A sky down to the horizon, with clouds, or a low sun at sunset."""
         high, low = SKIES[mood]
-        self.gradient(horizon, 1.0, pen.vary(low, 8), pen.vary(high, 10))
-        if mood == "sunset":
-            x, y = pen.between(0.1, self.aspect - 0.1), horizon + pen.between(0.02, 0.14)
-            pen.ellipse(x, y, 0.24, 0.2, (255, 214, 140), alpha=0.55, soft=0.09)
-            pen.ellipse(x, y, 0.055, 0.055, (255, 244, 206))
         count = {"sunny": 3, "cloudy": 8, "sunset": 3}[mood]
-        for _ in range(int(pen.rng.integers(count - 2, count + 2))):
-            self.cloud(pen.between(0, self.aspect), pen.between(horizon + 0.12, 1.0), mood)
+        with self.coarse() as back:
+            pen = back.pen
+            back.gradient(0, 1, low, low)
+            back.gradient(horizon, 1.0, pen.vary(low, 8), pen.vary(high, 10))
+            if mood == "sunset":
+                x, y = pen.between(0.1, self.aspect - 0.1), horizon + pen.between(0.02, 0.14)
+                pen.ellipse(x, y, 0.24, 0.2, (255, 214, 140), alpha=0.55, soft=0.09)
+                pen.ellipse(x, y, 0.055, 0.055, (255, 244, 206))
+            for _ in range(int(pen.rng.integers(count - 2, count + 2))):
+                back.cloud(pen.between(0, self.aspect), pen.between(horizon + 0.12, 1.0), mood)
 
     def cloud(self, x: float, y: float, mood: str) -> None:
-        """One heap of white, grey at its foot."""
+        """One heap of soft white."""
         tint = {"sunny": (252, 253, 255), "cloudy": (226, 229, 233), "sunset": (250, 190, 150)}
         size = self.pen.between(0.05, 0.12)
-        for _ in range(6):
+        for _ in range(7):
             dx, dy = self.pen.between(-1.6, 1.6) * size, self.pen.between(-0.3, 0.5) * size
             self.pen.ellipse(
                 x + dx, y + dy, size, size * 0.5, tint[mood], alpha=0.5, soft=size * 0.18
@@ -425,8 +436,8 @@ def park(back: Backdrop, mood: str) -> float:
     """A lawn with a path and a row of trees behind."""
     horizon, pen = back.pen.between(0.46, 0.54), back.pen
     back.sky(mood, horizon)
-    for _ in range(26):
-        x, size = pen.between(-0.05, back.aspect + 0.05), pen.between(0.08, 0.16)
+    for _ in range(17):
+        x, size = pen.between(-0.05, back.aspect + 0.05), pen.between(0.1, 0.17)
         pen.ellipse(
             x, horizon + size * 0.7, size, size * 0.9, pen.vary((62, 108, 52), 16), 0.5, grain=1.0
         )
@@ -620,15 +631,12 @@ def night(back: Backdrop, mood: str) -> float:
 def underwater(back: Backdrop, mood: str) -> float:
     """Below the surface: rays of light, a sandy bottom, weeds or corals."""
     pen = back.pen
-    back.gradient(0.14, 1.0, (14, 70, 116), (86, 184, 214), noise=0.18, smoothest=128)
-    for _ in range(6):
-        x = pen.between(0, back.aspect)
-        pen.polygon(
-            [(x, 1.02), (x + 0.08, 1.02), (x + 0.02, 0.2), (x - 0.2, 0.2)],
-            (214, 244, 250),
-            alpha=0.13,
-            soft=0.02,
-        )
+    with back.coarse() as water:
+        water.gradient(0, 1.0, (14, 70, 116), (86, 184, 214), noise=0.18, smoothest=64)
+        for _ in range(6):
+            x = pen.between(0, back.aspect)
+            ray = [(x, 1.02), (x + 0.08, 1.02), (x + 0.02, 0.2), (x - 0.2, 0.2)]
+            water.pen.polygon(ray, (214, 244, 250), alpha=0.13, soft=0.02)
     back.gradient(0, 0.15, (196, 178, 134), (150, 160, 140), noise=0.5)
     for _ in range(9):
         x, height = pen.between(0, back.aspect), pen.between(0.12, 0.34)
