@@ -319,7 +319,7 @@ def elephant(pen: Pen, colour: Rgb) -> None:
     pen.stroke(curve([(-0.66, 0.8), (-0.74, 0.6), (-0.72, 0.44)], False), 0.03, darker(skin, 0.2))
     _four_legs(pen, -0.44, 0.26, 0.5, 0.27, 0.21, skin)
     body = [(-0.68, 0.8), (-0.5, 1.08), (-0.1, 1.16), (0.3, 1.06), (0.46, 0.8), (0.34, 0.46)]
-    pen.blob([*body, (-0.1, 0.38), (-0.54, 0.44)], skin, volume=1.0, grain=0.6)
+    pen.blob([*body, (-0.1, 0.38), (-0.54, 0.44)], skin, volume=1.0, grain=0.35)
     pen.blob(
         [
             (0.28, 1.1),
@@ -337,7 +337,7 @@ def elephant(pen: Pen, colour: Rgb) -> None:
         ],
         skin,
         volume=1.0,
-        grain=0.5,
+        grain=0.3,
     )
     for i in range(6):
         y = 0.24 + i * 0.08
@@ -425,7 +425,7 @@ def bear(pen: Pen, colour: Rgb) -> None:
     pen.shadow(0, 0.02, 0.7, 0.08)
     _four_legs(pen, -0.44, 0.34, 0.46, 0.28, 0.18, colour)
     body = [(-0.64, 0.6), (-0.5, 0.86), (-0.1, 0.88), (0.24, 1.0), (0.5, 0.86), (0.5, 0.5)]
-    pen.blob([*body, (0.1, 0.34), (-0.5, 0.34)], colour, volume=1.0, grain=0.8)
+    pen.blob([*body, (0.1, 0.34), (-0.5, 0.34)], colour, volume=1.0, grain=0.5)
     for x in (0.5, 0.7):
         pen.ellipse(x, 1.06, 0.08, 0.085, darker(colour, 0.2), volume=0.7)
     pen.ellipse(0.6, 0.88, 0.23, 0.21, colour, volume=1.0, grain=0.5)

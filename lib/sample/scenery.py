@@ -49,9 +49,9 @@ class Backdrop:
         self.canvas.paste(band, (0, first))
 
     @contextmanager
-    def coarse(self) -> Iterator["Backdrop"]:
-        """A backdrop of a quarter of the size, spread over this one afterwards: for soft things."""
-        small = Image.new("RGB", (self.canvas.width // 4, self.canvas.height // 4))
+    def coarse(self, factor: int = 4) -> Iterator["Backdrop"]:
+        """A smaller backdrop, spread over this one afterwards: for what is soft or out of focus."""
+        small = Image.new("RGB", (self.canvas.width // factor, self.canvas.height // factor))
         yield Backdrop(small, self.rng)
         self.canvas.paste(small.resize(self.canvas.size, Image.Resampling.BILINEAR))
 
@@ -155,9 +155,9 @@ def _table(back: Backdrop, mood: str, top: float) -> None:
     pen, colour = back.pen, back.pen.vary(SURFACES[mood], 9)
     if mood == "wooden":
         back.gradient(0, top, colour, darker(colour, 0.12), noise=0.6, stretch=(14, 1))
-        for i in range(-4, 9):
-            vanish, foot = back.aspect * (0.2 + 0.12 * i), back.aspect * (-0.3 + 0.25 * i)
-            pen.stroke([(foot, 0), (vanish, top)], 0.004, darker(colour, 0.45))
+        for i in range(1, 7):
+            y = top * (1 - 0.72**i)
+            pen.stroke([(0, y), (back.aspect, y)], 0.004, darker(colour, 0.4))
     else:
         back.gradient(0, top, colour, darker(colour, 0.08), noise=0.14)
     if mood == "checkered":
@@ -172,7 +172,9 @@ def _table(back: Backdrop, mood: str, top: float) -> None:
         for i in range(6):
             low, high = top * (1 - 0.80**i), top * (1 - 0.80 ** (i + 0.5))
             pen.rect(0, low, back.aspect, high, red, alpha=0.55)
-    pen.rect(0, top - 0.012, back.aspect, top, darker(colour, 0.4), alpha=0.5)
+    glow = pen.between(0.2, 0.8) * back.aspect
+    pen.ellipse(glow, top * 0.6, 0.5, top * 0.3, (255, 250, 235), alpha=0.2, soft=0.12)
+    pen.rect(0, top - 0.006, back.aspect, top, darker(colour, 0.3), alpha=0.5)
 
 
 def _window(back: Backdrop, x: float, bottom: float, mood: str = "sunny") -> None:
@@ -189,17 +191,34 @@ def _window(back: Backdrop, x: float, bottom: float, mood: str = "sunny") -> Non
     pen.rect(x - 0.04, bottom - 0.05, x + width + 0.04, bottom - 0.015, (236, 232, 224), volume=0.4)
 
 
+def _shelf(back: Backdrop, x: float, y: float) -> None:
+    """A kitchen shelf with jars, cups and plates."""
+    pen = back.pen
+    pen.rect(x, y - 0.02, x + 0.62, y, (142, 102, 66), volume=0.4)
+    wares: list[Rgb] = [(216, 120, 70), (240, 238, 230), (96, 140, 150), (170, 190, 120)]
+    left = x + 0.02
+    while left < x + 0.52:
+        wide, tall = pen.between(0.05, 0.09), pen.between(0.07, 0.16)
+        ware = pen.vary(wares[int(pen.rng.integers(4))], 12)
+        pen.rect(left, y, left + wide, y + tall, ware, volume=0.9, radius=0.02)
+        left += wide + pen.between(0.01, 0.04)
+
+
 def kitchen(back: Backdrop, mood: str) -> float:
-    """A kitchen: a tiled wall, shelves or a window, and a table."""
+    """A kitchen table; behind it, out of focus, a wall with a window, shelves or tiles."""
     top = back.pen.between(0.5, 0.58)
-    wall = _wall(back, top)
-    grout = darker(wall, 0.14)
-    for i in range(int(back.aspect / 0.09) + 2):
-        back.pen.stroke([(i * 0.09, top), (i * 0.09, 1)], 0.004, grout)
-    for i in range(6):
-        back.pen.stroke([(0, top + i * 0.09), (back.aspect, top + i * 0.09)], 0.004, grout)
-    if back.pen.chance(0.6):
-        _window(back, back.pen.between(0.1, back.aspect - 0.5), top + 0.14)
+    with back.coarse() as room:
+        pen, wall = room.pen, _wall(room, top)
+        if pen.chance(0.3):
+            for i in range(4):
+                pen.stroke(
+                    [(0, top + i * 0.09), (back.aspect, top + i * 0.09)], 0.006, darker(wall)
+                )
+        x = pen.between(0.06, back.aspect - 0.6)
+        if pen.chance(0.5):
+            _window(room, x, top + 0.12)
+        else:
+            _shelf(room, x, pen.between(0.68, 0.76))
     _table(back, mood, top)
     return top
 
@@ -207,42 +226,43 @@ def kitchen(back: Backdrop, mood: str) -> float:
 def restaurant(back: Backdrop, mood: str) -> float:
     """A dim restaurant with lights out of focus behind the table."""
     top = back.pen.between(0.5, 0.58)
-    back.gradient(top, 1.0, (92, 62, 44), (44, 30, 26), noise=0.1, smoothest=64)
-    for _ in range(18):
-        radius = back.pen.between(0.02, 0.06)
-        glow = mix((255, 196, 104), (255, 236, 196), back.pen.between(0, 1))
-        back.pen.ellipse(
-            back.pen.between(0, back.aspect),
-            back.pen.between(top + 0.05, 1),
-            radius,
-            radius,
-            glow,
-            alpha=back.pen.between(0.2, 0.55),
-            soft=0.006,
-        )
+    with back.coarse() as room:
+        room.gradient(0, 1.0, (92, 62, 44), (44, 30, 26), noise=0.1, smoothest=64)
+        pen = room.pen
+        for _ in range(18):
+            x, y = pen.between(0, back.aspect), pen.between(top + 0.05, 1)
+            radius, alpha = pen.between(0.02, 0.06), pen.between(0.2, 0.55)
+            glow = mix((255, 196, 104), (255, 236, 196), pen.between(0, 1))
+            pen.ellipse(x, y, radius, radius, glow, alpha=alpha)
     _table(back, mood, top)
     return top
 
 
+def _notice_board(pen: Pen, x: float) -> None:
+    pen.rect(x, 0.66, x + 0.55, 0.95, (150, 108, 66), volume=0.3)
+    pen.rect(x + 0.015, 0.675, x + 0.535, 0.935, (198, 158, 110), grain=0.6)
+    for i in range(5):
+        note = ((250, 236, 130), (250, 250, 246), (160, 214, 240))[i % 3]
+        left, bottom = x + 0.04 + i * 0.098, pen.between(0.7, 0.83)
+        pen.rect(left, bottom, left + 0.075, bottom + 0.08, note, volume=0.2)
+
+
+def _book_shelf(pen: Pen, x: float) -> None:
+    pen.rect(x, 0.7, x + 0.6, 0.725, (120, 82, 50), volume=0.4, grain=0.3)
+    spines: list[Rgb] = [(160, 50, 44), (40, 78, 120), (70, 110, 72), (210, 180, 110)]
+    for i in range(14):
+        left = x + 0.02 + i * 0.04
+        top = pen.between(0.84, 0.93)
+        pen.rect(left, 0.725, left + 0.034, top, pen.vary(spines[i % 4]), volume=0.5)
+
+
 def desk(back: Backdrop, mood: str) -> float:
-    """An office desk before a wall with a notice board or a shelf of books."""
+    """An office desk; behind it, out of focus, a wall with a notice board or a shelf of books."""
     top = back.pen.between(0.46, 0.54)
-    _wall(back, top)
-    pen = back.pen
-    x = pen.between(0.05, back.aspect - 0.65)
-    if pen.chance(0.5):
-        pen.rect(x, 0.66, x + 0.55, 0.95, (150, 108, 66), volume=0.3)
-        pen.rect(x + 0.015, 0.675, x + 0.535, 0.935, (198, 158, 110), grain=0.6)
-        for i in range(5):
-            note = ((250, 236, 130), (250, 250, 246), (160, 214, 240))[i % 3]
-            nx, ny = x + 0.04 + i * 0.098, pen.between(0.7, 0.83)
-            pen.rect(nx, ny, nx + 0.075, ny + 0.08, note, volume=0.2)
-    else:
-        pen.rect(x, 0.7, x + 0.6, 0.725, (120, 82, 50), volume=0.4, grain=0.3)
-        for i in range(14):
-            spine: Rgb = ((160, 50, 44), (40, 78, 120), (70, 110, 72), (210, 180, 110))[i % 4]
-            bx = x + 0.02 + i * 0.04
-            pen.rect(bx, 0.725, bx + 0.034, pen.between(0.84, 0.93), pen.vary(spine), volume=0.5)
+    with back.coarse() as room:
+        _wall(room, top)
+        decorate = _notice_board if room.pen.chance(0.5) else _book_shelf
+        decorate(room.pen, room.pen.between(0.05, back.aspect - 0.65))
     _table(back, mood, top)
     return top
 
