@@ -19,6 +19,8 @@ PALETTE: dict[str, Rgb] = {
     "purple": (120, 66, 156),
     "silver": (190, 194, 200),
     "golden": (214, 160, 84),
+    "black and white": (44, 44, 48),
+    "brown and white": (138, 88, 50),
 }
 PAINTS = ("red", "blue", "green", "yellow", "white", "black")
 BRIGHT = ("red", "blue", "green", "yellow", "pink", "purple")
@@ -153,7 +155,7 @@ _ALL = [
     _kind("horse", animals.horse, 0.46, 1.7, 1.5, "horse/horses", colours=_FUR,
           verbs="standing grazing walking"),
     _kind("cow", animals.cow, 0.48, 1.6, 1.15, "cow/cows, dairy cow/dairy cows",
-          colours=("black", "brown"), verbs="standing grazing walking"),
+          colours=("black and white", "brown and white"), verbs="standing grazing walking"),
     _kind("sheep", animals.sheep, 0.46, 1.2, 0.95, "sheep/sheep, woolly sheep/woolly sheep", most=4,
           verbs="standing grazing walking"),
     _kind("zebra", animals.zebra, 0.46, 1.7, 1.4, "zebra/zebras", verbs="standing grazing walking"),
@@ -246,8 +248,7 @@ _ALL = [
     _kind("cactus", outdoors.cactus, 0.42, 1.0, 1.55, "cactus/cacti", verbs="standing growing"),
     _kind("sunflower", outdoors.sunflower, 0.46, 0.85, 1.5, "sunflower/sunflowers", most=4,
           verbs="standing blooming"),
-    _kind("snowman", outdoors.snowman, 0.44, 1.4, 1.8, "snowman/snowmen",
-          colours=("red", "blue", "green"), most=2, verbs="standing"),
+    _kind("snowman", outdoors.snowman, 0.44, 1.4, 1.8, "snowman/snowmen", most=2, verbs="standing"),
     _kind("tent", outdoors.tent, 0.5, 2.2, 0.95, "tent/tents, camping tent/camping tents",
           colours=("red", "blue", "green", "yellow"), most=2, verbs="standing pitched"),
     _kind("lighthouse", outdoors.lighthouse, 0.42, 1.2, 1.85,

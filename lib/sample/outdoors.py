@@ -117,6 +117,7 @@ def snowman(pen: Pen, colour: Rgb) -> None:
     """A snowman with carrot nose, hat and scarf."""
     pen.shadow(0.05, 0.03, 0.48, 0.09, 0.3)
     snow = (244, 247, 252)
+    scarf = pen.vary(((204, 36, 40), (42, 96, 184), (84, 156, 66))[int(pen.rng.integers(3))])
     for x, tip in ((-0.26, -0.66), (0.26, 0.66)):
         pen.stroke([(x, 0.86), (tip, 1.1)], 0.03, (96, 68, 44))
         pen.stroke([(tip * 0.85, 1.03), (tip * 0.95, 1.18)], 0.02, (96, 68, 44))
@@ -124,9 +125,9 @@ def snowman(pen: Pen, colour: Rgb) -> None:
         pen.ellipse(0, y, r, r * 0.95, snow, volume=0.75, grain=0.2)
     for y in (0.72, 0.86, 1.0):
         pen.ellipse(0.03, y, 0.028, 0.028, (34, 32, 34))
-    pen.rect(-0.24, 1.08, 0.24, 1.18, colour, volume=0.7, radius=0.05, grain=0.3)
+    pen.rect(-0.24, 1.08, 0.24, 1.18, scarf, volume=0.7, radius=0.05, grain=0.3)
     pen.polygon(
-        [(0.08, 1.12), (0.2, 1.12), (0.26, 0.76), (0.14, 0.76)], colour, volume=0.5, grain=0.3
+        [(0.08, 1.12), (0.2, 1.12), (0.26, 0.76), (0.14, 0.76)], scarf, volume=0.5, grain=0.3
     )
     for x in (-0.07, 0.09):
         pen.ellipse(x, 1.37, 0.026, 0.03, (28, 26, 28))
@@ -137,7 +138,7 @@ def snowman(pen: Pen, colour: Rgb) -> None:
         )
     pen.rect(-0.29, 1.46, 0.29, 1.51, (34, 34, 40), volume=0.4, radius=0.02)
     pen.rect(-0.19, 1.5, 0.19, 1.78, (38, 38, 44), volume=0.7)
-    pen.rect(-0.19, 1.5, 0.19, 1.56, colour)
+    pen.rect(-0.19, 1.5, 0.19, 1.56, scarf)
 
 
 def tent(pen: Pen, colour: Rgb) -> None:
