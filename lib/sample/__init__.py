@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from lib.errors import BadArgumentError, MissingError
@@ -144,8 +145,21 @@ def _drawn(folder: Path, count: int, seed: int, workers: int | None) -> Iterator
         yield from map(draw, range(count))
         return
     # Spawned, not forked: the caller may hold threads (Ray, torch) that a fork would break.
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+    context = get_context("spawn")
+    with ProcessPoolExecutor(processes, context, initializer=_end_with_parent) as pool:
         yield from pool.map(draw, range(count), chunksize=8)
+
+
+def _end_with_parent() -> None:
+    """Make a drawing process end when the one that started it is killed, rather than linger."""
+    parent = parent_process()
+    if parent:
+
+        def watch() -> None:
+            parent.join()
+            os._exit(1)
+
+        Thread(target=watch, daemon=True).start()
 
 
 def _write_descriptions(folder: Path, rows: list[_Row]) -> None:
