@@ -12,7 +12,7 @@ from lib.sample.scenery import Backdrop
 from lib.sample.scenes import SCENES, Scene
 
 SIZES = ((640, 480), (640, 480), (640, 427), (640, 426), (480, 640), (500, 375), (612, 612))
-SUPERSAMPLING = 2
+SUPERSAMPLING = 1.5
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def _above(
 def paint(description: Description, rng: np.random.Generator, size: tuple[int, int]) -> Image.Image:
     """The picture of a description: an RGB image of the size (width, height)."""
     scene = SCENES[description.scene]
-    canvas = Image.new("RGB", (size[0] * SUPERSAMPLING, size[1] * SUPERSAMPLING))
+    canvas = Image.new("RGB", (round(size[0] * SUPERSAMPLING), round(size[1] * SUPERSAMPLING)))
     backdrop = Backdrop(canvas, rng)
     far = scene.paint(backdrop, description.mood)
     for place in _places(rng, scene, description.groups, far, backdrop.aspect):
@@ -172,7 +172,7 @@ def paint(description: Description, rng: np.random.Generator, size: tuple[int, i
         )
         colour = PALETTE[place.colour] if place.colour else PALETTE["white"]
         place.kind.draw(pen, pen.vary(colour, 9))
-    image = canvas.reduce(SUPERSAMPLING)
+    image = canvas.resize(size, Image.Resampling.BOX)
     return add_noise(_exposed(image, rng), rng, 0.07, smoothest=1)
 
 

@@ -66,7 +66,7 @@ class Backdrop:
             if mood == "sunset":
                 x, y = pen.between(0.1, self.aspect - 0.1), horizon + pen.between(0.02, 0.14)
                 pen.ellipse(x, y, 0.24, 0.2, (255, 214, 140), alpha=0.55, soft=0.09)
-                pen.ellipse(x, y, 0.055, 0.055, (255, 244, 206))
+                pen.ellipse(x, y, 0.055, 0.055, (255, 244, 206), soft=0.006)
             for _ in range(int(pen.rng.integers(count - 2, count + 2))):
                 back.cloud(pen.between(0, self.aspect), pen.between(horizon + 0.12, 1.0), mood)
 
