@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from lib.acceleration import accelerate, has_fast_bfloat16
+from lib.acceleration import accelerate, has_fast_bfloat16, tolerates_bfloat16
 from lib.backbones import Backbone, Preprocessing
 from lib.images import ImageError, Picture, decode
 from lib.reading import read_image
@@ -99,7 +99,11 @@ class Describer:
         self.precision = precision
         self.device = torch.device(device)
         self.batch_size = _BATCH_SIZE[self.device.type]
-        fast = has_fast_bfloat16(self.device) if compute == "auto" else compute == "bfloat16"
+        fast = compute == "bfloat16" or (
+            compute == "auto"
+            and has_fast_bfloat16(self.device)
+            and tolerates_bfloat16(backbone.network)
+        )
         self.compute = torch.bfloat16 if fast else torch.float32
         self.readers = ThreadPoolExecutor(_READERS, "read")
         self.decoders = ThreadPoolExecutor(threads, "decode")
