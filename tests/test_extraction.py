@@ -1,7 +1,6 @@
 """The extraction run on a real local Ray: resume, change, failures, refusals, accounting."""
 
 import io
-import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -93,13 +92,13 @@ def test_a_rerun_does_only_what_is_missing_and_gives_the_same_rows(
     images = make_images(tmp_path / "images", 30)
     run(images)
     undisturbed = rows(tmp_path / "db")
-    names = sorted(os.listdir(tmp_path / "db" / "descriptors"))
+    names = sorted(file.name for file in (tmp_path / "db" / "descriptors").iterdir())
     for name in names[1:4:2]:
         (tmp_path / "db" / "descriptors" / name).unlink()
     again = run(images)
     assert (again.already_described, again.described) == (16, 14)
     assert rows(tmp_path / "db") == undisturbed
-    assert sorted(os.listdir(tmp_path / "db" / "descriptors")) == names
+    assert sorted(file.name for file in (tmp_path / "db" / "descriptors").iterdir()) == names
     nothing = run(images)
     assert (nothing.already_described, nothing.described, nothing.shards) == (30, 0, 0)
 

@@ -144,7 +144,10 @@ def bomb() -> bytes:
 BAD: dict[str, tuple[Callable[[], bytes], str]] = {
     "no bytes": (lambda: b"", "empty"),
     "html": (lambda: b"<!DOCTYPE html><html><body>404</body></html>", "not_an_image"),
-    "truncated jpeg": (lambda: encoded(scene(), quality=95)[: len(encoded(scene(), quality=95)) // 2], "truncated"),
+    "truncated jpeg": (
+        lambda: encoded(scene(), quality=95)[: len(encoded(scene(), quality=95)) // 2],
+        "truncated",
+    ),
     "truncated png": (lambda: encoded(scene(), "PNG")[:300], "truncated"),
     "only a start": (lambda: b"\xff\xd8\xff\xe0", "not_an_image"),
     "bomb": (bomb, "too_large"),
