@@ -1,4 +1,4 @@
-"""Kills at random moments: of drivers, workers and nodes; afterwards every row is as undisturbed."""
+"""Kills at random moments, of drivers, workers and nodes, leave every row as undisturbed."""
 
 import os
 import random
