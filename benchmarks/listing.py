@@ -1,6 +1,6 @@
 """What a very long image list costs the driver: time and peak memory of planning a run.
 
-    python -m benchmarks.listing --names 10000000 [--json FILE]
+python -m benchmarks.listing --names 10000000 [--json FILE]
 """
 
 import argparse
