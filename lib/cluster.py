@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 PROJECT_ROOT = Path(__file__).parents[1]
 
@@ -25,10 +26,17 @@ def connect() -> Iterator[None]:
         yield
         return
     # Workers import lib from the same place as the driver, whatever the working directory.
-    environment = {"env_vars": {"PYTHONPATH": _python_path()}}
+    environment: dict[str, Any] = {"env_vars": {"PYTHONPATH": _python_path()}}
     address = os.environ.get("RAY_ADDRESS")
     if address:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+        # A submitted job has brought its working directory along; any other driver sends this one.
+        submitted = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+        ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level=logging.WARNING,
+            runtime_env=None if submitted else {"working_dir": str(PROJECT_ROOT)},
+        )
     else:
         ray.init(
             address="local",

@@ -130,8 +130,9 @@ def _resized(width: int, height: int, resize: int) -> tuple[int, int]:
 
 
 def _is_plain_jpeg(content: bytes) -> bool:
-    """Whether it is a JPEG of one or three components, upright, of a size that is decoded."""
-    if content[:3] != b"\xff\xd8\xff":
+    """Whether it is a whole JPEG of one or three components, upright, of a usual size and shape."""
+    # torchvision fills what a cut-off file lacks with grey; Pillow, which gets all others, tells.
+    if content[:3] != b"\xff\xd8\xff" or content[-2:] != b"\xff\xd9":
         return False
     position = 2
     while position + 9 < len(content):

@@ -1,0 +1,298 @@
+"""How fast descriptors are extracted: a plain loop, each stage alone, and the job through Ray.
+
+    python -m benchmarks.extraction --images DIR [--json FILE]
+
+All on the same photographs in one run. `limit` is what the machine could do if the stages cost
+nothing beyond themselves: on a CPU 1/(1/decode + 1/forward), on a GPU the slower of the two.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from PIL import Image
+from torchvision.transforms import (
+    CenterCrop,
+    Compose,
+    InterpolationMode,
+    Normalize,
+    Resize,
+    ToTensor,
+)
+
+from lib.backbones import Backbone, load_backbone
+from lib.describing import Describer
+from lib.errors import MissingError
+from lib.images import decode
+from lib.schemas import column_to_vectors
+
+MEASURED_S = 5.0
+
+
+def main() -> None:
+    """Measure, print a table, and write the figures as JSON where asked to."""
+    options = parse()
+    files = sorted(str(file) for file in Path(options.images).rglob("*.jpg"))[: options.count]
+    weights = options.weights or available_weights(options.backbone)
+    backbone = load_backbone(options.backbone, weights)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    processes = 1 if device == "cuda" else os.cpu_count() or 1
+    threads = (os.cpu_count() or 1) if device == "cuda" else 1
+    case = (options.backbone, weights, device, threads)
+    with tempfile.TemporaryDirectory() as folder:
+        listing = repeat(files, options.count, Path(folder) / "list.parquet")
+        rounds = [
+            {
+                "plain_images_per_s": plain(backbone, files),
+                "decode_images_per_s": together(processes, decode_alone, case, files),
+                "forward_images_per_s": together(processes, forward_alone, case, files),
+                "job_images_per_s": job(backbone, listing, Path(folder) / "db", device, threads),
+            }
+            for _ in range(options.rounds)
+        ]
+        figures: dict[str, Any] = {
+            name: statistics.median(each[name] for each in rounds) for name in rounds[0]
+        }
+        decoding, forward = figures["decode_images_per_s"], figures["forward_images_per_s"]
+        serial = 1 / (1 / decoding + 1 / forward)
+        limit = min(decoding, forward) if device == "cuda" else serial
+        figures["limit_images_per_s"] = limit
+        figures["limit_ratio"] = figures["job_images_per_s"] / limit
+        figures["plain_ratio"] = figures["job_images_per_s"] / figures["plain_images_per_s"]
+        if not options.rates_only:
+            figures.update(fidelity(backbone, files))
+            figures["start_to_finish_images_per_s"] = start_to_finish(
+                options, weights, listing, folder
+            )
+            figures["thousand_tiny_shards_s"] = overhead(backbone, Path(folder))
+            figures["one_worker_images_per_s"] = one_worker(options, weights, listing, folder)
+    figures |= {
+        "backbone": options.backbone,
+        "weights": "random" if weights == "random" else "official",
+        "device": device,
+        "cores": os.cpu_count(),
+        "photographs": len(files),
+        "images": options.count,
+    }
+    for name, value in figures.items():
+        print(f"{name:32} {value:.4g}" if isinstance(value, float) else f"{name:32} {value}")
+    if options.json:
+        Path(options.json).write_text(json.dumps(figures, indent=1) + "\n")
+
+
+def parse() -> argparse.Namespace:
+    """Arguments of the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", required=True, help="directory of JPEG photographs")
+    parser.add_argument("--count", type=int, default=2000, help="images a job describes")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds; the median counts")
+    parser.add_argument("--backbone", default="resnet18")
+    parser.add_argument("--weights", help="default: official, else random (as fast)")
+    parser.add_argument("--rates-only", action="store_true", help="plain, stages and job only")
+    parser.add_argument("--json", metavar="FILE")
+    return parser.parse_args()
+
+
+def available_weights(name: str) -> str | None:
+    """None for the official weights where they can be had, else `random`."""
+    try:
+        load_backbone(name)
+    except MissingError as error:
+        print(f"untrained weights, which take the same time ({error})", file=sys.stderr)
+        return "random"
+    return None
+
+
+def repeat(files: list[str], count: int, target: Path) -> Path:
+    """A list that names the photographs again and again, each time as another image."""
+    uris = [files[index % len(files)] for index in range(count)]
+    paths = [f"{index:08}" for index in range(count)]
+    pq.write_table(pa.table({"path": paths, "uri": uris}), target)
+    return target
+
+
+def reference_transforms(backbone: Backbone) -> Callable[[Image.Image], torch.Tensor]:
+    """The weights' own preprocessing from torchvision's parts."""
+    own = backbone.preprocessing
+    return Compose(
+        [
+            Resize(own.resize, InterpolationMode(own.interpolation)),
+            CenterCrop(own.crop),
+            ToTensor(),
+            Normalize(own.mean, own.std),
+        ]
+    )
+
+
+def plain(backbone: Backbone, files: list[str]) -> float:
+    """Images a second of the loop most people write: Pillow, transforms, batches of 32, float32."""
+    transforms = reference_transforms(backbone)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    network = load_backbone(backbone.name, "random").network.to(device)
+    done = 0
+    start = 0.0
+    with torch.inference_mode():
+        while not done or time.perf_counter() - start < MEASURED_S:
+            chosen = [files[(done + index) % len(files)] for index in range(32)]
+            batch = [transforms(Image.open(file).convert("RGB")) for file in chosen]
+            network(torch.stack(batch).to(device)).cpu()
+            done += 32
+            if done == 32:
+                start = time.perf_counter()  # the first batch warmed up
+    return (done - 32) / (time.perf_counter() - start)
+
+
+Case = tuple[str, str | None, str, int]
+
+
+def together(processes: int, stage: Callable[..., float], case: Case, files: list[str]) -> float:
+    """Images a second of a stage in several processes at once, one for each worker."""
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(processes)
+    with context.Pool(processes, _share, (barrier,)) as pool:
+        return sum(pool.starmap(stage, [(case, files)] * processes, chunksize=1))
+
+
+def _share(barrier: Any) -> None:
+    global _barrier
+    _barrier = barrier
+
+
+_barrier: Any = None
+
+
+def decode_alone(case: Case, files: list[str]) -> float:
+    """Images a second of reading and decoding as a worker does it, with all its threads."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    torch.set_num_threads(1)
+    name, _, _, threads = case
+    preprocessing = load_backbone(name, "random").preprocessing
+    contents = [Path(file).read_bytes() for file in files]
+
+    def one(content: bytes) -> None:
+        decode(content, preprocessing)
+
+    with ThreadPoolExecutor(threads) as pool:
+        return _rate(lambda: list(pool.map(one, contents[:64])), min(64, len(contents)))
+
+
+def forward_alone(case: Case, files: list[str]) -> float:
+    """Images a second from uint8 batches in memory to descriptors in memory."""
+    name, weights, device, threads = case
+    torch.set_num_threads(threads)
+    describer = Describer(load_backbone(name, weights), "float32", device, threads)
+    return _rate(lambda: describer.compute_batch().cpu(), describer.batch_size)
+
+
+def _rate(function: Callable[[], object], images: int) -> float:
+    function()
+    _barrier.wait()
+    start = time.perf_counter()
+    done = 0
+    while time.perf_counter() - start < MEASURED_S:
+        function()
+        done += images
+    return done / (time.perf_counter() - start)
+
+
+def job(backbone: Backbone, listing: Path, db: Path, device: str, threads: int) -> float:
+    """Images a second of the job with its workers up, from listing to files written."""
+    from lib.cluster import connect
+    from lib.extraction import extract
+    from lib.shards import Settings
+
+    gpus = 1.0 if device == "cuda" else 0.0
+    settings = Settings(shard_size=100, cpus_per_worker=threads, gpus_per_worker=gpus)
+    with connect():
+        warm = listing.with_name("warm.parquet")
+        pq.write_table(pq.read_table(listing).slice(0, 400), warm)
+        extract(str(warm), str(db), backbone, settings)
+        shutil.rmtree(db)
+        start = time.perf_counter()
+        run = extract(str(listing), str(db), backbone, settings)
+        seconds = time.perf_counter() - start
+    shutil.rmtree(db)
+    return run.described / seconds
+
+
+def start_to_finish(
+    options: argparse.Namespace, weights: str | None, listing: Path, folder: str
+) -> float:
+    """Images a second of the whole command, with imports, Ray's start and the network's load."""
+    command = [sys.executable, "-m", "jobs.extract_descriptors", "--images", str(listing)]
+    command += ["--db", f"{folder}/whole", "--backbone", options.backbone]
+    command += ["--weights", weights] if weights else []
+    start = time.perf_counter()
+    subprocess.run(command, check=True, capture_output=True)
+    shutil.rmtree(f"{folder}/whole")
+    return options.count / (time.perf_counter() - start)
+
+
+def fidelity(backbone: Backbone, files: list[str]) -> dict[str, float]:
+    """Least cosine of the job's descriptors to the plain float32 loop's, and of one in bfloat16."""
+    from lib.sources import ListedImage
+
+    transforms = reference_transforms(backbone)
+    reference = []
+    with torch.inference_mode():
+        for file in files:
+            reference.append(backbone.network(transforms(Image.open(file).convert("RGB"))[None]))
+    expected = torch.cat(reference).numpy()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    describer = Describer(backbone, "float32", device, os.cpu_count() or 1)
+    listed = [ListedImage(file, file, -1, "", file) for file in files]
+    table = describer.describe(listed).descriptors
+    found = column_to_vectors(table.column("descriptor"))
+    cosines = (expected * found).sum(1)
+    cosines /= np.linalg.norm(expected, axis=1) * np.linalg.norm(found, axis=1)
+    return {"min_cosine": float(cosines.min()), "mean_cosine": float(cosines.mean())}
+
+
+def overhead(backbone: Backbone, folder: Path) -> float:
+    """Seconds for 1,000 shards of one empty file each: what Ray and the result files cost."""
+    from lib.cluster import connect
+    from lib.extraction import FailureLimit, extract
+    from lib.shards import Settings
+
+    (folder / "empty.jpg").touch()
+    listing = repeat([str(folder / "empty.jpg")], 1000, folder / "tiny.parquet")
+    with connect():
+        for name in ("warm", "measured"):
+            start = time.perf_counter()
+            settings, limit = Settings(shard_size=1), FailureLimit(share=None)
+            extract(str(listing), str(folder / name), backbone, settings, limit=limit)
+            seconds = time.perf_counter() - start
+    return seconds
+
+
+def one_worker(
+    options: argparse.Namespace, weights: str | None, listing: Path, folder: str
+) -> float:
+    """Images a second with a single worker of one core, workers up."""
+    import ray
+
+    backbone = load_backbone(options.backbone, weights)
+    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+    try:
+        return job(backbone, listing, Path(folder) / "one", "cpu", 1)
+    finally:
+        ray.shutdown()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""Find what usually goes wrong before a long run: devices, storage, weights, versions, uploads."""
+
+import argparse
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from jobs import command
+from jobs.extract_descriptors import add_backbone
+from lib.errors import ImageSearchError
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Arguments of this job."""
+    arguments = command.parser(
+        "doctor",
+        "Find what usually goes wrong: a GPU that PyTorch does not see, storage that nodes do not\n"
+        "share, a working directory too large to upload, missing weights or word vectors, and\n"
+        "versions that differ between this process and the workers.",
+        "python -m jobs.doctor --db s3://bucket/db --backbone auto",
+    )
+    arguments.add_argument("--db", metavar="DB", help="database that all nodes must reach")
+    add_backbone(arguments)
+    return arguments
+
+
+def examine(options: argparse.Namespace) -> Mapping[str, Any]:
+    """Run every check and print its finding; raises ImageSearchError where one found an error."""
+    from lib.cluster import connect
+    from lib.diagnosis import diagnose
+
+    findings = []
+    with connect():
+        for finding in diagnose(options.db, options.backbone, options.weights):
+            print(f"{finding.level:8}{finding.check}: {finding.message}", flush=True)
+            if finding.remedy:
+                print(f"        → {finding.remedy}")
+            findings.append(dataclasses.asdict(finding))
+    errors = sum(finding["level"] == "error" for finding in findings)
+    if errors:
+        raise ImageSearchError(f"{errors} of {len(findings)} checks found an error")
+    return {"findings": findings}
+
+
+if __name__ == "__main__":
+    command.run(build_parser(), examine)

@@ -1,0 +1,133 @@
+"""Clusters: the files that start them, the doctor, and a really submitted job on several nodes."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lib import diagnosis
+from lib.diagnosis import Finding, diagnose
+from tests.test_extraction import make_images, rows
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_cluster_yaml_passes_rays_own_validation() -> None:
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    config = yaml.safe_load((ROOT / "cluster.yaml").read_text())
+    validate_config(prepare_config(config))
+    with pytest.raises(Exception, match="max_worker"):
+        validate_config(prepare_config({**config, "max_workers": "many"}))
+    assert config["available_node_types"]["gpu_worker"]["min_workers"] == 0
+
+
+def test_rayjob_runs_a_job_that_exists_with_options_that_it_has() -> None:
+    manifest: dict[str, Any] = yaml.safe_load((ROOT / "deploy" / "rayjob.yaml").read_text())
+    assert (manifest["apiVersion"], manifest["kind"]) == ("ray.io/v1", "RayJob")
+    command = manifest["spec"]["entrypoint"].split()
+    assert command[:3] == ["python", "-m", "jobs.extract_descriptors"]
+    from jobs.extract_descriptors import build_parser
+
+    build_parser().parse_args(command[3:])
+    (group,) = manifest["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    (container,) = group["template"]["spec"]["containers"]
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
+
+
+def findings(db: Path, **options: Any) -> dict[str, Finding]:
+    found = diagnose(str(db), options.get("backbone", "resnet18"), options.get("weights", "random"))
+    return {finding.check: finding for finding in found}
+
+
+@pytest.mark.usefixtures("ray_local")
+def test_the_doctor_finds_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    well = findings(tmp_path)
+    assert {finding.level for finding in well.values()} == {"ok"}, well
+    assert {"storage", "versions", "devices", "backbone", "word vectors"} <= well.keys()
+    assert not list(tmp_path.glob(".doctor*"))
+    monkeypatch.setattr(diagnosis, "UPLOAD_LIMIT_BYTES", 10)
+    own = {**diagnosis.describe_process(), "torch": "1.0"}
+    monkeypatch.setattr(diagnosis, "describe_process", lambda: own)
+    monkeypatch.setattr(diagnosis, "_reads", lambda url: "another disk")
+    ill = findings(tmp_path, weights=str(tmp_path / "absent.pth"))
+    assert {check for check, finding in ill.items() if finding.level == "error"} >= {
+        "working directory",
+        "backbone",
+        "storage",
+    }
+    assert all(finding.remedy for finding in ill.values() if finding.level == "error")
+
+
+def test_versions_and_devices_that_differ_are_errors() -> None:
+    own = diagnosis.describe_process()
+    assert diagnosis._versions([own, own]).level == "ok"
+    skewed = diagnosis._versions([own, {**own, "torch": "1.0"}])
+    assert (skewed.level, "torch" in skewed.message) == ("error", True)
+    assert diagnosis._versions([own, None]).level == "error"
+    node = {"Resources": {"CPU": 4.0, "GPU": 1.0}, "NodeManagerAddress": "10.0.0.7"}
+    blind = diagnosis._devices([node], [{**own, "cuda": False}])
+    assert (blind.level, "10.0.0.7" in blind.message) == ("error", True)
+
+
+SUBMIT = """
+import json, subprocess, sys, time
+import ray
+from ray.cluster_utils import Cluster
+
+command = json.loads(sys.argv[1])
+cluster = Cluster(
+    initialize_head=True,
+    head_node_args={"num_cpus": 0, "include_dashboard": True, "dashboard_port": int(sys.argv[2])},
+)
+for _ in range(2):
+    cluster.add_node(num_cpus=1)
+address = ray.init(address=cluster.address, log_to_driver=False).dashboard_url
+submit = [sys.executable, "-m", "ray.scripts.scripts", "job", "submit"]
+submit += ["--address", f"http://{address}", "--working-dir", ".", "--", *command]
+try:
+    for _ in range(30):
+        done = subprocess.run(submit, capture_output=True, text=True, timeout=150)
+        if "No available agent" not in done.stderr:
+            break
+        time.sleep(1)  # the head's job agent starts after the head itself
+    print(done.stdout, done.stderr)
+finally:
+    ray.shutdown()
+    cluster.shutdown()
+sys.exit(done.returncode)
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def test_a_submitted_job_describes_on_several_nodes(tmp_path: Path) -> None:
+    images = make_images(tmp_path / "images", 20)
+    job = ["python", "-m", "jobs.extract_descriptors", "--images", str(images)]
+    job += ["--db", str(tmp_path / "db"), "--backbone", "resnet18", "--weights", "random"]
+    job += ["--shard-size", "4", "--json", str(tmp_path / "summary.json")]
+    job[0] = sys.executable
+    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    done = subprocess.run(
+        [sys.executable, "-c", SUBMIT, json.dumps(job), str(free_port())],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+    assert "inputs 20 = descriptors 20 + failures 0" in done.stdout
+    assert len(rows(tmp_path / "db")) == 20
+    assert json.loads((tmp_path / "summary.json").read_text())["shards"] == 5
