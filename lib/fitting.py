@@ -1,6 +1,7 @@
 """Fitting M and b: the closed form, then epochs of margin ranking, kept only where they help."""
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -66,7 +67,7 @@ def fit(
 
     `after_epoch` gets the state after each epoch (tensors and plain values: torch.save takes it);
     given back as `state`, it goes on from there. The final state holds "M" (descriptor_size, d),
-    "b" (d,), "chosen" and "history", one dict of metrics an epoch, epoch 0 being the closed form.
+    "b" (d,), "chosen" and "history", one dict of metrics an epoch (epoch 0: the closed form).
     """
     share = load_share(data.training, data.read, device)
     judge = ValidationJudge(data, share)
@@ -172,7 +173,11 @@ class ValidationJudge:
 
     def __call__(self, model: Embedder, state: State, loss: float | None) -> None:
         """Add an epoch's metrics to the state, and keep its weights where they are the best yet."""
-        metrics: dict[str, Any] = {"epoch": len(state["history"]), "loss": loss}
+        metrics: dict[str, Any] = {
+            "epoch": len(state["history"]),
+            "loss": loss,
+            "time": time.time(),
+        }
         gain = np.zeros(1)
         if len(self._inputs):
             with torch.no_grad():
