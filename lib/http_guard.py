@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
+from urllib.parse import unquote
 
 from starlette.exceptions import HTTPException
 
@@ -103,7 +104,7 @@ def _given_tokens(scope: Scope) -> list[bytes]:
             except CookieError:
                 continue
             if morsel is not None:
-                tokens.append(morsel.value.encode())
+                tokens.append(unquote(morsel.value).encode())
     return tokens
 
 

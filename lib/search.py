@@ -1,10 +1,13 @@
 """Exact top-k by cosine similarity: no index, every row is looked at."""
 
+import itertools
+
 import numpy as np
 
 from lib.errors import BadArgumentError, BadInputError
 
-BLOCK_ROWS = 16_384
+# Scores of a block of rows stay in the processor's cache until they have been looked through.
+BLOCK_ROWS = 8_192
 
 
 def top_k(
@@ -23,15 +26,72 @@ def top_k(
         raise BadInputError(
             f"queries {queries.shape} and embeddings {embeddings.shape} must have equal dimensions"
         )
-    candidates = np.arange(len(embeddings)) if allowed is None else np.flatnonzero(allowed)
-    found = min(k, len(candidates))
-    best_rows = np.empty((len(queries), 0), np.int64)
-    best_scores = np.empty((len(queries), 0), np.float32)
-    for start in range(0, len(candidates), BLOCK_ROWS):
-        rows = candidates[start : start + BLOCK_ROWS]
-        scores = np.concatenate([best_scores, queries @ embeddings[rows].T], axis=1)
-        both = np.concatenate([best_rows, np.broadcast_to(rows, (len(queries), len(rows)))], axis=1)
-        order = np.argsort(-scores, axis=1, kind="stable")[:, :found]
-        best_scores = np.take_along_axis(scores, order, axis=1)
-        best_rows = np.take_along_axis(both, order, axis=1)
-    return best_rows, best_scores
+    candidates = None if allowed is None else np.flatnonzero(allowed)
+    count = len(embeddings) if candidates is None else len(candidates)
+    best = _Best(len(queries), min(k, count))
+    if not len(queries) or not count:
+        shape = (len(queries), best.k)
+        return np.empty(shape, np.int64), np.empty(shape, np.float32)
+    start, span = 0, BLOCK_ROWS
+    while start < count:
+        end = min(count, start + span)
+        for first in range(start, end, BLOCK_ROWS):
+            last = min(end, first + BLOCK_ROWS)
+            if candidates is None:
+                best.collect(first, queries @ embeddings[first:last].T)
+            else:
+                best.collect(first, queries @ embeddings[candidates[first:last]].T)
+        best.merge()
+        # The bar rises with what has been seen: growing spans keep both the merges and the rows
+        # that clear the bar to some k · log N.
+        start, span = end, span * 4
+    return (best.rows if candidates is None else candidates[best.rows]), best.scores
+
+
+class _Best:
+    """The best rows of each query so far, and those of later rows that beat the last of them."""
+
+    def __init__(self, queries: int, k: int) -> None:
+        self.k = k
+        self.rows = np.empty((queries, 0), np.int64)
+        self.scores = np.empty((queries, 0), np.float32)
+        self._queries: list[np.ndarray] = []
+        self._rows: list[np.ndarray] = []
+        self._scores: list[np.ndarray] = []
+
+    def collect(self, first: int, scores: np.ndarray) -> None:
+        """Keep what may be among the best of a (Q, B) block of scores, rows from `first` on."""
+        if self.scores.shape[1] == self.k:
+            # A later row of equal score comes after an earlier one, so it need not be kept.
+            clears = np.flatnonzero(scores > self.scores[:, -1:])
+        else:
+            clears = np.arange(scores.size)
+        queries, rows = np.divmod(clears, scores.shape[1])
+        self._queries.append(queries)
+        self._rows.append(rows + first)
+        self._scores.append(scores.reshape(-1)[clears])
+
+    def merge(self) -> None:
+        """Bring what was collected into `rows` and `scores`, best first."""
+        queries, rows, scores = map(np.concatenate, (self._queries, self._rows, self._scores))
+        self._queries, self._rows, self._scores = [], [], []
+        order = np.argsort(queries, kind="stable")
+        bounds = np.searchsorted(queries[order], np.arange(len(self.rows) + 1))
+        merged_rows, merged_scores = [], []
+        for query, (start, end) in enumerate(itertools.pairwise(bounds)):
+            mine = order[start:end]
+            all_scores = np.concatenate([self.scores[query], scores[mine]])
+            all_rows = np.concatenate([self.rows[query], rows[mine]])
+            chosen = _best_of(all_scores, self.k)
+            merged_rows.append(all_rows[chosen])
+            merged_scores.append(all_scores[chosen])
+        self.rows, self.scores = np.stack(merged_rows), np.stack(merged_scores)
+
+
+def _best_of(scores: np.ndarray, k: int) -> np.ndarray:
+    """Positions of the k highest scores, best first, equal ones in order; (≤ k,) int64."""
+    if len(scores) > 4 * k:
+        bar = np.partition(scores, len(scores) - k)[len(scores) - k]
+        kept = np.flatnonzero(scores >= bar)
+        return kept[np.argsort(-scores[kept], kind="stable")[:k]]
+    return np.argsort(-scores, kind="stable")[:k]

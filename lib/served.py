@@ -8,12 +8,13 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from lib.captions import load_captions
-from lib.database import Database, open_database
-from lib.errors import ImageSearchError, QueryError
+from lib.database import Database, open_database, require_current
+from lib.errors import ImageSearchError, MismatchError, QueryError
 from lib.queries import QueryEmbedding, embed_queries, embed_query
-from lib.schemas import require_same
 from lib.semantic_space import SemanticSpace, load_semantic_space
 
 Orientation = Literal["landscape", "portrait", "square"]
@@ -89,21 +90,21 @@ class Served:
 
     @classmethod
     def load(
-        cls, db: str, captions: str | None = None, word_vectors: str | None = None
+        cls,
+        db: str,
+        captions: str | None = None,
+        word_vectors: str | None = None,
+        previous: "Served | None" = None,
     ) -> "Served":
         """Load what a database's manifest names now.
 
-        Raises MissingError before the jobs that make it have run, and MismatchError where the
-        embeddings come from another embedder than the one that lies beside them.
+        `previous` lends its word vectors where they are the ones wanted. Raises MissingError before
+        the jobs that make the database have run, and MismatchError where the embeddings come from
+        another embedder than the one that lies beside them.
         """
         database = open_database(db)
-        space = load_semantic_space(db, word_vectors)
-        require_same(
-            f"the embedder of {db} and the one that made its embeddings",
-            space.digest,
-            database.embedder_digest,
-            "Run jobs.embed_database",
-        )
+        space = _load_space(db, word_vectors, previous)
+        require_current(database, space)
         by_image = load_captions(captions).by_image() if captions else {}
         return cls(database, space, by_image)
 
@@ -190,15 +191,14 @@ class Served:
             if answers[position] is None:
                 groups.setdefault(request.filter, []).append(position)
         for wanted, positions in groups.items():
-            k = min(max(requests[position].k for position in positions), len(self.database))
+            k = max(requests[position].k for position in positions)
             allowed = None if wanted is None else self._mask(wanted)
             rows, scores = self.database.search(embeddings[positions], k, allowed)
             for position, found, found_scores in zip(positions, rows, scores, strict=True):
                 request = requests[position]
-                kept = found[: request.k] >= 0  # -1 fills up where a filter left fewer than k
                 unknown = self.space.text.unknown_words(request.text) if request.text else []
                 answers[position] = Answer(
-                    found[: request.k][kept], found_scores[: request.k][kept], unknown, self
+                    found[: request.k], found_scores[: request.k], unknown, self
                 )
         return [answer for answer in answers if answer is not None]
 
@@ -233,7 +233,8 @@ class Served:
         if wanted.image_ids is not None:
             allowed &= np.isin(np.arange(len(database)), self._rows(wanted.image_ids))
         if wanted.path_prefix is not None:
-            allowed &= np.char.startswith(np.asarray(database.paths, str), wanted.path_prefix)
+            paths = pa.array(database.paths)
+            allowed &= pc.starts_with(paths, wanted.path_prefix).to_numpy(zero_copy_only=False)
         width, height = np.asarray(database.widths), np.asarray(database.heights)
         if wanted.min_width is not None:
             allowed &= width >= wanted.min_width
@@ -247,6 +248,13 @@ class Served:
 
 def _is_text_only(request: Request) -> bool:
     return request.like is None and request.image is None
+
+
+def _load_space(db: str, word_vectors: str | None, previous: Served | None) -> SemanticSpace:
+    if previous is not None:
+        with suppress(MismatchError):
+            return load_semantic_space(db, previous.space.text.vectors)
+    return load_semantic_space(db, word_vectors)
 
 
 def _hash_ids(image_ids: Sequence[str]) -> np.ndarray:

@@ -56,7 +56,7 @@ class Settings(BaseModel):
     max_waiting: int = Field(default=256, ge=1, description="searches that may wait in a replica")
     max_batch_size: int = Field(default=32, ge=1)
     reload_every_s: float = Field(
-        default=5.0, gt=0, description="how often a new version is looked for"
+        default=2.0, gt=0, description="how often a new version is looked for"
     )
 
 
@@ -165,7 +165,11 @@ class SearchService:
                     continue
                 seen = state
                 served = await self._in_thread(
-                    Served.load, settings.db, settings.captions, settings.word_vectors
+                    Served.load,
+                    settings.db,
+                    settings.captions,
+                    settings.word_vectors,
+                    self.served,
                 )
             except Exception as error:  # whatever lies there: what is served goes on
                 self._refuse(error)

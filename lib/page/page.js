@@ -145,7 +145,6 @@ function shape(element, ratio) {
   const kept = Math.min(Math.max(ratio, 0.5), 3);
   element.style.aspectRatio = kept;
   element.style.flex = `${kept} 1 calc(var(--row) * ${kept})`;
-  element.style.maxWidth = `calc(var(--row) * ${kept} * 1.9)`;
 }
 
 function card(hit, index) {
@@ -393,7 +392,7 @@ $("#theme").onclick = () => {
 $("#token-form").onsubmit = (event) => {
   event.preventDefault();
   const secure = location.protocol === "https:" ? "; Secure" : "";
-  const token = $("input", event.target).value;
+  const token = encodeURIComponent($("#token").value);
   document.cookie = `image_search_token=${token}; Path=/; SameSite=Strict${secure}`;
   start();
 };
