@@ -109,9 +109,10 @@ def prepare(
     """Fit the text side and match captions with images; see `train`."""
     index = index_descriptors(db)
     text = fit_text_side(training.texts + (validation.texts if rejoin else []), vectors)
-    parts = [match_captions(captions, index, text) for captions in (training, validation)]
-    _require_usable(*parts, training, db)
-    return Prepared(index, text, *parts)
+    training_part = match_captions(training, index, text)
+    validation_part = match_captions(validation, index, text)
+    _require_usable(training_part, validation_part, training, db)
+    return Prepared(index, text, training_part, validation_part)
 
 
 def _require_usable(training: Examples, validation: Examples, captions: Captions, db: str) -> None:

@@ -15,15 +15,17 @@ from tests import toy_world
 TEST_IMAGES = {str(image) for image in range(120, 160)}
 
 
-def _trained(
-    db: Path, descriptors: np.ndarray, captions: Captions
-) -> tuple[Prepared, State, set[int]]:
-    """Train on the captions that are not the test's; also the rows that training has read."""
+def _prepared(db: Path, descriptors: np.ndarray, captions: Captions) -> Prepared:
+    """What training gets: 100 images to train on, 20 to validate; the test's are not given."""
     toy_world.write_database(db, descriptors)
-    training = select(captions, set(captions.images) - TEST_IMAGES)
-    validation = select(training, {str(image) for image in range(100, 120)})
-    training = select(training, set(training.images) - set(validation.images))
-    prepared = prepare(str(db), training, validation, toy_world.word_vectors(), rejoin=False)
+    given = select(captions, set(captions.images) - TEST_IMAGES)
+    validation = select(given, {str(image) for image in range(100, 120)})
+    training = select(given, set(given.images) - set(validation.images))
+    return prepare(str(db), training, validation, toy_world.word_vectors(), rejoin=False)
+
+
+def _fitted(prepared: Prepared, descriptors: np.ndarray) -> tuple[State, set[int]]:
+    """The fitted embedder, and the rows of descriptors that fitting has read."""
     read: set[int] = set()
 
     def reading(rows: np.ndarray) -> np.ndarray:
@@ -32,12 +34,13 @@ def _trained(
 
     data = TrainingData(prepared.training, prepared.validation, reading)
     settings = Settings(epochs=3, batch_size=32, learning_rate=0.05)
-    return prepared, fit(data, settings, torch.device("cpu")), read
+    return fit(data, settings, torch.device("cpu")), read
 
 
 def test_other_test_images_and_captions_train_the_same_embedder(tmp_path: Path) -> None:
     descriptors, captions = toy_world.world(160)
-    first, state, read = _trained(tmp_path / "first", descriptors, captions)
+    first = _prepared(tmp_path / "first", descriptors, captions)
+    state, read = _fitted(first, descriptors)
     changed = descriptors.copy()
     changed[120:] = 1e4
     told = [
@@ -45,7 +48,8 @@ def test_other_test_images_and_captions_train_the_same_embedder(tmp_path: Path) 
         for image, text in zip(captions.image_ids, captions.texts, strict=True)
     ]
     others = Captions(captions.image_ids, told, captions.images, captions.source)
-    second, again, _ = _trained(tmp_path / "second", changed, others)
+    second = _prepared(tmp_path / "second", changed, others)
+    again, _ = _fitted(second, changed)
     assert first.text.idf == second.text.idf
     assert np.array_equal(first.text.common_direction, second.text.common_direction)  # type: ignore[arg-type]
     assert torch.equal(state["M"], again["M"])
@@ -62,13 +66,13 @@ def test_the_vocabulary_is_that_of_the_training_captions_alone(tmp_path: Path) -
         for image, text in zip(captions.image_ids, captions.texts, strict=True)
     ]
     others = Captions(captions.image_ids, told, captions.images, captions.source)
-    prepared, _, _ = _trained(tmp_path / "db", descriptors, others)
+    prepared = _prepared(tmp_path / "db", descriptors, others)
     assert prepared.text.idf.document_count == 300
     assert not {"onlyintest", "onlyinvalidation"} & set(prepared.text.idf.weights)
 
 
 def test_triples_of_the_training_part_hold_training_images_only(tmp_path: Path) -> None:
-    prepared, _, _ = _trained(tmp_path / "db", *toy_world.world(160))
+    prepared = _prepared(tmp_path / "db", *toy_world.world(160))
     examples = prepared.training
     rows = np.searchsorted(examples.images, examples.rows)
     triples = uniform_triples(rows, len(examples.images), 20, np.random.default_rng(0))

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import torch.multiprocessing
+from torch.multiprocessing.spawn import spawn
 
 from lib.captions import Captions, held_out, select
 from lib.embedder import Embedder
@@ -169,7 +169,7 @@ def _batch() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def test_two_workers_sum_to_the_gradient_of_one(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(_gradient_of_two, (str(tmp_path),), nprocs=2)
+    spawn(_gradient_of_two, (str(tmp_path),), nprocs=2)
     inputs, texts = _batch()
     layer = torch.nn.Linear(6, 4, bias=False)
     torch.nn.init.constant_(layer.weight, 0.3)
