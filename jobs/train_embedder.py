@@ -36,6 +36,9 @@ def build_parser() -> argparse.ArgumentParser:
     defaults = Settings()
     made.add_argument("--margin", type=float, default=defaults.margin)
     made.add_argument("--epochs", type=int, default=defaults.epochs)
+    made.add_argument(
+        "--patience", type=int, default=defaults.patience, help="epochs without improvement"
+    )
     made.add_argument("--batch-size", type=int, default=defaults.batch_size)
     made.add_argument("--seed", type=int, default=defaults.seed)
     made.add_argument("--workers", type=int, default=1, help="Ray Train workers (default: 1)")
@@ -51,6 +54,7 @@ def train_embedder(options: argparse.Namespace) -> dict[str, Any]:
     settings = Settings(
         margin=options.margin,
         epochs=options.epochs,
+        patience=options.patience,
         batch_size=options.batch_size,
         seed=options.seed,
     )

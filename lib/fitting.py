@@ -1,6 +1,7 @@
 """Fitting M and b: the closed form, then epochs of margin ranking, kept only where they help."""
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,9 @@ from lib.ranking import MARGIN, in_batch_loss
 from lib.triples import uniform_triples
 from lib.workers import gather_rows, least_over_workers, sum_over_workers, world
 
+# Share of descriptor values dropped at random while ranking (Srivastava et al., JMLR 2014): without
+# it, ranking 10,000 images gains a third as much on unseen ones.
+DROPOUT = 0.3
 # Ranking must beat the closed form on validation images by this many standard errors.
 SURE = 2.0
 MAX_VALIDATION_IMAGES = 5000
@@ -33,9 +37,9 @@ class Settings:
     """What one may set; everything else is chosen on training and validation images."""
 
     margin: float = MARGIN
-    epochs: int = 100
-    batch_size: int = 1024  # images over all workers, each with one caption
-    learning_rate: float = 0.01  # of Adam, relative to the weights' root mean square
+    epochs: int = 30
+    batch_size: int = 256  # images over all workers, each with one caption
+    learning_rate: float = 0.005  # of Adam, relative to the weights' root mean square
     patience: int = 10  # epochs without improvement before training stops
     seed: int = 0
 
@@ -66,7 +70,7 @@ def fit(
 
     `after_epoch` gets the state after each epoch (tensors and plain values: torch.save takes it);
     given back as `state`, it goes on from there. The final state holds "M" (descriptor_size, d),
-    "b" (d,), "chosen" and "history", one dict of metrics an epoch, epoch 0 being the closed form.
+    "b" (d,), "chosen" and "history", one dict of metrics an epoch (epoch 0: the closed form).
     """
     share = load_share(data.training, data.read, device)
     judge = ValidationJudge(data, share)
@@ -131,7 +135,9 @@ def run_epoch(
     """
     rank, size = world()
     device = share.inputs.device
-    generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + epoch * 1009 + rank)
+    seed = settings.seed * 1_000_003 + epoch * 1009 + rank
+    generator = torch.Generator().manual_seed(seed)
+    dropping = torch.Generator(device).manual_seed(seed)
     least = least_over_workers(len(share.inputs), device)
     steps = max(1, round(least * size / settings.batch_size))
     order = torch.randperm(len(share.inputs), generator=generator)
@@ -140,7 +146,9 @@ def run_epoch(
     captions = (counts.cumsum(0) - counts + picked).to(device)
     total = torch.zeros((), device=device)
     for batch in order[: least // steps * steps].to(device).chunk(steps):
-        images = gather_rows(model(share.inputs[batch]))
+        inputs = share.inputs[batch]
+        kept = torch.empty_like(inputs).bernoulli_(1 - DROPOUT, generator=dropping)
+        images = gather_rows(model(inputs.mul_(kept).div_(1 - DROPOUT)))
         loss = in_batch_loss(gather_rows(share.texts[captions[batch]]) @ images.T, settings.margin)
         optimizer.zero_grad()
         (loss * size).backward()
@@ -172,7 +180,11 @@ class ValidationJudge:
 
     def __call__(self, model: Embedder, state: State, loss: float | None) -> None:
         """Add an epoch's metrics to the state, and keep its weights where they are the best yet."""
-        metrics: dict[str, Any] = {"epoch": len(state["history"]), "loss": loss}
+        metrics: dict[str, Any] = {
+            "epoch": len(state["history"]),
+            "loss": loss,
+            "time": time.time(),
+        }
         gain = np.zeros(1)
         if len(self._inputs):
             with torch.no_grad():

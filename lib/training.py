@@ -20,7 +20,7 @@ import torch
 from gensim.models import KeyedVectors
 
 from lib.captions import Captions
-from lib.descriptors import index_descriptors, read_descriptors
+from lib.descriptors import DescriptorIndex, index_descriptors, read_descriptors
 from lib.embedder import Embedder
 from lib.errors import BadArgumentError, BadInputError, ImageSearchError
 from lib.examples import Examples, fit_text_side, match_captions
@@ -28,6 +28,7 @@ from lib.fitting import Settings, State, TrainingData, fit
 from lib.plots import training_plot
 from lib.semantic_space import save_semantic_space
 from lib.storage import filesystem, join, read_bytes, write_bytes_atomic
+from lib.text import TextEncoder
 from lib.word_vectors import word_vectors_digest
 
 _ARRAYS = ("texts", "rows", "captions")  # of Examples, in the order of its fields
@@ -59,11 +60,9 @@ def train(
     they may serve the text side and the final fit. A run with the same data and settings that was
     cut short goes on from its last epoch. Raises BadInputError where no caption meets an image.
     """
-    index = index_descriptors(db)
-    text = fit_text_side(training.texts + (validation.texts if rejoin else []), vectors)
-    training_part = match_captions(training, index, text)
-    validation_part = match_captions(validation, index, text)
-    _require_usable(training_part, validation_part, training, db)
+    prepared = prepare(db, training, validation, vectors, rejoin)
+    index, text = prepared.index, prepared.text
+    training_part, validation_part = prepared.training, prepared.validation
     content = _pack(training_part, validation_part, settings, rejoin)
     runs = join(db, "embedder", "runs")
     name = hashlib.sha256("\n".join([*index.files, *index.image_ids]).encode() + content)
@@ -92,6 +91,28 @@ def train(
     fs, path = filesystem(runs)
     fs.rm(path, recursive=True)
     return TrainingReport(digest, metadata, state["history"])
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The text side, fitted, and the captions matched with the database's descriptors."""
+
+    index: DescriptorIndex
+    text: TextEncoder
+    training: Examples
+    validation: Examples
+
+
+def prepare(
+    db: str, training: Captions, validation: Captions, vectors: KeyedVectors, rejoin: bool
+) -> Prepared:
+    """Fit the text side and match captions with images; see `train`."""
+    index = index_descriptors(db)
+    text = fit_text_side(training.texts + (validation.texts if rejoin else []), vectors)
+    training_part = match_captions(training, index, text)
+    validation_part = match_captions(validation, index, text)
+    _require_usable(training_part, validation_part, training, db)
+    return Prepared(index, text, training_part, validation_part)
 
 
 def _require_usable(training: Examples, validation: Examples, captions: Captions, db: str) -> None:
@@ -262,8 +283,8 @@ def write_tensorboard(url: str, history: Sequence[Mapping[str, Any]]) -> None:
         with SummaryWriter(directory) as writer:
             for row in history:
                 for name, value in row.items():
-                    if name != "epoch" and value is not None:
-                        writer.add_scalar(name, value, row["epoch"])
+                    if name not in ("epoch", "time") and value is not None:
+                        writer.add_scalar(name, value, row["epoch"], row["time"])
         (events,) = Path(directory).iterdir()
         # One fixed name: a new run replaces the old curve.
         write_bytes_atomic(join(url, "events.out.tfevents.training"), events.read_bytes())

@@ -10,7 +10,8 @@ from lib.ranking import MARGIN
 
 Strategy = Literal["uniform", "semi-hard", "hardest", "dissimilar"]
 STRATEGIES: tuple[str, ...] = get_args(Strategy)
-# Captions closer than this say nearly the same (paraphrases of one COCO image: about 0.8).
+# Captions closer than this say nearly the same: so are a tenth of the pairs of one COCO image, and
+# one in a thousand of those of two images.
 SIMILAR = 0.8
 CANDIDATES = 256  # random images among which a strategy other than uniform looks
 _CHUNK = 512

@@ -1,0 +1,103 @@
+"""How fast is ranking? Triples a second in steady state, against the matrix products alone.
+
+  python -m benchmarks.training_throughput --json throughput.json
+
+100,000 synthetic images of 512 values with 5 captions each, as in COCO with ResNet18. An epoch's
+steps are those of training (`lib.fitting.run_epoch`); the products alone are the four that any
+implementation has to do: embed the images, score them, and back through both.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lib.embedder import Embedder
+from lib.examples import Share
+from lib.fitting import Settings, run_epoch
+
+
+def synthetic(images: int, captions: int, size: int, dimension: int) -> Share:
+    """Standardised descriptors and unit text embeddings, at random."""
+    generator = torch.Generator().manual_seed(0)
+    texts = torch.randn(images * captions, dimension, generator=generator)
+    return Share(
+        torch.randn(images, size, generator=generator),
+        torch.nn.functional.normalize(texts, dim=1),
+        torch.arange(images).repeat_interleave(captions),
+        torch.zeros(size),
+        torch.ones(size),
+    )
+
+
+def products(share: Share, matrix: torch.Tensor, batch: int, steps: int) -> None:
+    """The matrix products of one epoch, and nothing else."""
+    for step in range(steps):
+        part = slice(step * batch, step * batch + batch)
+        inputs, texts = share.inputs[part], share.texts[part]
+        images = inputs @ matrix
+        scores = texts @ images.T
+        slope = scores.T @ texts
+        torch.mm(inputs.T, slope)
+
+
+def seconds(work: Callable[[], object], repeats: int) -> list[float]:
+    """Wall time of each repeat, after one to warm up."""
+    work()
+    found = []
+    for _ in range(repeats):
+        begun = time.perf_counter()
+        work()
+        found.append(time.perf_counter() - begun)
+    return found
+
+
+def main() -> None:
+    """Print the figures."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--images", type=int, default=100_000)
+    parser.add_argument("--captions", type=int, default=5)
+    parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--dimension", type=int, default=50)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=7, help="the best counts")
+    parser.add_argument("--json", metavar="FILE")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    share = synthetic(options.images, options.captions, options.size, options.dimension)
+    settings = Settings()
+    batch, model = settings.batch_size, Embedder(options.size, options.dimension)
+    steps = max(1, round(options.images / batch))
+    batch = options.images // steps
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
+    matrix = torch.randn(options.size, options.dimension)
+    epoch = seconds(lambda: run_epoch(model, optimizer, share, settings, 1), options.repeats)
+    bare = seconds(lambda: products(share, matrix, batch, steps), options.repeats)
+    triples = steps * 2 * batch * (batch - 1)
+    report = {
+        "triples_per_epoch": triples,
+        "seconds_per_epoch": {"best": min(epoch), "median": float(np.median(epoch))},
+        "seconds_of_products": {"best": min(bare), "median": float(np.median(bare))},
+        "triples_per_second": triples / float(np.median(epoch)),
+        "captions_per_second": steps * batch / float(np.median(epoch)),
+        "times_the_products": min(epoch) / min(bare),
+        "threads": options.threads,
+    }
+    print(
+        f"{triples:,} triples an epoch of {steps} batches of {batch}: "
+        f"{report['triples_per_second']:,.0f} triples/s "
+        f"({report['captions_per_second']:,.0f} caption-image pairs/s), "
+        f"{report['times_the_products']:.2f} × the time of the matrix products alone"
+    )
+    if options.json:
+        Path(options.json).write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
