@@ -378,7 +378,11 @@ def _add_images(app: FastAPI, service: Callable[[], Service]) -> None:
     async def thumbnail(image_id: str) -> Response:
         """A JPEG of an image, its longer side 480 pixels."""
         served = service().served
-        content = await service().thumbnail(served, served.row(image_id))
+        try:
+            row = served.row(image_id)
+        except UnknownImageError:  # an image may itself be called …/thumbnail
+            return await original(f"{image_id}/thumbnail")
+        content = await service().thumbnail(served, row)
         return Response(content, media_type="image/jpeg", headers=_CACHED)
 
     @app.get("/images/{image_id:path}", response_class=Response, responses=described)

@@ -46,10 +46,10 @@ def test_beyond_its_limit_it_refuses_and_recovers() -> None:
     async def run() -> None:
         work = Slow()
         batcher = make(work)
-        running = [asyncio.create_task(batcher.submit([n])) for n in range(9)]
-        await asyncio.sleep(0.05)  # four at work, five wait
-        running.append(asyncio.create_task(batcher.submit([20, 21, 22])))
-        await asyncio.sleep(0)
+        running = [asyncio.create_task(batcher.submit([n])) for n in range(4)]
+        await asyncio.sleep(0.05)  # these four are at work
+        running += [asyncio.create_task(batcher.submit([n])) for n in range(8)]
+        await asyncio.sleep(0.05)
         with pytest.raises(OverloadedError, match="8 searches wait"):
             await batcher.submit([99])
         work.go.set()
