@@ -2,52 +2,89 @@
 
 import argparse
 import dataclasses
+import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jobs import command
 from lib.errors import BadArgumentError
+
+if TYPE_CHECKING:
+    from lib.extraction import FailureLimit, Run
+    from lib.shards import Settings
+
+DESCRIPTION = """\
+Describe every image of a source that the database does not describe yet.
+
+A source is a directory, a glob, a .zip or .tar archive, a COCO .json (its coco_url), a .csv or
+.parquet list of URIs, or a .parquet table of image bytes, here or behind a URL (s3://, gs://,
+http://, ...). Interrupted at any moment, the same command goes on. Images that cannot be
+described are listed in DB/failures with the reason."""
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Arguments of this job."""
     arguments = command.parser(
         "extract_descriptors",
-        "Describe every image of a source that the database does not describe yet.",
+        DESCRIPTION,
         "python -m jobs.extract_descriptors --images photos/ --db demo/db",
     )
-    arguments.add_argument(
-        "--images", required=True, metavar="DIR_OR_URL", help="directory that holds the images"
-    )
+    add = arguments.add_argument
+    add("--images", required=True, metavar="DIR_OR_URL", help="where the images are")
     command.add_database(arguments)
-    arguments.add_argument("--backbone", default="resnet18", metavar="NAME", help="resnet18, …")
-    arguments.add_argument("--weights", metavar="FILE_OR_URL", help="state dict of the backbone")
-    arguments.add_argument(
-        "--captions", action="append", default=[], metavar="FILE", help="names the images' ids"
+    add_backbone(arguments)
+    add(
+        "--captions",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="captions whose image ids to use; may be repeated (otherwise an id is the path)",
     )
-    arguments.add_argument("--precision", choices=["float32", "float16"], default="float32")
-    arguments.add_argument("--shard-size", type=int, default=1000, metavar="N")
-    arguments.add_argument("--cpus-per-worker", type=int, default=1, metavar="N")
-    arguments.add_argument("--gpus-per-worker", type=float, default=0.0, metavar="N")
-    arguments.add_argument("--prune", action="store_true", help="drop images no longer there")
-    arguments.add_argument("--retry-failed", action="store_true", help="try failed images again")
+    add("--precision", choices=["float32", "float16"], default="float32", help="of stored values")
+    add(
+        "--compute",
+        choices=["auto", "bfloat16", "float32"],
+        default="auto",
+        help="arithmetic of the network; auto: bfloat16 where the hardware has it",
+    )
+    add("--shard-size", type=int, default=1000, metavar="N", help="images a file (default 1000)")
+    add("--cpus-per-worker", type=int, metavar="N", help="default 1; with GPUs a GPU's share")
+    add("--gpus-per-worker", type=float, metavar="N", help="default 1 where Ray has GPUs, else 0")
+    add("--prune", action="store_true", help="drop images that the source no longer has")
+    add("--retry-failed", action="store_true", help="try images again that failed before")
+    add(
+        "--max-failures",
+        default="50%",
+        metavar="N|N%",
+        help="stop after more failures than this (default 50%%, once 100 images were tried)",
+    )
     return arguments
+
+
+def add_backbone(arguments: argparse.ArgumentParser) -> None:
+    """The options --backbone and --weights."""
+    arguments.add_argument(
+        "--backbone",
+        default="resnet18",
+        metavar="NAME",
+        help="a torchvision or timm model, efficientnet_lite0 (packaged weights), or auto: "
+        "resnet18, else the packaged one (default resnet18)",
+    )
+    arguments.add_argument(
+        "--weights",
+        metavar="FILE_OR_URL",
+        help="the backbone's state dict (default: its official ImageNet weights)",
+    )
 
 
 def extract_descriptors(options: argparse.Namespace) -> Mapping[str, Any]:
     """Run the job; returns its summary."""
+    limit = parse_limit(options.max_failures)
+    _check(options)
     from lib.backbones import load_backbone
     from lib.cluster import connect
-    from lib.extraction import Settings, extract
+    from lib.extraction import extract
 
-    if options.shard_size < 1:
-        raise BadArgumentError("--shard-size must be at least 1")
-    settings = Settings(
-        precision=options.precision,
-        shard_size=options.shard_size,
-        cpus_per_worker=options.cpus_per_worker,
-        gpus_per_worker=options.gpus_per_worker,
-    )
     backbone = load_backbone(options.backbone, options.weights)
     ids = image_ids(options.captions)
     with connect():
@@ -55,26 +92,81 @@ def extract_descriptors(options: argparse.Namespace) -> Mapping[str, Any]:
             options.images,
             options.db,
             backbone,
-            settings,
+            settings(options),
             ids,
             prune=options.prune,
             retry_failed=options.retry_failed,
+            limit=limit,
         )
-    print(
-        f"{run.described} images described and {run.failed} failed in {run.seconds:.1f} s; "
-        f"{run.already_described} were already described, {run.already_failed} already failed"
-    )
-    return dataclasses.asdict(run) | {"backbone": backbone.name}
+    print(summary(run))
+    return dataclasses.asdict(run) | {
+        "backbone": backbone.name,
+        "weights_digest": backbone.weights_digest,
+        "images_per_s": (run.described + run.failed) / run.seconds if run.seconds else 0.0,
+    }
 
 
-def image_ids(caption_files: list[str]) -> Callable[[str], str]:
-    """What gives an image's id: the captions' id of its path or file name, else its path."""
+def _check(options: argparse.Namespace) -> None:
+    for name in ("shard_size", "cpus_per_worker"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise BadArgumentError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
+    if options.gpus_per_worker is not None and options.gpus_per_worker < 0:
+        raise BadArgumentError("--gpus-per-worker must not be negative")
+
+
+def settings(options: argparse.Namespace) -> "Settings":
+    """Size of a worker as asked for, else as the cluster suggests. Ray must be up."""
+    import ray
+
+    from lib.shards import Settings
+
+    total = ray.cluster_resources()
+    gpus = options.gpus_per_worker
+    if gpus is None:
+        gpus = 1.0 if total.get("GPU", 0) >= 1 else 0.0
+    cpus = options.cpus_per_worker
+    if cpus is None:
+        cpus = max(1, int(total["CPU"] * gpus / total["GPU"])) if gpus and "GPU" in total else 1
+    return Settings(options.precision, options.compute, options.shard_size, cpus, gpus)
+
+
+def parse_limit(text: str) -> "FailureLimit":
+    """`20` or `5%` as a limit. Raises BadArgumentError for anything else."""
+    from lib.extraction import FailureLimit
+
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)%|(\d+)", text)
+    if not found or (found[1] and float(found[1]) > 100):
+        raise BadArgumentError(f"--max-failures must be like 20 or 5%, not {text}")
+    return FailureLimit(share=float(found[1]) / 100) if found[1] else FailureLimit(int(found[2]))
+
+
+def image_ids(caption_files: list[str]) -> Callable[[str], str | None]:
+    """What gives the captions' id of an image by its path or file name, None where they lack it."""
     from lib.captions import load_captions
 
     ids: dict[str, str] = {}
     for file in caption_files:
         ids.update(load_captions(file).ids_by_file_name())
-    return lambda path: ids.get(path) or ids.get(path.rpartition("/")[2]) or path
+    return lambda path: ids.get(path) or ids.get(path.rpartition("/")[2])
+
+
+def summary(run: "Run") -> str:
+    """A run in words, for people."""
+    rate = f", {run.described / run.seconds:.0f} images/s" if run.described else ""
+    lines = [f"described {run.described:,} images in {run.seconds:.1f} s{rate}"]
+    if run.changed or run.repeated:
+        lines.append(f"changed since: {run.changed:,}; listed twice: {run.repeated:,}")
+    if run.failed:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in run.reasons.most_common())
+        lines.append(f"failed now: {run.failed:,} ({reasons}); see DB/failures")
+    if run.removed:
+        action = "dropped" if run.pruned else "kept; --prune drops them"
+        lines.append(f"no longer in the source: {run.removed:,} ({action})")
+    done = run.described + run.already_described
+    failed = run.failed + run.already_failed
+    lines.append(f"inputs {run.listed:,} = descriptors {done:,} + failures {failed:,}")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

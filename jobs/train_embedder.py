@@ -6,7 +6,7 @@ from typing import Any
 from jobs import command
 from lib.captions import Captions, held_out, load_captions, select
 from lib.fitting import Settings
-from lib.training import train
+from lib.training import TrainingReport, train
 from lib.word_vectors import PACKAGED, load_word_vectors
 
 HELD_OUT_SHARE = 0.1
@@ -68,7 +68,28 @@ def train_embedder(options: argparse.Namespace) -> dict[str, Any]:
             workers=options.workers,
             use_gpu=ray.cluster_resources().get("GPU", 0) >= options.workers,
         )
+    _print_summary(report, options.db)
     return {"db": options.db, "digest": report.digest, **report.metadata, "history": report.history}
+
+
+def _print_summary(report: TrainingReport, db: str) -> None:
+    counts, chosen = report.metadata["captions"], report.metadata["chosen"]
+    print(
+        f"{counts['training_images']} training images with {counts['training_captions']} captions, "
+        f"{counts['validation_images']} validation images with {counts['validation_captions']}"
+    )
+    if counts["captions_of_absent_images"]:
+        print(f"left out: {counts['captions_of_absent_images']} captions of images not in {db}")
+    if counts["captions_without_known_word"]:
+        print(f"left out: {counts['captions_without_known_word']} captions without a known word")
+    bare = counts["images_in_database"] - counts["images_with_captions"]
+    if bare:
+        print(f"not used: {bare} images of {db} that have no caption in these files")
+    print(
+        f"kept: {chosen['method']} (on validation images ranking gained "
+        f"{chosen['validation_gain']:+.4f} ± {chosen['validation_gain_standard_error']:.4f} nDCG)"
+    )
+    print(f"embedder {report.digest[:12]} written to {db}/embedder")
 
 
 def load_parts(captions: str, validation: str | None) -> tuple[Captions, Captions]:

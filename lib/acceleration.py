@@ -30,7 +30,7 @@ def accelerate(network: nn.Module, example: torch.Tensor, bfloat16: bool) -> For
 
     Computes in bfloat16 or float32, and gives its output in that type.
     """
-    network = network.to(example.device, memory_format=torch.channels_last)
+    network = network.to(example.device).to(memory_format=torch.channels_last)
     graph = make_fx(torch.func.functionalize(lambda images: network(images)))(example)
     graph.graph.eliminate_dead_code()
     _fold_batch_norm(graph)
@@ -97,6 +97,7 @@ def _fuse_convolutions(graph: fx.GraphModule, example: torch.Tensor) -> None:
         packed = torch.ops.mkldnn._reorder_convolution_weight(
             _constant(graph, weight), padding, stride, dilation, groups, list(shapes[node])
         )
+        arguments: tuple[Any, ...]
         with graph.graph.inserting_before(last):
             packed_node = _new_constant(graph, packed)
             settings = (padding, stride, dilation, groups)
@@ -136,7 +137,7 @@ def _activation(node: fx.Node) -> tuple[str, list[float], fx.Node]:
         if following.target is aten.relu.default:
             return "relu", [], following
         if following.target is aten.hardtanh.default and len(following.args) == 3:
-            return "hardtanh", [float(value) for value in following.args[1:]], following
+            return "hardtanh", [float(str(value)) for value in following.args[1:]], following
     return "none", [], node
 
 

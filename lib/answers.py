@@ -1,7 +1,6 @@
 """Text queries answered offline: the top k images of each, as values, a table, JSON or pictures."""
 
 import io
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -13,12 +12,11 @@ from lib.captions import Captions
 from lib.database import Database
 from lib.display import Section, Tile, write_sections
 from lib.errors import BadArgumentError, BadInputError, QueryError
-from lib.queries import embed_query
+from lib.queries import embed_queries
 from lib.semantic_space import SemanticSpace
 from lib.storage import (
     read_bytes,
     read_table,
-    write_bytes_atomic,
     write_json_atomic,
     write_table_atomic,
 )
@@ -54,30 +52,30 @@ def answer(
     """
     if k < 1:
         raise BadArgumentError(f"k must be at least 1, not {k}")
-    embeddings = np.zeros((len(queries), space.text.dimension), np.float32)
-    errors = [""] * len(queries)
-    for row, query in enumerate(queries):
-        try:
-            embeddings[row] = embed_query(space.text, query).embedding
-        except QueryError as error:
-            errors[row] = str(error)
+    embeddings, problems = embed_queries(space.text, queries)
     rows, scores = database.search(embeddings, k)
     return [
-        Answer(
-            query,
-            space.text.unknown_words(query),
-            []
-            if error
-            else [
-                Hit(rank, database.image_ids[row], float(score), database.uris[row])
-                for rank, (row, score) in enumerate(
-                    zip(rows[number], scores[number], strict=True), 1
-                )
-            ],
-            error,
-        )
-        for number, (query, error) in enumerate(zip(queries, errors, strict=True))
+        _answer(query, problem, space, database, rows[number], scores[number])
+        for number, (query, problem) in enumerate(zip(queries, problems, strict=True))
     ]
+
+
+def _answer(
+    query: str,
+    problem: QueryError | None,
+    space: SemanticSpace,
+    database: Database,
+    rows: np.ndarray,
+    scores: np.ndarray,
+) -> Answer:
+    unknown_words = space.text.unknown_words(query)
+    if problem is not None:
+        return Answer(query, unknown_words, [], str(problem))
+    hits = [
+        Hit(rank, database.image_ids[row], float(score), database.uris[row])
+        for rank, (row, score) in enumerate(zip(rows, scores, strict=True), 1)
+    ]
+    return Answer(query, unknown_words, hits)
 
 
 def read_queries(source: str) -> list[str]:
@@ -116,10 +114,8 @@ def write_answers(path: str, answers: Sequence[Answer], captions: Captions | Non
         write_json_atomic(path, {"results": [asdict(item) for item in answers]})
     elif path.endswith((".html", ".png")):
         write_sections(path, "Semantic image search", answer_sections(answers, captions))
-    elif path.endswith(".txt"):
-        write_bytes_atomic(path, "\n".join(map(format_answer, answers)).encode())
     else:
-        raise BadArgumentError(f"--output {path}: ends in none of .parquet .json .html .png .txt")
+        raise BadArgumentError(f"--output {path}: ends in none of .parquet .json .html .png")
 
 
 def answers_table(answers: Sequence[Answer]) -> pa.Table:

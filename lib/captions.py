@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from lib.errors import BadInputError
-from lib.storage import read_bytes
+from lib.storage import read_bytes, write_table_atomic
 
 
 @dataclass(frozen=True)
@@ -135,15 +136,17 @@ def _from_coco(content: bytes, source: str) -> Captions:
     )
 
 
-def held_out(image_ids: Iterable[str], share: float = 0.1) -> set[str]:
-    """The images kept for validation: those whose id's hash falls in the lowest `share`.
+def held_out(image_ids: Iterable[str], share: float = 0.1, purpose: str = "") -> set[str]:
+    """The images kept apart, for validation or testing: those whose hash is in the lowest `share`.
 
-    The choice depends on the id alone, so it stays the same when images are added.
+    The choice depends on the id alone, so it stays the same when images are added; another
+    `purpose` (at most 16 letters) makes another choice.
     """
+    person = purpose.encode()
     return {
         image_id
         for image_id in image_ids
-        if int.from_bytes(hashlib.blake2b(image_id.encode(), digest_size=8).digest())
+        if int.from_bytes(hashlib.blake2b(image_id.encode(), digest_size=8, person=person).digest())
         < share * 2**64
     }
 
@@ -161,3 +164,9 @@ def select(captions: Captions, image_ids: set[str]) -> Captions:
         {image_id: image for image_id, image in captions.images.items() if image_id in image_ids},
         captions.source,
     )
+
+
+def write_captions(url: str, captions: Captions) -> None:
+    """Write captions as a Parquet table of image (its id) and caption, for `load_captions`."""
+    table = pa.table({"image": captions.image_ids, "caption": captions.texts})
+    write_table_atomic(table, url)

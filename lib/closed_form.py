@@ -22,7 +22,7 @@ from lib.evaluation import caption_ranks, ndcg
 # λ per training image. Descriptors are standardised, so one grid fits all backbones.
 STRENGTHS = tuple(float(x) for x in np.logspace(-3.5, 2, 12))
 # γ; 0 is ridge alone, 0.5 whitens.
-POWERS = (0.0, 0.25, 0.375, 0.5, 0.625)
+POWERS = (0.0, 0.25, 0.375, 0.5, 0.625, 0.75, 1.0)
 # Directions in which captions hardly differ are rounded up to this share of the largest variance.
 VARIANCE_FLOOR = 0.05
 MAX_JUDGES = 5000  # images, and captions, that judge a choice: as in COCO's larger protocol

@@ -1,20 +1,24 @@
 """What a database already says of which images: read, compared with a listing, and cut down."""
 
+import time
 from array import array
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from operator import attrgetter
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from fsspec.implementations.local import LocalFileSystem
 
 from lib.schemas import Provenance
 from lib.sorting import Spool, sort_bounded
 from lib.sources import ListedImage
 from lib.storage import (
+    TEMPORARY_PREFIX,
     filesystem,
     join,
     list_files,
@@ -23,12 +27,18 @@ from lib.storage import (
     write_table_atomic,
 )
 
-# Descriptors are not worth compressing (their mantissas are noise) nor a dictionary; names are.
+# The values of descriptors do not shrink; read without decompression they cost no time. Names do.
 DESCRIPTOR_WRITING = {
-    "compression": {"descriptor.list.element": "none"},
-    "use_dictionary": ["etag"],
+    "compression": {
+        **dict.fromkeys(("image_id", "uri", "path", "etag"), "zstd"),
+        "descriptor.list.element": "none",
+    },
+    "use_dictionary": False,
+    "write_statistics": ["path"],
     "row_group_size": 16_384,
 }
+# A worker that was killed leaves its unfinished file; a younger one may belong to another run.
+_LEFTOVER_AGE_S = 600
 
 
 class Record(NamedTuple):
@@ -51,6 +61,7 @@ class Comparison:
     failed: int = 0  # listed, unchanged, and a known failure
     changed: int = 0  # listed with another size or version than the database has
     removed: int = 0  # in the database, no longer listed
+    repeated: int = 0  # listed again under the same path
     doubled: int = 0  # rows that say the same of an image again
     pending: Spool[tuple[int, ListedImage]] = field(default_factory=Spool)  # position in the list
     stale: dict[str, array] = field(default_factory=dict)  # rows to take out of each file
@@ -103,7 +114,13 @@ def compare(
     result = Comparison()
     known = sort_bounded(records(db), key=attrgetter("path"))
     record = next(known, None)
-    for position, image in enumerate(listing):
+    last = None
+    for image in listing:
+        if image.path == last:
+            result.repeated += 1
+            continue
+        last = image.path
+        position = result.listed
         result.listed += 1
         while record is not None and record.path < image.path:
             _removed(result, record, prune)
@@ -164,6 +181,17 @@ def drop_rows(stale: dict[str, array]) -> None:
         else:
             fs, path = filesystem(file)
             fs.rm_file(path)
+
+
+def remove_leftovers(db: str) -> None:
+    """Delete unfinished files of runs that were killed, where the database is a directory."""
+    for kind in ("descriptors", "failures"):
+        fs, path = filesystem(join(db, kind))
+        if not isinstance(fs, LocalFileSystem):
+            return
+        for leftover in Path(path).glob(f"{TEMPORARY_PREFIX}*"):
+            if time.time() - leftover.stat().st_mtime > _LEFTOVER_AGE_S:
+                leftover.unlink(missing_ok=True)
 
 
 def writing(file: str) -> dict[str, object]:

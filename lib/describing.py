@@ -5,11 +5,11 @@ import itertools
 import threading
 import time
 from collections import deque
-from contextlib import contextmanager
-from functools import partial
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -19,8 +19,9 @@ import torch
 from lib.acceleration import accelerate, has_fast_bfloat16
 from lib.backbones import Backbone, Preprocessing
 from lib.images import ImageError, Picture, decode
+from lib.reading import read_image
 from lib.schemas import FAILURES, Precision, descriptor_schema, vectors_to_column
-from lib.sources import ListedImage, read_image
+from lib.sources import ListedImage
 
 STAGES = ("read", "decode", "forward", "write")
 _READERS = 16  # threads that wait for storage
@@ -155,9 +156,7 @@ class Describer:
             output = self.forward(inputs)
             return output[:filled].float().cpu().numpy()
 
-    def _descriptor_table(
-        self, rows: list[DescribedImage], vectors: list[np.ndarray]
-    ) -> pa.Table:
+    def _descriptor_table(self, rows: list[DescribedImage], vectors: list[np.ndarray]) -> pa.Table:
         schema = descriptor_schema(self.backbone.provenance(self.precision))
         values = np.concatenate(
             [np.empty((0, self.backbone.descriptor_size), np.float32), *vectors]
@@ -173,8 +172,6 @@ class Describer:
         ]
         arrays = [pa.array(c, schema.field(i).type) for i, c in enumerate(columns)]
         return pa.Table.from_arrays([*arrays, vectors_to_column(values)], schema=schema)
-
-
 
 
 def _normalisation(
@@ -199,7 +196,7 @@ def _normalisation(
 def _read(clock: Clock, image: ListedImage) -> bytes | Failure:
     with clock.time("read"):
         try:
-            return read_image(image.uri)
+            return read_image(image)
         except ImageError as error:
             return Failure(error.reason, str(error))
 

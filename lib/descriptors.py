@@ -56,3 +56,15 @@ def read_descriptors(files: list[str], rows: np.ndarray) -> np.ndarray:
         parts.append(vectors[rows[start:end] - first].astype(np.float32))
         first += len(vectors)
     return np.concatenate(parts)
+
+
+def read_uris(files: list[str], rows: np.ndarray) -> list[str]:
+    """What opens the images of sorted rows over all files."""
+    uris: list[str] = []
+    first = 0
+    for file in files:
+        column = read_table(file, ["uri"])["uri"]
+        start, end = np.searchsorted(rows, [first, first + len(column)])
+        uris += column.take(rows[start:end] - first).to_pylist()
+        first += len(column)
+    return uris

@@ -8,6 +8,7 @@ import numpy as np
 from lib.triples import uniform_triples
 
 _CHUNK = 1024
+COCO_IMAGES = 5000
 TRIPLES_PER_CAPTION = 10
 
 
@@ -151,7 +152,35 @@ def retrieval_report(
             caption_to_row,
             triples.bad.reshape(len(caption_to_row), -1),
         )
+    if len(image_embeddings) >= COCO_IMAGES:
+        report |= _coco_protocols(text_embeddings, image_embeddings, caption_to_row, seed)
     return report
+
+
+def _coco_protocols(
+    text_embeddings: np.ndarray, image_embeddings: np.ndarray, caption_to_row: np.ndarray, seed: int
+) -> dict[str, Any]:
+    """COCO's protocols (Karpathy and Fei-Fei, CVPR 2015): 5 folds of 1,000, and all of 5,000.
+
+    The images are drawn by the seed where there are more than 5,000.
+    """
+    drawn = np.random.default_rng(seed).permutation(len(image_embeddings))[:COCO_IMAGES]
+    parts = np.array_split(drawn, 5)
+
+    def recalls(images: np.ndarray) -> dict[str, float]:
+        place = np.full(len(image_embeddings), -1)
+        place[images] = np.arange(len(images))
+        kept = place[caption_to_row] >= 0
+        ranks = caption_ranks(
+            text_embeddings[kept], image_embeddings[images], place[caption_to_row[kept]]
+        )
+        return {f"recall@{k}": recall(ranks, k) for k in (1, 5, 10)} | {
+            "median_rank": float(np.median(ranks))
+        }
+
+    folds = [recalls(part) for part in parts]
+    mean = {name: float(np.mean([fold[name] for fold in folds])) for name in folds[0]}
+    return {"coco_1k": mean, "coco_5k": recalls(drawn)}
 
 
 def _direction(ranks: np.ndarray, groups: np.ndarray, seed: int) -> dict[str, Any]:

@@ -22,6 +22,7 @@ class Examples:
 
     texts: np.ndarray  # (C, d) float32 unit embeddings
     rows: np.ndarray  # (C,) int64
+    captions: np.ndarray  # (C,) int64, where in their file the captions stand
     absent: int = 0  # captions left out: their image has no descriptor
     wordless: int = 0  # captions left out: none of their words is known
 
@@ -34,6 +35,7 @@ class Examples:
         return Examples(
             np.concatenate([self.texts, other.texts]),
             np.concatenate([self.rows, other.rows]),
+            np.concatenate([self.captions, other.captions]),
             self.absent + other.absent,
             self.wordless + other.wordless,
         )
@@ -54,7 +56,11 @@ def match_captions(captions: Captions, index: DescriptorIndex, text: TextEncoder
     embeddings = text.embed([captions.texts[i] for i in present])
     known = embeddings.any(axis=1)
     return Examples(
-        embeddings[known], rows[present][known], len(rows) - len(present), int((~known).sum())
+        embeddings[known],
+        rows[present][known],
+        present[known],
+        len(rows) - len(present),
+        int((~known).sum()),
     )
 
 

@@ -1,142 +1,66 @@
-"""The extraction run: plan shards, hand them to Ray, survive what dies, account for every image."""
+"""The extraction run: plan what is missing, hand shards to Ray, account for every image."""
 
-import hashlib
-import itertools
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
 
 import ray
-import torch
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
 from lib import described
-from lib.backbones import Backbone, Preprocessing, build_network
-from lib.describing import Compute, Describer
-from lib.errors import ImageSearchError
-from lib.schemas import Precision, require_same
+from lib.backbones import Backbone
+from lib.errors import BadInputError, ImageSearchError
+from lib.progress import Progress
+from lib.schemas import require_same
+from lib.shards import (
+    Package,
+    Settings,
+    Shard,
+    ShardReport,
+    cut_shards,
+    describe_shard,
+    record_crash,
+)
 from lib.sorting import sort_bounded
-from lib.sources import ListedImage, list_images
-from lib.storage import join, write_table_atomic
+from lib.sources import list_images
+
+# A shard whose process died this often is cut in two, down to the image that kills it.
+_CRASHES_UNTIL_CUT = 3
 
 
 @dataclass(frozen=True)
-class Shard:
-    """A segment of the sorted image list; the name follows from its content and place."""
+class FailureLimit:
+    """How many failures stop a run: a number, or a share of the images once 100 were tried."""
 
-    name: str
-    images: list[ListedImage]
+    count: int | None = None
+    share: float | None = 0.5
 
-
-@dataclass(frozen=True)
-class Settings:
-    """How images are described and by what size of worker."""
-
-    precision: Precision = "float32"
-    shard_size: int = 1000
-    cpus_per_worker: int = 1
-    gpus_per_worker: float = 0.0
-    compute: Compute = "auto"
-
-
-@dataclass
-class ShardReport:
-    """What a worker tells the driver of a finished shard."""
-
-    described: int
-    failed: int
-    seconds: dict[str, float]
-
-
-@dataclass(frozen=True)
-class Package:
-    """All a worker needs to build the backbone; travels through Ray's object store once."""
-
-    name: str
-    state: dict[str, Any]
-    preprocessing: Preprocessing
-    descriptor_size: int
-    weights_digest: str
-
-    @classmethod
-    def of(cls, backbone: Backbone) -> "Package":
-        """Pack a loaded backbone."""
-        state = {name: value.numpy() for name, value in backbone.network.state_dict().items()}
-        return cls(
-            backbone.name,
-            state,
-            backbone.preprocessing,
-            backbone.descriptor_size,
-            backbone.weights_digest,
-        )
-
-    def unpack(self) -> Backbone:
-        """The backbone, in the memory of this process."""
-        state = {name: torch.from_numpy(value.copy()) for name, value in self.state.items()}
-        network = build_network(self.name, state)
-        return Backbone(
-            self.name, network, self.preprocessing, self.descriptor_size, self.weights_digest
-        )
-
-
-def cut_shards(pending: Iterable[tuple[int, ListedImage]], shard_size: int) -> Iterator[Shard]:
-    """Shards of at most `shard_size` images, in the order of the list."""
-    source = iter(pending)
-    while segment := list(itertools.islice(source, shard_size)):
-        images = [image for _, image in segment]
-        content = "\n".join(f"{image.path}\t{image.bytes}\t{image.etag}" for image in images)
-        digest = hashlib.sha256(content.encode("utf-8", "surrogateescape")).hexdigest()[:16]
-        yield Shard(f"{segment[0][0]:012d}-{digest}", images)
-
-
-_describers: dict[tuple[str, Settings], Describer] = {}
-
-
-def _describer(package: list[Any], digest: str, settings: Settings) -> Describer:
-    """This process's describer: built for its first shard, kept for all others."""
-    key = digest, settings
-    if key not in _describers:
-        torch.set_num_threads(settings.cpus_per_worker)
-        device = "cuda" if settings.gpus_per_worker else "cpu"
-        _describers[key] = Describer(
-            ray.get(package[0]).unpack(),
-            settings.precision,
-            device,
-            settings.cpus_per_worker,
-            settings.compute,
-        )
-    return _describers[key]
-
-
-@ray.remote(max_retries=0, max_calls=0)
-def _describe_shard(
-    package: list[Any], digest: str, settings: Settings, db: str, shard: Shard
-) -> ShardReport:
-    result = _describer(package, digest, settings).describe(shard.images)
-    start = time.perf_counter()
-    for kind, table in (("descriptors", result.descriptors), ("failures", result.failures)):
-        if table.num_rows:
-            url = join(db, kind, f"{shard.name}.parquet")
-            write_table_atomic(table, url, **described.writing(url))
-    result.seconds["write"] += time.perf_counter() - start
-    return ShardReport(result.descriptors.num_rows, result.failures.num_rows, result.seconds)
+    def exceeded(self, failed: int, tried: int) -> bool:
+        """Whether a run with so many failures must stop."""
+        if self.count is not None:
+            return failed > self.count
+        return self.share is not None and tried >= 100 and failed > self.share * tried
 
 
 @dataclass
 class Run:
-    """Figures of one run."""
+    """What a run did; `listed` = the sum of the four counts of descriptors and failures."""
 
     listed: int = 0
     already_described: int = 0
     already_failed: int = 0
-    changed: int = 0
-    removed: int = 0
+    changed: int = 0  # described again because size or version differ
+    repeated: int = 0  # listed more than once under the same path
+    removed: int = 0  # in the database, but listed no longer
+    pruned: int = 0
     described: int = 0
     failed: int = 0
+    shards: int = 0
     seconds: float = 0.0
+    reasons: Counter[str] = field(default_factory=Counter)
     stage_seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -145,82 +69,169 @@ def extract(
     db: str,
     backbone: Backbone,
     settings: Settings,
-    ids: Callable[[str], str],
+    ids: Callable[[str], str | None] = lambda path: None,
     prune: bool = False,
     retry_failed: bool = False,
+    limit: FailureLimit | None = None,
 ) -> Run:
     """Describe all images that `db` does not describe yet. Ray must be up.
 
-    Raises MismatchError where `db` holds descriptors of another origin, ImageSearchError where
-    images are unaccounted for at the end.
+    `ids` gives an image's id by its path, or None for the source's own. Raises MismatchError
+    where `db` holds descriptors of another origin, BadInputError where the source is empty,
+    ImageSearchError where failures exceed `limit` or images are unaccounted for.
     """
-    found = described.provenance(db)
-    if found is not None:
-        require_same(
-            "the descriptors in the database and those asked for",
-            found,
-            backbone.provenance(settings.precision),
-            "Use the same backbone, weights and precision, or another --db",
-        )
-    listing = sort_bounded(list_images(images), key=attrgetter("path"))
-    named = (image._replace(image_id=ids(image.path)) for image in listing)
-    plan = described.compare(named, db, prune, retry_failed)
-    described.drop_rows(plan.stale)
-    run = Run(plan.listed, plan.described, plan.failed, plan.changed, plan.removed)
+    _check_origin(db, backbone, settings)
+    plan = _plan(images, db, ids, prune, retry_failed)
+    run = Run(
+        listed=plan.listed,
+        already_described=plan.described,
+        already_failed=plan.failed,
+        changed=plan.changed,
+        repeated=plan.repeated,
+        removed=plan.removed,
+        pruned=plan.removed if prune else 0,
+    )
     start = time.monotonic()
-    for report in dispatch(cut_shards(plan.pending, settings.shard_size), db, backbone, settings):
-        run.described += report.described
-        run.failed += report.failed
-        for stage, seconds in report.seconds.items():
-            run.stage_seconds[stage] = run.stage_seconds.get(stage, 0.0) + seconds
+    if plan.pending.count:
+        _describe(plan, db, backbone, settings, limit or FailureLimit(), run)
     run.seconds = time.monotonic() - start
-    _account(run, db, 0 if prune else plan.removed)
+    _account(run, db)
     return run
 
 
-def _account(run: Run, db: str, kept: int) -> None:
+def _check_origin(db: str, backbone: Backbone, settings: Settings) -> None:
+    found = described.provenance(db)
+    if found is not None:
+        require_same(
+            f"the descriptors in {db} and those asked for",
+            found,
+            backbone.provenance(settings.precision),
+            "Use the same --backbone, --weights and --precision, or another --db",
+        )
+
+
+def _plan(
+    images: str,
+    db: str,
+    ids: Callable[[str], str | None],
+    prune: bool,
+    retry_failed: bool,
+) -> described.Comparison:
+    described.remove_leftovers(db)
+    listing = sort_bounded(list_images(images), key=attrgetter("path"))
+    named = (image._replace(image_id=ids(image.path) or image.image_id) for image in listing)
+    plan = described.compare(named, db, prune, retry_failed)
+    if not plan.listed:
+        raise BadInputError(f"{images} holds no image")
+    # Before anything is described anew, so that no image ever has two rows.
+    described.drop_rows(plan.stale)
+    return plan
+
+
+def _describe(
+    plan: described.Comparison,
+    db: str,
+    backbone: Backbone,
+    settings: Settings,
+    limit: FailureLimit,
+    run: Run,
+) -> None:
+    progress = Progress(plan.pending.count)
+    shards = cut_shards(plan.pending, settings.shard_size)
+    try:
+        for report in dispatch(shards, db, backbone, settings):
+            if report is not None:
+                progress.shard_done(report.described, report.failed, report.seconds)
+                run.described += report.described
+                run.failed += report.failed
+                run.shards += 1
+                run.reasons += report.reasons
+                if limit.exceeded(run.failed, run.described + run.failed):
+                    raise ImageSearchError(_too_many(run, report))
+            progress.show()
+    finally:
+        progress.close()
+        run.stage_seconds = progress.seconds
+
+
+def _too_many(run: Run, report: ShardReport) -> str:
+    reasons = ", ".join(f"{reason} {count}" for reason, count in run.reasons.most_common())
+    return (
+        f"{run.failed} of {run.described + run.failed} images failed ({reasons}), more than "
+        f"--max-failures allows; the last was {report.example}. What is described is kept; "
+        "repair the source and run again with --retry-failed"
+    )
+
+
+def _account(run: Run, db: str) -> None:
+    """Raise unless the database has exactly one row for every image."""
     descriptors, failures = described.count_rows(db)
-    if descriptors + failures != run.listed + kept:
+    expected = run.listed + run.removed - run.pruned
+    if descriptors + failures != expected:
         raise ImageSearchError(
-            f"{run.listed} images are listed and {kept} no longer, but {db} holds {descriptors} "
-            f"descriptors and {failures} failures; run the job again"
+            f"{expected} images should be in {db}, but it has {descriptors} descriptors and "
+            f"{failures} failures. Another run may be writing there; run the job again"
         )
 
 
 def dispatch(
     shards: Iterator[Shard], db: str, backbone: Backbone, settings: Settings
-) -> Iterator[ShardReport]:
-    """Describe shards on Ray's workers, a bounded number at a time; reports as they finish."""
+) -> Iterator[ShardReport | None]:
+    """Describe shards on Ray's workers, a bounded number at a time.
+
+    Gives a report for each finished shard, and None every second without one. A shard whose
+    process or node died is handed out again. Raises what a worker raised, such as OSError where
+    the storage refuses.
+    """
     package = [ray.put(Package.of(backbone))]
-    task = _describe_shard.options(
-        num_cpus=settings.cpus_per_worker, num_gpus=settings.gpus_per_worker
-    )
+    task = _task(settings)
     again: deque[Shard] = deque()
+    crashes: Counter[str] = Counter()
     running: dict[Any, Shard] = {}
     while True:
         while len(running) < _window(settings):
             shard = again.popleft() if again else next(shards, None)
             if shard is None:
                 break
-            reference = task.remote(package, backbone.weights_digest, settings, db, shard)
-            running[reference] = shard
+            digest = backbone.weights_digest
+            running[task.remote(package, digest, settings, db, shard)] = shard
         if not running:
             return
-        done, _ = ray.wait(list(running), num_returns=1, timeout=5)
+        done, _ = ray.wait(list(running), num_returns=1, timeout=1)
         for reference in done:
             shard = running.pop(reference)
             try:
                 yield ray.get(reference)
             except RayTaskError as error:
                 raise error.cause from error
-            except ray.exceptions.RayError:
-                again.append(shard)
+            except RayError as error:
+                crashes[shard.name] += 1
+                if crashes[shard.name] < _CRASHES_UNTIL_CUT:
+                    again.append(shard)
+                elif len(shard.images) == 1:
+                    yield record_crash(db, shard, error)
+                else:
+                    for half in shard.halves():
+                        # A half is tried once before it is cut, a single image twice.
+                        crashes[half.name] = _CRASHES_UNTIL_CUT - (2 if len(half.images) < 2 else 1)
+                        again.append(half)
+        if not done:
+            yield None
+
+
+def _task(settings: Settings) -> Any:
+    options: dict[str, Any] = {"num_cpus": settings.cpus_per_worker}
+    if settings.gpus_per_worker:
+        options["num_gpus"] = settings.gpus_per_worker
+        environment = {"RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "1"}
+        options["runtime_env"] = {"env_vars": environment}
+    return describe_shard.options(**options)
 
 
 def _window(settings: Settings) -> int:
-    """Shards in flight: enough that no worker waits, few enough that memory stays bounded."""
+    """Shards in flight: enough that no worker waits and a cluster that can grow sees demand."""
     total = ray.cluster_resources()
-    slots = total.get("CPU", 1) / settings.cpus_per_worker
+    slots = total.get("CPU", 1.0) / settings.cpus_per_worker
     if settings.gpus_per_worker:
-        slots = total.get("GPU", 0) / settings.gpus_per_worker
+        slots = min(slots, total.get("GPU", 0.0) / settings.gpus_per_worker)
     return int(2 * slots) + 2

@@ -11,9 +11,16 @@ from torch.nn.parallel import DistributedDataParallel
 
 from lib.closed_form import Choice, Moments, RidgePath, judge_choices, moments, normalising_powers
 from lib.embedder import Embedder
-from lib.evaluation import caption_ranks, gains, recall
+from lib.evaluation import (
+    TRIPLES_PER_CAPTION,
+    caption_ranks,
+    gains,
+    recall,
+    triple_accuracy_fixed,
+)
 from lib.examples import Examples, ReadDescriptors, Share, load_share
 from lib.ranking import MARGIN, in_batch_loss
+from lib.triples import uniform_triples
 from lib.workers import gather_rows, least_over_workers, sum_over_workers, world
 
 # Ranking must beat the closed form on validation images by this many standard errors.
@@ -143,16 +150,23 @@ def run_epoch(
 
 
 class ValidationJudge:
-    """Ranks the validation captions among the validation images after each epoch."""
+    """Ranks the validation captions among the validation images after each epoch.
+
+    With fewer than two validation images nothing is judged and the closed form stays.
+    """
 
     def __init__(self, data: TrainingData, share: Share) -> None:
         images = data.validation.images[:MAX_VALIDATION_IMAGES]
-        kept = np.isin(data.validation.rows, images)
+        kept = np.flatnonzero(np.isin(data.validation.rows, images))
         self._texts = data.validation.texts[kept]
         self._rows = np.searchsorted(images, data.validation.rows[kept])
         self._share = share
         self._inputs = torch.empty(0)
-        if len(images):
+        self._bad = np.empty((0, 0), np.int64)
+        if len(images) > 1:
+            rng = np.random.default_rng(0)
+            triples = uniform_triples(self._rows, len(images), TRIPLES_PER_CAPTION, rng)
+            self._bad = triples.bad.reshape(len(self._rows), -1)
             inputs = torch.from_numpy(data.read(images)).to(share.inputs.device)
             self._inputs = inputs.sub_(share.mean).mul_(share.scale)
 
@@ -160,7 +174,7 @@ class ValidationJudge:
         """Add an epoch's metrics to the state, and keep its weights where they are the best yet."""
         metrics: dict[str, Any] = {"epoch": len(state["history"]), "loss": loss}
         gain = np.zeros(1)
-        if len(self._rows):
+        if len(self._inputs):
             with torch.no_grad():
                 embeddings = model(self._inputs).cpu().numpy()
             ranks = caption_ranks(self._texts, embeddings, self._rows)
@@ -168,6 +182,9 @@ class ValidationJudge:
             metrics |= {f"validation_recall@{k}": recall(ranks, k) for k in (1, 5, 10)}
             metrics["validation_median_rank"] = float(np.median(ranks))
             metrics["validation_ndcg"] = float(gain.mean())
+            metrics["validation_triple_accuracy"] = triple_accuracy_fixed(
+                self._texts, embeddings, self._rows, self._bad
+            )
         if not state["history"] or gain.mean() > state["gain"].mean():
             matrix = model.dense.weight.detach().T * self._share.scale[:, None]
             state["M"] = matrix.cpu()
@@ -181,7 +198,7 @@ class ValidationJudge:
         """Whether another epoch may still find something better."""
         epoch = len(state["history"])
         stale = epoch - 1 - state["best_epoch"] >= settings.patience
-        return bool(len(self._rows)) and epoch <= settings.epochs and not stale
+        return bool(len(self._inputs)) and epoch <= settings.epochs and not stale
 
 
 def finish(state: State, data: TrainingData, share: Share, device: torch.device) -> State:

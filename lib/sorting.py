@@ -16,9 +16,8 @@ class Spool(Iterable[Row]):
     """Rows kept in a temporary file: appended once, then read as often as needed, in order."""
 
     def __init__(self) -> None:
-        self._file: IO[bytes] = tempfile.TemporaryFile()
+        self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - gone with the spool
         self._block: list[Row] = []
-        self._ends: list[int] = []
         self.count = 0
 
     def append(self, row: Row) -> None:

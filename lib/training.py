@@ -4,12 +4,18 @@ import dataclasses
 import hashlib
 import io
 import json
+import os
 import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from gensim.models import KeyedVectors
 
@@ -19,9 +25,12 @@ from lib.embedder import Embedder
 from lib.errors import BadArgumentError, BadInputError, ImageSearchError
 from lib.examples import Examples, fit_text_side, match_captions
 from lib.fitting import Settings, State, TrainingData, fit
+from lib.plots import training_plot
 from lib.semantic_space import save_semantic_space
 from lib.storage import filesystem, join, read_bytes, write_bytes_atomic
 from lib.word_vectors import word_vectors_digest
+
+_ARRAYS = ("texts", "rows", "captions")  # of Examples, in the order of its fields
 
 
 @dataclass(frozen=True)
@@ -60,8 +69,10 @@ def train(
     name = hashlib.sha256("\n".join([*index.files, *index.image_ids]).encode() + content)
     run = name.hexdigest()[:16]
     write_bytes_atomic(join(runs, f"{run}.npz"), content)
-    config = {"examples": join(runs, f"{run}.npz"), "files": index.files}
-    state = _run_workers(config, runs, run, workers, use_gpu)
+    metrics = join(db, "embedder", "metrics.csv")
+    config = {"examples": join(runs, f"{run}.npz"), "files": index.files, "metrics": metrics}
+    with following(metrics, settings.epochs):
+        state = _run_workers(config, runs, run, workers, use_gpu)
     metadata = {
         "descriptors": dataclasses.asdict(index.provenance),
         "word_vectors": {
@@ -76,6 +87,8 @@ def train(
     }
     embedder = Embedder.from_arrays(state["M"].numpy(), state["b"].numpy())
     digest = save_semantic_space(db, text, embedder, metadata)
+    write_bytes_atomic(join(db, "embedder", "training.png"), training_plot(state["history"]))
+    write_tensorboard(join(db, "embedder", "tensorboard"), state["history"])
     fs, path = filesystem(runs)
     fs.rm(path, recursive=True)
     return TrainingReport(digest, metadata, state["history"])
@@ -118,10 +131,8 @@ def _pack(training: Examples, validation: Examples, settings: Settings, rejoin: 
     np.savez(
         sink,
         allow_pickle=False,
-        texts=training.texts,
-        rows=training.rows,
-        validation_texts=validation.texts,
-        validation_rows=validation.rows,
+        **{f"training_{name}": getattr(training, name) for name in _ARRAYS},
+        **{f"validation_{name}": getattr(validation, name) for name in _ARRAYS},
         settings=np.array(json.dumps(dataclasses.asdict(settings))),
         rejoin=np.array(rejoin),
     )
@@ -132,8 +143,8 @@ def unpack(content: bytes, files: list[str]) -> tuple[TrainingData, Settings]:
     """What `train` hands to its workers through the storage."""
     with np.load(io.BytesIO(content), allow_pickle=False) as packed:
         data = TrainingData(
-            Examples(packed["texts"], packed["rows"]),
-            Examples(packed["validation_texts"], packed["validation_rows"]),
+            Examples(*(packed[f"training_{name}"] for name in _ARRAYS)),
+            Examples(*(packed[f"validation_{name}"] for name in _ARRAYS)),
             lambda rows: read_descriptors(files, rows),
             bool(packed["rejoin"]),
         )
@@ -151,6 +162,8 @@ def _run_workers(
 
     if workers < 1:
         raise BadArgumentError(f"--workers must be 1 or more, not {workers}")
+    # The controller looks for reports this often, and a worker waits for it after every epoch.
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     fs, path = filesystem(storage_url)
     local = isinstance(fs, LocalFileSystem)
     trainer = TorchTrainer(
@@ -179,23 +192,78 @@ def train_worker(config: dict[str, Any]) -> None:
     data, settings = unpack(read_bytes(config["examples"]), config["files"])
     checkpoint = ray.train.get_checkpoint()
     state = _load_state(checkpoint) if checkpoint else None
+
+    def report(state: State) -> None:
+        metrics = state["history"][-1]
+        if ray.train.get_context().get_world_rank() > 0:
+            ray.train.report(metrics)
+            return
+        write_bytes_atomic(config["metrics"], metrics_csv(state["history"]))
+        with tempfile.TemporaryDirectory() as directory:
+            torch.save(state, Path(directory) / "state.pt")
+            ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(directory))
+
+    # Where only the driver died, after the last epoch, nothing is left to fit.
     if state is None or "method" not in state["chosen"]:
         report(fit(data, settings, get_device(), state, after_epoch=report))
-
-
-def report(state: State) -> None:
-    """Hand the last epoch's metrics, and from the first worker the state, to Ray Train."""
-    import ray.train
-
-    metrics = state["history"][-1]
-    if ray.train.get_context().get_world_rank() > 0:
-        ray.train.report(metrics)
-        return
-    with tempfile.TemporaryDirectory() as directory:
-        torch.save(state, Path(directory) / "state.pt")
-        ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(directory))
 
 
 def _load_state(checkpoint: Any) -> State:
     with checkpoint.as_directory() as directory:
         return torch.load(Path(directory) / "state.pt", weights_only=True, map_location="cpu")
+
+
+def metrics_csv(history: Sequence[Mapping[str, Any]]) -> bytes:
+    """One line of metrics an epoch."""
+    return pd.DataFrame(list(history)).to_csv(index=False).encode()
+
+
+@contextmanager
+def following(metrics_url: str, epochs: int) -> Iterator[None]:
+    """Print each epoch that the workers add to the metrics file, for as long as they train."""
+    done = threading.Event()
+    started = time.monotonic()
+    # What an earlier run left must not be taken for this one's.
+    write_bytes_atomic(metrics_url, b"epoch\n")
+
+    def follow() -> None:
+        shown, ended = 0, False
+        while not ended:
+            ended = done.wait(1)
+            rows = pd.read_csv(io.BytesIO(read_bytes(metrics_url))).to_dict("records")
+            for row in rows[shown:]:
+                print(_epoch_line(row, epochs, time.monotonic() - started), flush=True)
+            shown = max(shown, len(rows))
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _epoch_line(row: dict[Any, Any], epochs: int, seconds: float) -> str:
+    head = "closed form" if row["epoch"] == 0 else f"epoch {row['epoch']} of at most {epochs}"
+    parts = [f"loss {row['loss']:.5f}"] if row["epoch"] else []
+    if "validation_recall@10" in row:
+        parts.append(f"validation recall@1 {row['validation_recall@1']:.3f}")
+        parts.append(f"recall@10 {row['validation_recall@10']:.3f}")
+        parts.append(f"median rank {row['validation_median_rank']:g}")
+    return f"{head}: {', '.join(parts) or 'no validation images'} ({seconds:.0f} s)"
+
+
+def write_tensorboard(url: str, history: Sequence[Mapping[str, Any]]) -> None:
+    """The metrics as TensorBoard events: `tensorboard --logdir DB/embedder/tensorboard`."""
+    from tensorboardX import SummaryWriter
+
+    with tempfile.TemporaryDirectory() as directory:
+        with SummaryWriter(directory) as writer:
+            for row in history:
+                for name, value in row.items():
+                    if name != "epoch" and value is not None:
+                        writer.add_scalar(name, value, row["epoch"])
+        (events,) = Path(directory).iterdir()
+        # One fixed name: a new run replaces the old curve.
+        write_bytes_atomic(join(url, "events.out.tfevents.training"), events.read_bytes())

@@ -1,0 +1,81 @@
+"""Make triples (caption, good image, bad image) of a database's images, as a Parquet file."""
+
+import argparse
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from jobs import command
+from lib.captions import load_captions
+from lib.descriptors import index_descriptors, read_descriptors
+from lib.errors import BadInputError
+from lib.examples import match_captions
+from lib.schemas import require_same
+from lib.semantic_space import load_semantic_space
+from lib.storage import write_table_atomic
+from lib.triples import STRATEGIES, draw_triples
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Arguments of the job."""
+    made = command.parser(
+        "make_triples",
+        __doc__ or "",
+        "python -m jobs.make_triples --db my.db --captions captions.json --output triples.parquet",
+    )
+    command.add_database(made)
+    made.add_argument("--captions", required=True, metavar="FILE")
+    made.add_argument("--output", required=True, metavar="FILE", help="Parquet file to write")
+    made.add_argument(
+        "--strategy",
+        choices=STRATEGIES,
+        default="uniform",
+        help="how bad images are drawn, see lib/triples.py (default: uniform)",
+    )
+    made.add_argument("--per-caption", type=int, default=1, metavar="N", help="default: 1")
+    made.add_argument("--seed", type=int, default=0)
+    return made
+
+
+def make_triples(options: argparse.Namespace) -> dict[str, Any]:
+    """Draw the triples with the trained embedder's scores and write them."""
+    captions = load_captions(options.captions)
+    space = load_semantic_space(options.db)
+    index = index_descriptors(options.db)
+    require_same(
+        "the origins of the embedder's and the database's descriptors",
+        space.provenance,
+        index.provenance,
+        "Train anew with jobs.train_embedder",
+    )
+    examples = match_captions(captions, index, space.text)
+    if not len(examples.rows):
+        raise BadInputError(f"no caption of {options.captions} names an image of {options.db}")
+    triples = draw_triples(
+        options.strategy,
+        examples.texts,
+        space.se_image(read_descriptors(index.files, examples.images)),
+        np.searchsorted(examples.images, examples.rows),
+        options.per_caption,
+        np.random.default_rng(options.seed),
+    )
+    ids = pa.array([index.image_ids[row] for row in examples.images])
+    texts = pa.array([captions.texts[place] for place in examples.captions])
+    table = pa.table(
+        {
+            "caption": texts.take(triples.caption),
+            "good_image_id": ids.take(triples.good),
+            "bad_image_id": ids.take(triples.bad),
+        }
+    )
+    write_table_atomic(table, options.output)
+    print(
+        f"{len(triples)} triples ({options.strategy}) of {len(examples.rows)} captions and "
+        f"{len(examples.images)} images written to {options.output}"
+    )
+    return {"triples": len(triples), "strategy": options.strategy, "output": options.output}
+
+
+if __name__ == "__main__":
+    command.run(build_parser(), make_triples)

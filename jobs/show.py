@@ -1,0 +1,50 @@
+"""Show images given their ids, with their captions, as a page (.html) or a contact sheet (.png)."""
+
+import argparse
+from typing import Any
+
+from jobs import command
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Arguments of this job."""
+    made = command.parser(
+        "show", __doc__ or "", "python -m jobs.show --db my.db 139 285 --output page.html"
+    )
+    command.add_database(made)
+    made.add_argument("image_id", nargs="+", help="id of an image")
+    made.add_argument("--output", required=True, metavar="FILE", help=".html or .png")
+    made.add_argument("--captions", metavar="FILE", help="captions to show below the images")
+    return made
+
+
+def show(options: argparse.Namespace) -> dict[str, Any]:
+    """Write the picture and report."""
+    from lib.captions import load_captions
+    from lib.database import open_database
+    from lib.display import Section, Tile, write_sections
+    from lib.errors import BadInputError
+
+    captions = load_captions(options.captions).by_image() if options.captions else {}
+    database = open_database(options.db)
+    found = zip(options.image_id, database.rows_of(options.image_id), strict=True)
+    rows = {image_id: row for image_id, row in found if row is not None}
+    absent = [image_id for image_id in options.image_id if image_id not in rows]
+    if not rows:
+        raise BadInputError(
+            f"no image of {options.db} has the id {', '.join(absent)}; "
+            f"ids look like {database.image_ids[0]!r}"
+        )
+    tiles = [
+        Tile(database.uris[row], image_id, captions.get(image_id, []))
+        for image_id, row in rows.items()
+    ]
+    write_sections(options.output, "Images", [Section("", tiles)])
+    print(f"{len(tiles)} images in {options.output}")
+    if absent:
+        print(f"not in the database: {', '.join(absent)}")
+    return {"shown": list(rows), "absent": absent, "output": options.output}
+
+
+if __name__ == "__main__":
+    command.run(build_parser(), show)
