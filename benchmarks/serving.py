@@ -9,13 +9,11 @@ import argparse
 import asyncio
 import dataclasses
 import json
-import re
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,6 +47,7 @@ class Load:
     seconds: float
     statuses: Counter[str] = dataclasses.field(default_factory=Counter)
     answered_s: list[float] = dataclasses.field(default_factory=list)
+    search_s: list[float] = dataclasses.field(default_factory=list)  # as Server-Timing tells
     versions: set[int] = dataclasses.field(default_factory=set)
 
     def summary(self) -> dict[str, Any]:
@@ -61,6 +60,7 @@ class Load:
             "p50_ms": round(float(p50), 1),
             "p95_ms": round(float(p95), 1),
             "p99_ms": round(float(p99), 1),
+            "share_not_search": round(1 - sum(self.search_s) / (sum(self.answered_s) or 1), 3),
             "shed": self.statuses["503"],
             "failed": failed,
         }
@@ -151,6 +151,8 @@ async def one(session: aiohttp.ClientSession, address: str, text: str, load: Loa
             load.statuses[str(response.status)] += 1
             if response.status == 200:
                 load.answered_s.append(time.perf_counter() - start)
+                timing = response.headers["Server-Timing"]
+                load.search_s.append(float(timing.removeprefix("search;dur=")) / 1000)
                 load.versions.add(json.loads(body)["database_version"])
     except (aiohttp.ClientError, TimeoutError) as error:
         load.statuses[type(error).__name__] += 1
@@ -215,29 +217,12 @@ def replica_megabytes(process: subprocess.Popen[str]) -> float:
     raise RuntimeError("no search replica runs")
 
 
-def search_seconds(address: str) -> float:
-    """Seconds that the service has spent in searching since it started."""
-    with urllib.request.urlopen(f"{address}/metrics") as response:
-        text = response.read().decode()
-    found = re.findall(r"ray_image_search_batch_seconds_sum\{.*?\} (\S+)", text)
-    return sum(map(float, found))
-
-
 async def measure(address: str, process: subprocess.Popen[str], options: Any) -> dict[str, Any]:
     """All runs, printed as they end."""
     report: dict[str, Any] = {"at_rest": []}
     for clients in CLIENTS:
         await closed_loop(address, clients, WARM_UP_S)
-        await asyncio.sleep(12)  # metrics are exported every ten seconds
-        before = search_seconds(address)
-        load = await closed_loop(address, clients, options.seconds)
-        await asyncio.sleep(12)
-        summary = load.summary()
-        busy = search_seconds(address) - before
-        if clients == 1:  # one request at a time: what is not search is everything else
-            summary["share_not_search"] = round(1 - busy / sum(load.answered_s), 3)
-        else:
-            summary["search_busy"] = round(busy / options.seconds, 3)
+        summary = (await closed_loop(address, clients, options.seconds)).summary()
         report["at_rest"].append(summary)
         print(summary, flush=True)
     capacity = report["at_rest"][-1]["answered_per_s"]

@@ -38,9 +38,9 @@ def top_k(
         for first in range(start, end, BLOCK_ROWS):
             last = min(end, first + BLOCK_ROWS)
             if candidates is None:
-                best.collect(first, queries @ embeddings[first:last].T)
+                best.collect(first, embeddings[first:last] @ queries.T)
             else:
-                best.collect(first, queries @ embeddings[candidates[first:last]].T)
+                best.collect(first, embeddings[candidates[first:last]] @ queries.T)
         best.merge()
         # The bar rises with what has been seen: growing spans keep both the merges and the rows
         # that clear the bar to some k · log N.
@@ -60,13 +60,13 @@ class _Best:
         self._scores: list[np.ndarray] = []
 
     def collect(self, first: int, scores: np.ndarray) -> None:
-        """Keep what may be among the best of a (Q, B) block of scores, rows from `first` on."""
+        """Keep what may be among the best of a (B, Q) block of scores, rows from `first` on."""
         if self.scores.shape[1] == self.k:
             # A later row of equal score comes after an earlier one, so it need not be kept.
-            clears = np.flatnonzero(scores > self.scores[:, -1:])
+            clears = np.flatnonzero(scores > self.scores[:, -1])
         else:
             clears = np.arange(scores.size)
-        queries, rows = np.divmod(clears, scores.shape[1])
+        rows, queries = np.divmod(clears, scores.shape[1])
         self._queries.append(queries)
         self._rows.append(rows + first)
         self._scores.append(scores.reshape(-1)[clears])
