@@ -21,7 +21,7 @@ from lib.semantic_space import SemanticSpace, load_semantic_space
 from lib.storage import exists, join, read_json, read_table, write_json_atomic, write_table_atomic
 
 SHARD_QUERIES = 20_000
-_RUN_FILE = "run.json"
+_RUN_FILE = "_run.json"  # an underscore: readers of the directory pass it over
 _SCORES_AT_ONCE = 64_000_000  # bounds the queries of one matrix product by the collection's size
 
 ANSWERS = pa.schema(

@@ -177,7 +177,7 @@ def test_keyboard_alone(page: Page) -> None:
     page.press(Keys.ARROW_RIGHT)
     page.press(Keys.ESCAPE)
     page.until(lambda: not page.one("#why").is_displayed())
-    assert page.focused_card() == str(below + 1)
+    page.until(lambda: page.focused_card() == str(below + 1))
     page.press("m")
     page.until(lambda: "like=" in page.browser.current_url)
     page.until(page.shown)
