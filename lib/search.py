@@ -1,7 +1,5 @@
 """Exact top-k by cosine similarity: no index, every row is looked at."""
 
-import itertools
-
 import numpy as np
 
 from lib.errors import BadArgumentError, BadInputError
@@ -55,43 +53,37 @@ class _Best:
         self.k = k
         self.rows = np.empty((queries, 0), np.int64)
         self.scores = np.empty((queries, 0), np.float32)
+        self._seen = 0
         self._queries: list[np.ndarray] = []
         self._rows: list[np.ndarray] = []
         self._scores: list[np.ndarray] = []
 
     def collect(self, first: int, scores: np.ndarray) -> None:
         """Keep what may be among the best of a (B, Q) block of scores, rows from `first` on."""
+        block = len(scores)
         if self.scores.shape[1] == self.k:
             # A later row of equal score comes after an earlier one, so it need not be kept.
             clears = np.flatnonzero(scores > self.scores[:, -1])
+        elif block > self.k:
+            bar = np.partition(scores, block - self.k, axis=0)[block - self.k]
+            clears = np.flatnonzero(scores >= bar)
         else:
             clears = np.arange(scores.size)
         rows, queries = np.divmod(clears, scores.shape[1])
+        self._seen += block
         self._queries.append(queries)
         self._rows.append(rows + first)
         self._scores.append(scores.reshape(-1)[clears])
 
     def merge(self) -> None:
         """Bring what was collected into `rows` and `scores`, best first."""
-        queries, rows, scores = map(np.concatenate, (self._queries, self._rows, self._scores))
+        count, had = self.rows.shape
+        queries = np.concatenate([np.repeat(np.arange(count), had), *self._queries])
+        rows = np.concatenate([self.rows.reshape(-1), *self._rows])
+        scores = np.concatenate([self.scores.reshape(-1), *self._scores])
         self._queries, self._rows, self._scores = [], [], []
-        order = np.argsort(queries, kind="stable")
-        bounds = np.searchsorted(queries[order], np.arange(len(self.rows) + 1))
-        merged_rows, merged_scores = [], []
-        for query, (start, end) in enumerate(itertools.pairwise(bounds)):
-            mine = order[start:end]
-            all_scores = np.concatenate([self.scores[query], scores[mine]])
-            all_rows = np.concatenate([self.rows[query], rows[mine]])
-            chosen = _best_of(all_scores, self.k)
-            merged_rows.append(all_rows[chosen])
-            merged_scores.append(all_scores[chosen])
-        self.rows, self.scores = np.stack(merged_rows), np.stack(merged_scores)
-
-
-def _best_of(scores: np.ndarray, k: int) -> np.ndarray:
-    """Positions of the k highest scores, best first, equal ones in order; (≤ k,) int64."""
-    if len(scores) > 4 * k:
-        bar = np.partition(scores, len(scores) - k)[len(scores) - k]
-        kept = np.flatnonzero(scores >= bar)
-        return kept[np.argsort(-scores[kept], kind="stable")[:k]]
-    return np.argsort(-scores, kind="stable")[:k]
+        # A stable sort, and rows come in ascending order: equal scores stay in row order.
+        order = np.lexsort((-scores, queries))
+        starts = np.searchsorted(queries[order], np.arange(count))
+        chosen = order[starts[:, None] + np.arange(min(self.k, self._seen))]
+        self.rows, self.scores = rows[chosen], scores[chosen]
