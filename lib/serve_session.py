@@ -55,11 +55,11 @@ def running(settings: "Settings", host: str, port: int) -> Iterator[str]:
     from ray.serve.schema import LoggingConfig
 
     from lib.cluster import connect
-    from lib.database import manifest_state
+    from lib.database import read_manifest
     from lib.served import Served
     from lib.serving import build
 
-    manifest_state(settings.db)  # a wrong path fails here, before anything starts
+    read_manifest(settings.db)  # a wrong path fails here, before anything starts
     with connect():
         quiet = LoggingConfig(log_level="WARNING", enable_access_log=False)
         serve.start(http_options=HTTPOptions(host=host, port=port), logging_config=quiet)
