@@ -108,6 +108,8 @@ class Served:
         space = _load_space(db, word_vectors, previous)
         require_current(database, space)
         by_image = load_captions(captions).by_image() if captions else {}
+        # Arrow keeps what reading took, some GB at ten million images, unless asked.
+        pa.default_memory_pool().release_unused()
         return cls(database, space, by_image)
 
     @property
