@@ -10,7 +10,10 @@ from lib.errors import BadArgumentError, BadInputError
 
 Precision = Literal["float32", "bfloat16", "int8"]
 PREPARE_ROWS = 65_536
+SMALLEST = float(torch.finfo(torch.float32).tiny)
 UNIT = 2.0**-24  # unit roundoff of float32
+PACKED_WIDTH = 64  # torch's int8 kernel reads whole vector registers: columns are padded with zeros
+PACKED_QUERIES = 4  # beyond so many the product, not memory, takes the time
 
 
 class Scan:
@@ -29,10 +32,13 @@ class Scan:
         self._vectors = self._float32.to(self.device)
         self._scales = torch.empty(0, device=self.device)
         if precision != "float32":
-            kind = torch.int8 if precision == "int8" else torch.bfloat16
-            self._vectors = torch.empty(embeddings.shape, dtype=kind, device=self.device)
+            self._vectors = torch.empty(embeddings.shape, dtype=torch.bfloat16, device=self.device)
         if precision == "int8":
-            self._scales = torch.empty(len(embeddings), device=self.device)
+            width = -(-embeddings.shape[1] // PACKED_WIDTH) * PACKED_WIDTH
+            self._vectors = torch.zeros(
+                (len(embeddings), width), dtype=torch.int8, device=self.device
+            )
+            self._scales = torch.empty(len(embeddings), dtype=torch.bfloat16, device=self.device)
         self._norm, self._residual = self._prepare()
 
     def _prepare(self) -> tuple[float, float]:
@@ -61,17 +67,17 @@ class Scan:
         if self.precision == "bfloat16":
             self._vectors[part] = rows.to(self.device, torch.bfloat16)
             return rows.to(torch.bfloat16).double()
-        scales = rows.abs().amax(1).clamp_min(torch.finfo(torch.float32).tiny) / 127
-        scales = scales.clamp_min(torch.finfo(torch.float32).tiny)
-        whole = (rows / scales[:, None]).round().clamp(-127, 127)
-        self._vectors[part] = whole.to(self.device, torch.int8)
+        # A step too many, so that rounding the scale to bfloat16 never pushes a value beyond 127.
+        scales = (rows.abs().amax(1) / 126).clamp_min(SMALLEST).bfloat16()
+        whole = (rows / scales.float()[:, None]).round().clamp(-127, 127)
+        self._vectors[part, : rows.shape[1]] = whole.to(self.device, torch.int8)
         self._scales[part] = scales.to(self.device)
         return whole.double() * scales.double()[:, None]
 
     def error_bounds(self, queries: np.ndarray) -> np.ndarray:
         """How far an approximate score may be from an exact one, (Q,) float64.
 
-        With x̂ in place of x and q̂ of q, |q̂·x̂ − q·x| ≤ |q|·|x − x̂| + |q − q̂|·|x̂| by
+        With x̂ in place of x and q̂ in place of q, |q̂·x̂ − q·x| ≤ |q|·|x − x̂| + |q − q̂|·|x̂| by
         Cauchy–Schwarz. Computing it in float32 adds at most γ·|q̂|·|x̂|, γ = n·u / (1 − n·u), in
         whatever order it is summed (Higham, Accuracy and Stability of Numerical Algorithms, 2002,
         section 3.1); n = d + 4 covers the scale, the rounding of the exact score to float32 and
@@ -82,20 +88,28 @@ class Scan:
         gamma = steps / (1 - steps)
         scanned = self._norm + self._residual
         query_residuals = np.zeros(len(queries))
-        if self.precision == "bfloat16":
+        rounding = 0.0
+        if self._multiplies_in_bfloat16(len(queries)):
             rounded = torch.from_numpy(queries).bfloat16().double().numpy()
             query_residuals = np.linalg.norm(queries - rounded, axis=1)
-        bounds = sizes * self._residual + (query_residuals + gamma * sizes) * scanned
-        if self.precision == "bfloat16":
-            bounds += 2.0**-8 * (sizes + query_residuals) * scanned  # the product comes as bfloat16
-            bounds += gamma * query_residuals * scanned
-        # Norms are themselves rounded; float32's smallest number covers underflow.
-        return bounds * (1 + 1e-6) + float(np.finfo(np.float32).tiny) * (queries.shape[1] + 4)
+            # The score comes as bfloat16: sum and scaled sum are rounded, 2**-9 each; doubled.
+            rounding = 2.0**-7
+        scanned_sizes = sizes + query_residuals
+        bounds = sizes * self._residual + query_residuals * scanned
+        bounds += (gamma + rounding) * scanned_sizes * scanned
+        # Norms are themselves rounded; float32's smallest normal number covers underflow.
+        return bounds * (1 + 1e-6) + SMALLEST * (queries.shape[1] + 4) * (1 + sizes)
+
+    def _multiplies_in_bfloat16(self, queries: int) -> bool:
+        packed = self.device.type == "cpu" and queries <= PACKED_QUERIES
+        return self.precision == "bfloat16" or (self.precision == "int8" and packed)
 
     def prepare(self, queries: np.ndarray) -> torch.Tensor:
         """(Q, d) float32 queries as `scores` wants them."""
-        kind = torch.bfloat16 if self.precision == "bfloat16" else torch.float32
-        return torch.from_numpy(queries).to(self.device, kind)
+        kind = torch.bfloat16 if self._multiplies_in_bfloat16(len(queries)) else torch.float32
+        padding = self._vectors.shape[1] - queries.shape[1]
+        padded = torch.nn.functional.pad(torch.from_numpy(queries), (0, padding))
+        return padded.to(self.device, kind)
 
     def scores(
         self, queries: torch.Tensor, rows: slice | np.ndarray, out: torch.Tensor
@@ -110,8 +124,8 @@ class Scan:
         if self.precision == "bfloat16":
             return out.copy_(torch.mm(queries, vectors.T))
         scales = scales[rows]
-        if self.device.type == "cpu":
-            return torch.ops.aten._weight_int8pack_mm(queries, vectors, scales)
+        if queries.dtype == torch.bfloat16:
+            return out.copy_(torch.ops.aten._weight_int8pack_mm(queries, vectors, scales))
         torch.mm(queries, vectors.float().T, out=out)
         return out.mul_(scales)
 
