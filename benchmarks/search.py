@@ -14,7 +14,6 @@ from typing import Any
 import faiss
 import numpy as np
 import torch
-from usearch.index import MetricKind
 from usearch.index import search as usearch_search
 
 from lib.search import ExactSearch
@@ -63,7 +62,7 @@ def methods(
         yield "numpy argpartition", lambda: np.argpartition(-(queries @ embeddings.T), k, axis=1)
         yield (
             "usearch exact",
-            lambda: usearch_search(embeddings, queries, k, MetricKind.IP, exact=True),
+            lambda: usearch_search(embeddings, queries, k, "ip", exact=True),
         )
     for name, search in searches.items():
         yield name, lambda search=search: search.top_k(queries, k)  # type: ignore[misc]

@@ -101,7 +101,7 @@ def random_database(directory: str, images: int) -> None:
         table = pa.Table.from_arrays([*arrays, vectors_to_column(embeddings)], schema=schema)
         name = f"random-{start}.parquet"
         write_table_atomic(table, join(directory, "embeddings", name))
-        files.append({"name": name, "rows": len(rows), "source": name})
+        files.append({"name": name, "rows": len(rows), "sources": [name]})
     manifest = {"version": 1, "embedder_digest": digest, "files": files}
     write_json_atomic(manifest_file(directory), manifest)
 

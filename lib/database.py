@@ -172,7 +172,10 @@ def load_version(
     return Database(
         manifest["version"],
         manifest["embedder_digest"],
-        *(Strings(described[name]) for name in COLUMNS[:4]),
+        Strings(described["image_id"]),
+        Strings(described["uri"]),
+        Strings(described["path"]),
+        Strings(described["etag"]),
         described["width"].to_numpy(),
         described["height"].to_numpy(),
         embeddings,

@@ -116,14 +116,13 @@ class Scan:
     ) -> torch.Tensor:
         """Approximate scores (Q, B) float32 of prepared queries and B rows; may be put in `out`."""
         vectors, scales = self._vectors, self._scales
-        if not isinstance(rows, slice):
-            rows = torch.from_numpy(rows).to(self.device)
-        vectors = vectors[rows]
+        at = rows if isinstance(rows, slice) else torch.from_numpy(rows).to(self.device)
+        vectors = vectors[at]
         if self.precision == "float32":
             return torch.mm(queries, vectors.T, out=out)
         if self.precision == "bfloat16":
             return out.copy_(torch.mm(queries, vectors.T))
-        scales = scales[rows]
+        scales = scales[at]
         if queries.dtype == torch.bfloat16:
             return out.copy_(torch.ops.aten._weight_int8pack_mm(queries, vectors, scales))
         torch.mm(queries, vectors.float().T, out=out)

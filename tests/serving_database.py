@@ -52,7 +52,7 @@ def make_database(directory: Path, images: int = 24) -> Path:
 
 
 def write_version(
-    directory: Path, db: Path, names: list[str], version: int, digest: str | None = None
+    directory: Path, db: Path, names: Sequence[str], version: int, digest: str | None = None
 ) -> None:
     """Commit a version of the database that holds some of the drawn pictures.
 
@@ -102,7 +102,7 @@ def write_version(
     manifest = {
         "version": version,
         "embedder_digest": digest or made,
-        "files": [{"name": name, "rows": len(names), "source": name}],
+        "files": [{"name": name, "rows": len(names), "sources": [name]}],
     }
     write_json_atomic(manifest_file(str(db)), manifest)
 
