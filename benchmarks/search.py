@@ -2,6 +2,7 @@
 
 python -m benchmarks.search                    100,000, a million and ten million rows
 python -m benchmarks.search --rows 1000000     one size
+python -m benchmarks.search --plan FILE        what 10⁹ images need, from a --json FILE
 """
 
 import argparse
@@ -17,6 +18,7 @@ import torch
 from usearch.index import search as usearch_search
 
 from lib.search import ExactSearch
+from lib.sharded_search import shard_count
 
 ROWS = (100_000, 1_000_000, 10_000_000)
 BATCHES = (1, 32, 256)
@@ -97,6 +99,25 @@ def measure(rows: int, dimension: int, repeats: int) -> Iterator[dict[str, Any]]
             yield row
 
 
+def plan(table: list[dict[str, Any]], rows: int = 10**9, memory_gib: int = 64) -> None:
+    """Print the machines, memory and latency of a larger collection, by proportion.
+
+    Assumes that a shard's time is that of the largest N measured times its share of the rows,
+    on machines with this one's cores, and that merging is free beside it.
+    """
+    measured = max(row["N"] for row in table)
+    shards = shard_count(rows, table[0]["d"], rows, memory_gib * 2**30)
+    print(f"{rows:,} images, d = {table[0]['d']}, from N = {measured:,}: {shards} machines")
+    print(
+        f"of {memory_gib} GiB, {rows / shards * table[0]['d'] * 4 / 2**30:.1f} GiB of float32 each"
+    )
+    for row in table:
+        if row["N"] == measured and row["k"] == 10 and row["method"].startswith("exact"):
+            ms = row["milliseconds"] * rows / shards / measured
+            print(f"{row['method']:<16} batch {row['batch']:>3}: {ms:>7.0f} ms a batch, ", end="")
+            print(f"{row['batch'] / ms * 1000:.1f} queries/s")
+
+
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(
@@ -106,7 +127,11 @@ def main() -> None:
     parser.add_argument("--dimension", type=int, default=50)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", metavar="FILE")
+    parser.add_argument("--plan", metavar="FILE", help="measure nothing")
     options = parser.parse_args()
+    if options.plan:
+        plan(json.loads(Path(options.plan).read_text()))
+        return
     table = []
     print(f"{'N':>10} {'batch':>5} {'k':>4}  {'method':<20} {'ms':>9} {'× faiss':>8} {'× bare':>7}")
     for rows in options.rows:
