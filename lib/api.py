@@ -73,6 +73,7 @@ class WordShare(BaseModel):
     """What a word of the query adds to the score; negative where it takes away."""
 
     word: str
+    weight: float = Field(description="in the query; negative for -word")
     share: float
 
 

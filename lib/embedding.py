@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import ray
 
-from lib.database import manifest_file, read_manifest
+from lib.database import commit_version, read_manifest, without
 from lib.embedder import Embedder
 from lib.errors import MissingError
 from lib.schemas import (
@@ -19,7 +19,7 @@ from lib.schemas import (
     vectors_to_column,
 )
 from lib.semantic_space import load_semantic_space
-from lib.storage import filesystem, join, list_files, read_table, write_json_atomic
+from lib.storage import filesystem, join, list_files, read_table
 from lib.storage import write_table_atomic as write_table
 
 
@@ -48,23 +48,25 @@ def embed_database(db: str) -> EmbeddingReport:
         old = read_manifest(db)
     except MissingError:
         old = {"version": 0, "embedder_digest": "", "files": []}
-    known = {f["source"]: f for f in old["files"] if old["embedder_digest"] == space.digest}
-    states = {source: _state(source) for source in sources}
-    embedder = ray.put(space.embedder)
-    running = {
-        state: _embed_file.remote(embedder, space.provenance, space.digest, db, source, state)
-        for source, state in states.items()
-        if state not in known
-    }
-    files = [
-        known[state] if state in known else ray.get(running[state]) for state in states.values()
+    states = {_state(source): source for source in sources}
+    kept = [
+        file
+        for file in old["files"]
+        if old["embedder_digest"] == space.digest and states.keys() >= set(file["sources"])
     ]
+    done = {state for file in kept for state in file["sources"]}
+    embedder = ray.put(space.embedder)
+    removed = old.get("removed", [])
+    running = [
+        _embed_file.remote(embedder, space.provenance, space.digest, db, source, state, removed)
+        for state, source in states.items()
+        if state not in done
+    ]
+    files = kept + ray.get(running)
     version = old["version"]
     if files != old["files"] or old["embedder_digest"] != space.digest:
-        version += 1
-        manifest = {"version": version, "embedder_digest": space.digest, "files": files}
-        write_json_atomic(manifest_file(db), manifest)
-        _remove_unlisted(db, {file["name"] for file in files})
+        version = commit_version(db, {**old, "embedder_digest": space.digest, "files": files})
+        remove_unlisted(db, {file["name"] for file in files})
     return EmbeddingReport(version, sum(f["rows"] for f in files), len(files), len(running))
 
 
@@ -73,7 +75,8 @@ def _state(url: str) -> str:
     return f"{url.rsplit('/', 1)[-1]}@{fs.checksum(path)}"
 
 
-def _remove_unlisted(db: str, names: set[str]) -> None:
+def remove_unlisted(db: str, names: set[str]) -> None:
+    """Delete the files of embeddings that the manifest just committed does not name."""
     for url in list_files(join(db, "embeddings"), ".parquet"):
         if url.rsplit("/", 1)[-1] not in names:
             fs, path = filesystem(url)
@@ -82,7 +85,13 @@ def _remove_unlisted(db: str, names: set[str]) -> None:
 
 @ray.remote
 def _embed_file(
-    embedder: Embedder, provenance: Provenance, digest: str, db: str, source: str, state: str
+    embedder: Embedder,
+    provenance: Provenance,
+    digest: str,
+    db: str,
+    source: str,
+    state: str,
+    removed: list[str],
 ) -> dict[str, Any]:
     table = read_table(source)
     require_same(
@@ -91,6 +100,7 @@ def _embed_file(
         Provenance.from_schema(table.schema, source),
         "Train anew with jobs.train_embedder",
     )
+    table = without(table, removed)
     descriptors = column_to_vectors(table["descriptor"]).astype(np.float32, copy=False)
     embeddings = embedder.se_image(descriptors)
     stem = source.rsplit("/", 1)[-1].removesuffix(".parquet")
@@ -100,4 +110,4 @@ def _embed_file(
     mark = hashlib.sha256(state.encode()).hexdigest()[:8]
     name = f"{stem}-{digest[:8]}-{mark}.parquet"
     write_table(made, join(db, "embeddings", name))
-    return {"name": name, "rows": len(table), "source": state}
+    return {"name": name, "rows": len(table), "sources": [state]}

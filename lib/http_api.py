@@ -276,7 +276,12 @@ async def _search(service: Service, requests: Sequence[Request], explain: bool) 
             for hit, row in zip(hits, answer.rows.tolist(), strict=True):
                 hit["explanation"] = (await _explain(service, served, query, row))[0]
         results.append(_result(request.text, answer.unknown_words, hits))
-    return _json({"results": results, "model": served.model, "database_version": served.version})
+    response = _json(
+        {"results": results, "model": served.model, "database_version": served.version}
+    )
+    seconds = max((a.seconds for a in answers if isinstance(a, Answer)), default=0.0)
+    response.headers["Server-Timing"] = f"search;dur={1000 * seconds:.2f}"
+    return response
 
 
 async def _one_version(
@@ -350,7 +355,10 @@ async def _explain(
     """The body of an `api.Explanation`, and the heat map of each word."""
     image = served.image_embedding(row)
     shares = (query.parts @ image).tolist()
-    words = [{"word": w, "share": s} for w, s in zip(query.words, shares, strict=True)]
+    words = [
+        {"word": word, "weight": weight, "share": share}
+        for word, weight, share in zip(query.words, query.weights, shares, strict=True)
+    ]
     explanation: dict[str, Any] = {"words": words, "heat_map": None, "heat_map_problem": None}
     try:
         seen = await service.see(served, row)
@@ -378,7 +386,11 @@ def _add_images(app: FastAPI, service: Callable[[], Service]) -> None:
     async def thumbnail(image_id: str) -> Response:
         """A JPEG of an image, its longer side 480 pixels."""
         served = service().served
-        content = await service().thumbnail(served, served.row(image_id))
+        try:
+            row = served.row(image_id)
+        except UnknownImageError:  # an image may itself be called …/thumbnail
+            return await original(f"{image_id}/thumbnail")
+        content = await service().thumbnail(served, row)
         return Response(content, media_type="image/jpeg", headers=_CACHED)
 
     @app.get("/images/{image_id:path}", response_class=Response, responses=described)

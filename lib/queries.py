@@ -45,12 +45,13 @@ class QueryEmbedding:
     """A query in semantic space, and the part of it that each word brought.
 
     `embedding` is (d,) float32 of unit length; `parts` is (W, d) float32 with one row for each of
-    `words` (known words, each once); the rows add up to the embedding. So the words' shares of a
-    cosine with a unit vector x, `parts @ x`, add up to the cosine.
+    `words` (known words, each once, with their `weights` in the query); the rows add up to the
+    embedding. So the words' shares of a cosine with a unit vector x, `parts @ x`, add up to it.
     """
 
     embedding: np.ndarray
     words: list[str]
+    weights: list[float]
     parts: np.ndarray
     unknown_words: list[str] = field(default_factory=list)
 
@@ -189,7 +190,7 @@ def embed_query(encoder: TextEncoder, text: str) -> QueryEmbedding:
     if norm <= 1e-6 * float(np.linalg.norm(parts, axis=1).sum()):
         raise QueryError("the words of the query cancel each other out; leave one of them out")
     embedding = encoder.se_text(text) if is_plain(text) else total / norm
-    return QueryEmbedding(embedding, list(known), parts / norm, unknown)
+    return QueryEmbedding(embedding, list(known), list(known.values()), parts / norm, unknown)
 
 
 def embed_queries(

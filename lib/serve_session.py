@@ -30,7 +30,7 @@ def use_fast_proxy() -> bool:
         "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
         "RAY_SERVE_HAPROXY_STATS_PORT": str(_free_port()),
         # Nobody else routes to a service of one machine that is being stopped.
-        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
         "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "5",
     }.items():
         os.environ.setdefault(name, value)
@@ -55,11 +55,11 @@ def running(settings: "Settings", host: str, port: int) -> Iterator[str]:
     from ray.serve.schema import LoggingConfig
 
     from lib.cluster import connect
-    from lib.database import manifest_state
+    from lib.database import read_manifest
     from lib.served import Served
     from lib.serving import build
 
-    manifest_state(settings.db)  # a wrong path fails here, before anything starts
+    read_manifest(settings.db)  # a wrong path fails here, before anything starts
     with connect():
         quiet = LoggingConfig(log_level="WARNING", enable_access_log=False)
         serve.start(http_options=HTTPOptions(host=host, port=port), logging_config=quiet)

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.serving_process import RunningService, run_service
+
 REAL_DATA = Path(__file__).parents[2] / "shared" / "data" / "coco"
 
 
@@ -23,3 +25,13 @@ def ray_local() -> Iterator[None]:
 
     with connect():
         yield
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
+    """The service over a small database, started once for all tests that ask it."""
+    from tests.serving_database import make_database
+
+    directory = tmp_path_factory.mktemp("serving")
+    with run_service(directory, make_database(directory)) as running:
+        yield running

@@ -102,6 +102,7 @@ def test_weights_are_the_arithmetic_they_look_like(encoder: TextEncoder) -> None
     query = embed_query(encoder, 'beach^2 sunset -"hot dog"^0.5')
     np.testing.assert_allclose(query.embedding, expected / np.linalg.norm(expected), atol=1e-6)
     assert query.words == ["beach", "sunset", "hot", "dog"]
+    assert query.weights == [2, 1, -0.5, -0.5]
     image = np.random.default_rng(0).normal(size=50).astype(np.float32)
     image /= np.linalg.norm(image)
     assert (query.parts @ image).sum() == pytest.approx(query.embedding @ image, abs=1e-6)

@@ -202,7 +202,7 @@ async function explain(index) {
   $(".previous", why).disabled = index === 0;
   $(".next", why).disabled = index === hits.length - 1;
   if (!why.open) why.showModal();
-  if (state.file) return showShares({ score: hit.score, explanation: { words: [{ word: "your image", share: hit.score }] } });
+  if (state.file) return showShares({ score: hit.score, explanation: { words: [{ word: "your image", weight: 1, share: hit.score }] } });
   const wanted = new URLSearchParams({ image_id: hit.image_id });
   if (state.q.trim()) wanted.set("q", state.q);
   if (state.like) wanted.set("like", state.like);
@@ -227,11 +227,11 @@ function showShares({ score, explanation, word_cells: wordCells }) {
   const widest = Math.max(...explanation.words.map(({ share }) => Math.abs(share)), 1e-9);
   const order = explanation.words.map((_, index) => index).sort((a, b) => explanation.words[b].share - explanation.words[a].share);
   $(".shares", why).replaceChildren(...order.map((index) => {
-    const { word, share } = explanation.words[index];
+    const { word, weight, share } = explanation.words[index];
     const row = document.createElement("button");
     row.type = "button";
     row.innerHTML = '<span></span><span class="axis"><i></i></span><span class="amount"></span>';
-    $("span", row).textContent = word;
+    $("span", row).textContent = weight < 0 ? `without ${word}` : word;
     const bar = $("i", row), size = (Math.abs(share) / widest) * 50;
     bar.className = share < 0 ? "minus" : "";
     bar.style.width = `${size}%`;
@@ -315,7 +315,7 @@ $(".like", why).onclick = () => moreLike(hits[opened]);
 $(".previous", why).onclick = () => step(-1);
 $(".next", why).onclick = () => step(1);
 $("#heat").onchange = ({ target }) => $(".stage canvas").classList.toggle("off", !target.checked);
-why.onclick = (event) => event.target === why && why.close();
+why.onclick = ({ target }) => { if (target === why) why.close(); };
 why.onclose = () => {
   focusCard(opened);
   opened = -1;

@@ -1,0 +1,152 @@
+"""How fast is exact search, beside faiss, usearch, numpy and the bare matrix product?
+
+python -m benchmarks.search                    100,000, a million and ten million rows
+python -m benchmarks.search --rows 1000000     one size
+python -m benchmarks.search --plan FILE        what 10⁹ images need, from a --json FILE
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import torch
+from usearch.index import search as usearch_search
+
+from lib.search import ExactSearch
+from lib.sharded_search import shard_count
+
+ROWS = (100_000, 1_000_000, 10_000_000)
+BATCHES = (1, 32, 256)
+MAX_SCORES = 5 * 10**8  # the bare product and numpy keep all of them: 2 GB
+
+
+def unit_rows(rows: int, dimension: int, seed: int) -> np.ndarray:
+    """Random unit vectors, (rows, dimension) float32."""
+    made = np.random.default_rng(seed).standard_normal((rows, dimension), dtype=np.float32)
+    made /= np.linalg.norm(made, axis=1, keepdims=True)
+    return made
+
+
+def milliseconds(work: Callable[[], Any], repeats: int) -> float:
+    """The best of some runs after one to warm up: others use the machine as well."""
+    work()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return min(times) * 1000
+
+
+def methods(
+    embeddings: np.ndarray,
+    queries: np.ndarray,
+    k: int,
+    searches: dict[str, ExactSearch],
+    all_: bool,
+) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Name and work of each method that is worth its time at this size."""
+    scores = len(queries) * len(embeddings)
+    if scores <= MAX_SCORES:
+        texts, images = torch.from_numpy(queries), torch.from_numpy(embeddings)
+        out = torch.empty(len(queries), len(embeddings))
+        yield "bare product", lambda: torch.mm(texts, images.T, out=out)
+    if all_ and len(embeddings) <= 1_000_000:
+        index = faiss.IndexFlatIP(embeddings.shape[1])
+        index.add(embeddings)
+        yield "faiss IndexFlatIP", lambda: index.search(queries, k)
+    if all_ and scores <= 32_000_000:
+        yield "numpy argpartition", lambda: np.argpartition(-(queries @ embeddings.T), k, axis=1)
+        yield (
+            "usearch exact",
+            lambda: usearch_search(embeddings, queries, k, "ip", exact=True),
+        )
+    for name, search in searches.items():
+        yield name, lambda search=search: search.top_k(queries, k)  # type: ignore[misc]
+
+
+def measure(rows: int, dimension: int, repeats: int) -> Iterator[dict[str, Any]]:
+    """One row of the table for each batch, k and method."""
+    embeddings = unit_rows(rows, dimension, 0)
+    searches = {
+        "exact float32": ExactSearch(embeddings),
+        "exact int8": ExactSearch(embeddings, "int8"),
+    }
+    if rows <= 1_000_000:
+        searches["exact bfloat16"] = ExactSearch(embeddings, "bfloat16")
+    for batch, k in [(batch, 10) for batch in BATCHES] + [(32, 100)]:
+        queries = unit_rows(batch, dimension, 1)
+        answers = [search.top_k(queries, k) for search in searches.values()]
+        identical = all(
+            np.array_equal(answers[0][part], answer[part]) for answer in answers for part in (0, 1)
+        )
+        taken = {
+            name: milliseconds(work, repeats)
+            for name, work in methods(embeddings, queries, k, searches, k == 10)
+        }
+        for name, time_ms in taken.items():
+            row = {"method": name, "N": rows, "d": dimension, "batch": batch, "k": k}
+            row["milliseconds"] = round(time_ms, 2)
+            for other, label in (("faiss IndexFlatIP", "faiss"), ("bare product", "bare")):
+                ratio = round(taken[other] / time_ms, 2) if other in taken else None
+                row[f"times_as_fast_as_{label}"] = ratio
+            row["precisions_identical"] = identical
+            yield row
+
+
+def plan(table: list[dict[str, Any]], rows: int = 10**9, memory_gib: int = 64) -> None:
+    """Print the machines, memory and latency of a larger collection, by proportion.
+
+    Assumes that a shard's time is that of the largest N measured times its share of the rows,
+    on machines with this one's cores, and that merging is free beside it.
+    """
+    measured = max(row["N"] for row in table)
+    shards = shard_count(rows, table[0]["d"], rows, memory_gib * 2**30)
+    print(f"{rows:,} images, d = {table[0]['d']}, from N = {measured:,}: {shards} machines")
+    print(
+        f"of {memory_gib} GiB, {rows / shards * table[0]['d'] * 4 / 2**30:.1f} GiB of float32 each"
+    )
+    for row in table:
+        if row["N"] == measured and row["k"] == 10 and row["method"].startswith("exact"):
+            ms = row["milliseconds"] * rows / shards / measured
+            print(f"{row['method']:<16} batch {row['batch']:>3}: {ms:>7.0f} ms a batch, ", end="")
+            print(f"{row['batch'] / ms * 1000:.1f} queries/s")
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rows", type=int, nargs="+", default=ROWS)
+    parser.add_argument("--dimension", type=int, default=50)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--json", metavar="FILE")
+    parser.add_argument("--plan", metavar="FILE", help="measure nothing")
+    options = parser.parse_args()
+    if options.plan:
+        plan(json.loads(Path(options.plan).read_text()))
+        return
+    table = []
+    print(f"{'N':>10} {'batch':>5} {'k':>4}  {'method':<20} {'ms':>9} {'× faiss':>8} {'× bare':>7}")
+    for rows in options.rows:
+        for row in measure(rows, options.dimension, options.repeats):
+            table.append(row)
+            faiss_ratio, bare = row["times_as_fast_as_faiss"], row["times_as_fast_as_bare"]
+            print(
+                f"{row['N']:>10} {row['batch']:>5} {row['k']:>4}  {row['method']:<20} "
+                f"{row['milliseconds']:>9.2f} {faiss_ratio or '–':>8} {bare or '–':>7}"
+                f"{'' if row['precisions_identical'] else '  DIFFERENT ANSWERS'}",
+                flush=True,
+            )
+    if options.json:
+        Path(options.json).write_text(json.dumps(table, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

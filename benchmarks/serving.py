@@ -1,0 +1,292 @@
+"""How fast does the service answer, what does it do beyond its capacity, is a swap noticed?
+
+python -m benchmarks.serving                 a million random 50-d embeddings
+python -m benchmarks.serving --db DB         a database of yours, such as the sample's
+python -m benchmarks.serving --soak 300      also five minutes at 80 % of capacity
+"""
+
+import argparse
+import asyncio
+import dataclasses
+import json
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import numpy as np
+import psutil
+import pyarrow as pa
+
+from lib.database import manifest_file
+from lib.embedder import Embedder
+from lib.schemas import Provenance, embedding_schema, vectors_to_column
+from lib.semantic_space import save_semantic_space
+from lib.storage import join, read_json, write_json_atomic, write_table_atomic
+from lib.text import Idf, TextEncoder
+from lib.word_vectors import PACKAGED, load_word_vectors, word_vectors_digest
+
+CLIENTS = (1, 8, 64)
+WARM_UP_S = 3.0
+TIMEOUT_S = 30.0
+
+
+@dataclasses.dataclass
+class Load:
+    """What clients saw during one run."""
+
+    clients: int
+    seconds: float
+    statuses: Counter[str] = dataclasses.field(default_factory=Counter)
+    answered_s: list[float] = dataclasses.field(default_factory=list)
+    search_s: list[float] = dataclasses.field(default_factory=list)  # as Server-Timing tells
+    versions: set[int] = dataclasses.field(default_factory=set)
+
+    def summary(self) -> dict[str, Any]:
+        """Rate and latency of the requests that were answered with 200."""
+        p50, p95, p99 = np.percentile(self.answered_s or [0.0], [50, 95, 99]) * 1000
+        failed = sum(n for status, n in self.statuses.items() if status not in ("200", "503"))
+        return {
+            "clients": self.clients,
+            "answered_per_s": round(len(self.answered_s) / self.seconds, 1),
+            "p50_ms": round(float(p50), 1),
+            "p95_ms": round(float(p95), 1),
+            "p99_ms": round(float(p99), 1),
+            "share_not_search": round(1 - sum(self.search_s) / (sum(self.answered_s) or 1), 3),
+            "shed": self.statuses["503"],
+            "failed": failed,
+        }
+
+
+def random_database(directory: str, images: int) -> None:
+    """A database of random unit embeddings (50 dimensions), files of 250,000 rows each."""
+    vectors = load_word_vectors()
+    random = np.random.default_rng(0)
+    embedder = Embedder.from_arrays(
+        random.normal(size=(512, 50)).astype(np.float32), np.zeros(50, np.float32)
+    )
+    provenance = Provenance("resnet18", "random", "none", "float32", 512)
+    digest = save_semantic_space(
+        directory,
+        TextEncoder(vectors, Idf({}, 1)),
+        embedder,
+        {
+            "descriptors": dataclasses.asdict(provenance),
+            "word_vectors": {
+                "source": PACKAGED,
+                "digest": word_vectors_digest(vectors),
+                "dimension": 50,
+            },
+        },
+    )
+    files = []
+    for start in range(0, images, 250_000):
+        rows = np.arange(start, min(images, start + 250_000))
+        embeddings = random.normal(size=(len(rows), 50)).astype(np.float32)
+        embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+        ids = [str(row) for row in rows]
+        names = [f"{row}.jpg" for row in rows]
+        numbers = [np.full(len(rows), n) for n in (640, 480, 50_000)]
+        columns = [ids, names, names, *numbers, ids]
+        schema = embedding_schema(50, {})
+        arrays = [pa.array(c, schema.field(i).type) for i, c in enumerate(columns)]
+        table = pa.Table.from_arrays([*arrays, vectors_to_column(embeddings)], schema=schema)
+        name = f"random-{start}.parquet"
+        write_table_atomic(table, join(directory, "embeddings", name))
+        files.append({"name": name, "rows": len(rows), "sources": [name]})
+    manifest = {"version": 1, "embedder_digest": digest, "files": files}
+    write_json_atomic(manifest_file(directory), manifest)
+
+
+@contextmanager
+def service(db: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """`jobs.serve` over a database, in processes of its own; gives its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "jobs.serve", "--db", db, "--port", str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "the page" in line:
+                break
+        else:
+            raise RuntimeError("the service did not come up")
+        yield f"http://127.0.0.1:{port}", process
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+@cache
+def frequent_words() -> list[str]:
+    """Words that queries are made of."""
+    return [w for w in load_word_vectors().index_to_key[100:20_000] if w.isalpha()]
+
+
+def queries(seed: int) -> Iterator[str]:
+    """Endless two- to four-word queries of frequent words, hardly one of them twice."""
+    words = frequent_words()
+    random = np.random.default_rng(seed)
+    while True:
+        chosen = random.integers(0, len(words), random.integers(2, 5))
+        yield " ".join(words[word] for word in chosen)
+
+
+async def one(session: aiohttp.ClientSession, address: str, text: str, load: Load) -> None:
+    """A single search."""
+    start = time.perf_counter()
+    try:
+        async with session.get(f"{address}/search", params={"q": text, "k": "10"}) as response:
+            body = await response.read()
+            load.statuses[str(response.status)] += 1
+            if response.status == 200:
+                load.answered_s.append(time.perf_counter() - start)
+                timing = response.headers["Server-Timing"]
+                load.search_s.append(float(timing.removeprefix("search;dur=")) / 1000)
+                load.versions.add(json.loads(body)["database_version"])
+    except (aiohttp.ClientError, TimeoutError) as error:
+        load.statuses[type(error).__name__] += 1
+
+
+def new_session() -> aiohttp.ClientSession:
+    """Client without a limit of its own on connections."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(TIMEOUT_S)
+    )
+
+
+async def closed_loop(address: str, clients: int, seconds: float) -> Load:
+    """Clients that each ask again as soon as they have an answer."""
+    load = Load(clients, seconds)
+    end = time.perf_counter() + seconds
+
+    async def client(seed: int) -> None:
+        texts = queries(seed)
+        while time.perf_counter() < end:
+            await one(session, address, next(texts), load)
+
+    async with new_session() as session:
+        await asyncio.gather(*(client(seed) for seed in range(clients)))
+    return load
+
+
+async def open_loop(address: str, per_second: float, seconds: float) -> Load:
+    """Requests that arrive at a fixed rate, whatever became of the earlier ones."""
+    load = Load(0, seconds)
+    texts = queries(1)
+    running = set()
+    start = time.perf_counter()
+    async with new_session() as session:
+        for number in range(int(per_second * seconds)):
+            delay = start + number / per_second - time.perf_counter()
+            if delay > 0:
+                await asyncio.sleep(delay)
+            task = asyncio.create_task(one(session, address, next(texts), load))
+            running.add(task)
+            task.add_done_callback(running.discard)
+        await asyncio.gather(*running)
+    load.seconds = time.perf_counter() - start
+    return load
+
+
+async def swap_under_load(address: str, db: str, clients: int, seconds: float) -> Load:
+    """Clients keep asking while a new database version is committed."""
+    task = asyncio.create_task(closed_loop(address, clients, seconds))
+    await asyncio.sleep(seconds / 5)
+    manifest = read_json(manifest_file(db))
+    manifest["version"] += 1
+    write_json_atomic(manifest_file(db), manifest)
+    return await task
+
+
+def replica_megabytes(process: subprocess.Popen[str]) -> float:
+    """Resident memory of the search replica."""
+    for child in psutil.Process(process.pid).children(recursive=True):
+        if "Replica:image-search:Search" in " ".join(child.cmdline()):
+            return float(child.memory_info().rss) / 1e6
+    raise RuntimeError("no search replica runs")
+
+
+async def measure(address: str, process: subprocess.Popen[str], options: Any) -> dict[str, Any]:
+    """All runs, printed as they end."""
+    report: dict[str, Any] = {"at_rest": []}
+    for clients in CLIENTS:
+        await closed_loop(address, clients, WARM_UP_S)
+        summary = (await closed_loop(address, clients, options.seconds)).summary()
+        report["at_rest"].append(summary)
+        print(summary, flush=True)
+    capacity = report["at_rest"][-1]["answered_per_s"]
+
+    load = await swap_under_load(address, options.db, CLIENTS[-1], max(20.0, options.seconds))
+    report["swap"] = {**load.summary(), "versions": sorted(load.versions)}
+    print("database swap under load:", report["swap"], flush=True)
+
+    memory = [replica_megabytes(process)]
+    load = await open_loop(address, 2 * capacity, options.seconds)
+    memory.append(replica_megabytes(process))
+    after = await closed_loop(address, 8, 3.0)
+    report["overload"] = {
+        **load.summary(),
+        "offered_per_s": 2 * capacity,
+        "goodput_of_capacity": round(load.summary()["answered_per_s"] / capacity, 3),
+        "replica_mb": memory,
+        "failed_afterwards": after.summary()["failed"] + after.summary()["shed"],
+    }
+    print("at twice its capacity:", report["overload"], flush=True)
+
+    if options.soak:
+        report["soak"] = await soak(address, process, 0.8 * capacity, options.soak)
+        print("soak:", report["soak"], flush=True)
+    return report
+
+
+async def soak(
+    address: str, process: subprocess.Popen[str], per_second: float, seconds: float
+) -> dict[str, Any]:
+    """Steady load; the replica's memory at ten moments."""
+    memory, total = [replica_megabytes(process)], Counter[str]()
+    for _ in range(10):
+        load = await open_loop(address, per_second, seconds / 10)
+        total += load.statuses
+        memory.append(replica_megabytes(process))
+    return {
+        "offered_per_s": per_second,
+        "statuses": dict(total),
+        "p99_ms_of_last_tenth": load.summary()["p99_ms"],
+        "replica_mb": [round(value) for value in memory],
+    }
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--db", help="a database to serve; its version number is counted up")
+    parser.add_argument("--images", type=int, default=1_000_000, help="without --db")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of each run")
+    parser.add_argument("--soak", type=float, default=0.0, metavar="SECONDS")
+    parser.add_argument("--json", metavar="FILE")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        if options.db is None:
+            options.db = temporary
+            random_database(temporary, options.images)
+        with service(options.db) as (address, process):
+            report = asyncio.run(measure(address, process, options))
+    if options.json:
+        Path(options.json).write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

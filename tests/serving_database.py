@@ -1,0 +1,118 @@
+"""A small database for tests of the service: drawn pictures, a real network, a made-up embedder."""
+
+import csv
+import dataclasses
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image, ImageDraw
+
+from lib.backbones import Backbone, load_backbone
+from lib.database import manifest_file
+from lib.embedder import Embedder
+from lib.images import decode
+from lib.schemas import embedding_schema, vectors_to_column
+from lib.semantic_space import save_semantic_space
+from lib.storage import join, write_json_atomic, write_table_atomic
+from lib.text import TextEncoder, fit_idf
+from lib.word_vectors import PACKAGED, load_word_vectors, word_vectors_digest
+
+BACKBONE = "resnet18"
+WEIGHTS = "random"
+COLOURS = ("orange", "red", "green", "blue", "black", "white")
+THINGS = ("ball", "box")
+# Names that people give files, and that addresses must carry.
+NAMES = ["orange/1 ball.jpg", "orange/ø–é 100%.jpg", "a&b=c?d#e.jpg", "ends/thumbnail"]
+
+
+@cache
+def backbone() -> Backbone:
+    return load_backbone(BACKBONE, WEIGHTS)
+
+
+def captions_file(directory: Path) -> Path:
+    return directory / "captions.csv"
+
+
+def make_database(directory: Path, images: int = 24) -> Path:
+    """Draw pictures, describe them, and write version 1 of a database; returns its directory."""
+    db = directory / "db"
+    captions = []
+    for number in range(images):
+        colour, thing = COLOURS[number % 6], THINGS[number // 6 % 2]
+        name = NAMES[number] if number < len(NAMES) else f"{number}.jpg"
+        _draw(directory / "images" / name, colour, thing, number)
+        captions.append((name, f"a {colour} {thing} on a table"))
+    with captions_file(directory).open("w", newline="") as file:
+        csv.writer(file).writerows([("image", "caption"), *captions])
+    write_version(directory, db, [name for name, _ in captions], version=1)
+    return db
+
+
+def write_version(
+    directory: Path, db: Path, names: Sequence[str], version: int, digest: str | None = None
+) -> None:
+    """Commit a version of the database that holds some of the drawn pictures.
+
+    `digest`: of the embedder, where it is to be a wrong one.
+    """
+    random = np.random.default_rng(5)
+    embedder = Embedder.from_arrays(
+        random.normal(size=(512, 50)).astype(np.float32),
+        random.normal(size=50).astype(np.float32),
+    )
+    vectors = load_word_vectors()
+    encoder = TextEncoder(
+        vectors, fit_idf([f"a {c} {t} on a table" for c in COLOURS for t in THINGS])
+    )
+    made = save_semantic_space(
+        str(db),
+        encoder,
+        embedder,
+        {
+            "descriptors": dataclasses.asdict(backbone().provenance("float32")),
+            "word_vectors": {
+                "source": PACKAGED,
+                "digest": word_vectors_digest(vectors),
+                "dimension": 50,
+            },
+        },
+    )
+    contents = [(directory / "images" / name).read_bytes() for name in names]
+    pictures = [decode(content, backbone().preprocessing) for content in contents]
+    descriptors = np.stack([backbone().describe(p.pixels[None])[0].numpy() for p in pictures])
+    columns: list[list[object]] = [
+        list(names),
+        [str(directory / "images" / name) for name in names],
+        list(names),
+        [picture.width for picture in pictures],
+        [picture.height for picture in pictures],
+        [len(content) for content in contents],
+        ["1"] * len(names),
+    ]
+    schema = embedding_schema(50, {})
+    arrays = [pa.array(values, schema.field(i).type) for i, values in enumerate(columns)]
+    table = pa.Table.from_arrays(
+        [*arrays, vectors_to_column(embedder.se_image(descriptors))], schema=schema
+    )
+    name = f"version-{version}.parquet"
+    write_table_atomic(table, join(str(db), "embeddings", name))
+    manifest = {
+        "version": version,
+        "embedder_digest": digest or made,
+        "files": [{"name": name, "rows": len(names), "sources": [name]}],
+    }
+    write_json_atomic(manifest_file(str(db)), manifest)
+
+
+def _draw(path: Path, colour: str, thing: str, number: int) -> None:
+    width, height = (320, 200) if number % 3 else (200, 300)
+    image = Image.new("RGB", (width, height), "#c8b8a0")
+    shape = ImageDraw.Draw(image)
+    box = (40 + number, 50, 130 + number, 140)
+    (shape.ellipse if thing == "ball" else shape.rectangle)(box, fill=colour, outline="#444")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path, "JPEG")

@@ -1,0 +1,146 @@
+"""Versions of a database: loading, removing, compacting, filters, a writer beside a reader."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from lib.compaction import compact_database
+from lib.database import (
+    commit_version,
+    load_version,
+    manifest_file,
+    natural_key,
+    natural_order,
+    open_database,
+    read_manifest,
+    remove_images,
+)
+from lib.errors import BadArgumentError, BadInputError, MissingError
+from lib.schemas import embedding_schema, vectors_to_column
+from lib.storage import join, write_json_atomic, write_table_atomic
+
+
+def write_file(db: str, name: str, ids: list[str], seed: int) -> dict[str, Any]:
+    vectors = np.random.default_rng(seed).standard_normal((len(ids), 4)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    sizes = pa.array([int(each) if each.isdecimal() else 7 for each in ids], pa.int32())
+    columns = [pa.array(ids)] * 3 + [sizes] * 2 + [pa.array([1] * len(ids)), pa.array(ids)]
+    table = pa.table([*columns, vectors_to_column(vectors)], schema=embedding_schema(4, {}))
+    write_table_atomic(table, join(db, "embeddings", name))
+    return {"name": name, "rows": len(ids), "sources": [name]}
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> str:
+    made = str(tmp_path / "db")
+    files = [
+        write_file(made, "a.parquet", ["10", "b/1.jpg", "9"], 0),
+        write_file(made, "b.parquet", ["100", "a/1.jpg", "2"], 1),
+        write_file(made, "c.parquet", ["30", "31"], 2),
+    ]
+    manifest = {"version": 1, "embedder_digest": "e", "files": files}
+    write_json_atomic(manifest_file(made), manifest)
+    return made
+
+
+def vectors_by_id(db: str) -> dict[str, list[float]]:
+    database = open_database(db)
+    return dict(zip(database.image_ids, database.embeddings.tolist(), strict=True))
+
+
+def test_rows_are_in_natural_order_with_their_own_vectors(db: str) -> None:
+    database = open_database(db)
+    assert list(database.image_ids) == ["2", "9", "10", "30", "31", "100", "a/1.jpg", "b/1.jpg"]
+    assert list(database.image_ids) == sorted(database.image_ids, key=natural_key)
+    assert database.widths.tolist()[:6] == [2, 9, 10, 30, 31, 100]
+    files = read_manifest(db)["files"]
+    alone = load_version(db, read_manifest(db), files[1:2])
+    assert alone.embeddings.tolist()[0] == vectors_by_id(db)["2"]
+    assert database.rows_of(["100", "no"]) == [5, None]
+    rows, scores = database.search(database.embeddings[[3]], 1)
+    assert rows.tolist() == [[3]]
+    assert scores[0, 0] == pytest.approx(1)
+
+
+def test_numbers_too_long_for_a_number_are_names() -> None:
+    ids = pa.chunked_array([["9" * 30, "x", "12", "٣", "2"]])
+    ordered = [ids[int(row)].as_py() for row in natural_order(ids)]
+    assert ordered == sorted(ids.to_pylist(), key=natural_key)
+    assert ordered[:2] == ["2", "12"]
+
+
+def test_removed_images_are_gone_and_stay_gone(db: str) -> None:
+    before = vectors_by_id(db)
+    assert remove_images(db, ["9", "a/1.jpg"]) == 2
+    assert remove_images(db, ["9"]) == 0
+    database = open_database(db)
+    assert database.version == 2
+    assert vectors_by_id(db) == {
+        name: vector for name, vector in before.items() if name not in ("9", "a/1.jpg")
+    }
+    with pytest.raises(BadInputError, match="'nowhere'; nothing was removed"):
+        remove_images(db, ["10", "nowhere"])
+    assert open_database(db).version == 2
+
+
+def test_compaction_keeps_what_is_found(db: str) -> None:
+    remove_images(db, ["31"])
+    before = vectors_by_id(db)
+    report = compact_database(db)
+    assert (report.files_before, report.files_after, report.rows_dropped) == (3, 1, 1)
+    assert vectors_by_id(db) == before
+    assert len(list(Path(db, "embeddings").glob("*.parquet"))) == 1
+    again = compact_database(db)
+    assert (again.version, again.files_after) == (report.version, 1)
+    assert compact_database(db, file_rows=3).files_after == 1
+    remove_images(db, ["10"])
+    assert compact_database(db).rows_dropped == 1
+    assert "10" not in vectors_by_id(db)
+
+
+def test_a_reader_whose_files_went_loads_the_new_version(
+    db: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import lib.database
+
+    stale = read_manifest(db)
+    compact_database(db)
+    manifests = [stale]
+    monkeypatch.setattr(
+        lib.database,
+        "read_manifest",
+        lambda db: manifests.pop() if manifests else read_manifest(db),
+    )
+    assert len(open_database(db)) == 8
+
+
+def test_a_lost_file_is_named(db: str) -> None:
+    Path(db, "embeddings", "b.parquet").unlink()
+    with pytest.raises(MissingError, match=r"b\.parquet"):
+        open_database(db)
+
+
+def test_filters(db: str, tmp_path: Path) -> None:
+    database = open_database(db)
+    ids = np.array(list(database.image_ids))
+    wide = database.where((pc.field("width") > 9) & (pc.field("width") < 100))
+    assert ids[wide].tolist() == ["10", "30", "31"]
+    more = pa.table({"image_id": ["2", "30", "30"], "licence": ["free", "no", "free"]})
+    assert ids[database.where(pc.field("licence") == "free", more)].tolist() == ["2", "30"]
+    assert ids[database.among(["100", "2", "no"])].tolist() == ["2", "100"]
+    rows, _ = database.search(database.embeddings[[0]], 9, wide)
+    assert set(rows[0]) == set(np.flatnonzero(wide))
+    with pytest.raises(BadArgumentError, match="nope"):
+        database.where(pc.field("nope") == 1)
+
+
+def test_an_empty_version_finds_nothing(db: str) -> None:
+    remove_images(db, list(vectors_by_id(db)))
+    database = open_database(db)
+    assert len(database) == 0
+    assert database.search(np.ones((2, 4), np.float32), 3)[0].shape == (2, 0)
+    assert commit_version(db, read_manifest(db)) == 3
