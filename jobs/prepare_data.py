@@ -89,9 +89,9 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _sample(options: argparse.Namespace) -> dict[str, Any]:
-    from lib.sample import draw_sample
     from tqdm import tqdm
 
+    from lib.sample import draw_sample
     from lib.storage import write_json_atomic
 
     output = Path(options.output or "data/sample")

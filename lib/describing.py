@@ -171,9 +171,7 @@ class Describer:
         images = self.batch.to(self.device, non_blocking=True)
         return self.forward(images.float().mul_(self.scale).sub_(self.shift).to(self.compute))
 
-    def _descriptor_table(
-        self, rows: list[DescribedImage], vectors: list[np.ndarray]
-    ) -> pa.Table:
+    def _descriptor_table(self, rows: list[DescribedImage], vectors: list[np.ndarray]) -> pa.Table:
         schema = descriptor_schema(self.backbone.provenance(self.precision))
         values = np.concatenate(
             [np.empty((0, self.backbone.descriptor_size), np.float32), *vectors]
@@ -189,8 +187,6 @@ class Describer:
         ]
         arrays = [pa.array(c, schema.field(i).type) for i, c in enumerate(columns)]
         return pa.Table.from_arrays([*arrays, vectors_to_column(values)], schema=schema)
-
-
 
 
 def _normalisation(
