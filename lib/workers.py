@@ -27,15 +27,10 @@ def least_over_workers(number: int, device: torch.device) -> int:
 
 
 def gather_rows(rows: torch.Tensor) -> torch.Tensor:
-    """All workers' rows, in the order of their ranks; every worker gives the same number.
-
-    Gradients flow into this worker's rows only. A loss of all rows that every worker computes
-    thus has its whole gradient in the sum over the workers, while DDP takes their mean.
-    """
-    rank, size = world()
+    """All workers' rows, in the order of their ranks; every worker gives the same number."""
+    size = world()[1]
     if size == 1:
         return rows
     parts = [torch.empty_like(rows) for _ in range(size)]
-    dist.all_gather(parts, rows.detach().contiguous())
-    parts[rank] = rows
+    dist.all_gather(parts, rows.contiguous())
     return torch.cat(parts)
