@@ -93,7 +93,7 @@ def _from_table(content: bytes, ending: str, source: str) -> Captions:
         raise BadInputError(f"{source} cannot be read as a table: {error}") from error
     if not {"image", "caption"} <= set(table.columns):
         raise BadInputError(
-            f"{source} needs the columns image and caption; it has {', '.join(table.columns)}"
+            f"{source} needs the columns image and caption; it has {_few_names(table.columns)}"
         )
     table = table.dropna(subset=["image", "caption"])
     pairs = [
@@ -103,6 +103,13 @@ def _from_table(content: bytes, ending: str, source: str) -> Captions:
     ]
     images = {image: CaptionedImage(file_name=image) for image, _ in pairs}
     return Captions([image for image, _ in pairs], [text for _, text in pairs], images, source)
+
+
+def _few_names(columns: Iterable[object]) -> str:
+    names = [str(name) for name in columns]
+    names = [name if len(name) <= 30 else f"{name[:29]}…" for name in names]
+    rest = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return (", ".join(names[:5]) or "none") + rest
 
 
 def _from_coco(content: bytes, source: str) -> Captions:

@@ -24,8 +24,9 @@ from lib.ranking import MARGIN, in_batch_loss
 from lib.triples import uniform_triples
 from lib.workers import least_over_workers, sum_over_workers, world
 
-# Share of descriptor values dropped at random while ranking (Srivastava et al., JMLR 2014): without
-# it, ranking 10,000 images gains a third as much on unseen ones.
+# Share of the descriptor's values dropped at random while ranking (Srivastava et al., JMLR 2014).
+# A batch drops the same values of all its images: one draw a value instead of one a value and
+# image, which would take longer than the matrix products, and ranks unseen images as well.
 DROPOUT = 0.3
 # Ranking must beat the closed form on validation images by this many standard errors.
 SURE = 2.0
@@ -38,8 +39,8 @@ class Settings:
 
     margin: float = MARGIN
     epochs: int = 30
-    batch_size: int = 256  # images over all workers, each with one caption
-    learning_rate: float = 0.005  # of Adam, relative to the weights' root mean square
+    batch_size: int = 512  # images over all workers, each with one caption
+    learning_rate: float = 0.01  # of Adam, relative to the weights' root mean square
     patience: int = 10  # epochs without improvement before training stops
     seed: int = 0
 
@@ -146,15 +147,17 @@ def run_epoch(
     captions = (counts.cumsum(0) - counts + picked)[order]
     batch = least // steps
     inputs = torch.empty(batch, share.inputs.shape[1], device=device)
-    kept = torch.bernoulli(
-        torch.full((steps, inputs.shape[1]), 1 - DROPOUT), generator=dropping
-    ).div_(1 - DROPOUT).to(device)
+    kept = (
+        torch.bernoulli(torch.full((steps, inputs.shape[1]), 1 - DROPOUT), generator=dropping)
+        .div_(1 - DROPOUT)
+        .to(device)
+    )
     total = torch.zeros((), device=device)
     for step, (images, texts) in enumerate(
         zip(order.to(device).split(batch)[:steps], captions.to(device).split(batch), strict=False)
     ):
         torch.index_select(share.inputs, 0, images, out=inputs).mul_(kept[step])
-        loss = in_batch_loss(dense(inputs), share.texts[texts], settings.margin)
+        loss = in_batch_loss(dense(inputs), share.texts.index_select(0, texts), settings.margin)
         optimizer.zero_grad()
         # DDP takes the mean over the workers, of what is a sum.
         (loss * size).backward()
@@ -191,7 +194,7 @@ class ValidationJudge:
             "loss": loss,
             "time": time.time(),
         }
-        gain = np.zeros(1)
+        gain, quality = np.zeros(1), [0.0, 0.0]
         if len(self._inputs):
             with torch.no_grad():
                 embeddings = model(self._inputs).cpu().numpy()
@@ -200,10 +203,13 @@ class ValidationJudge:
             metrics |= {f"validation_recall@{k}": recall(ranks, k) for k in (1, 5, 10)}
             metrics["validation_median_rank"] = float(np.median(ranks))
             metrics["validation_ndcg"] = float(gain.mean())
+            # Small validation parts often tie in recall@10; nDCG, which is finer, decides then.
+            quality = [metrics["validation_recall@10"], metrics["validation_ndcg"]]
             metrics["validation_triple_accuracy"] = triple_accuracy_fixed(
                 self._texts, embeddings, self._rows, self._bad
             )
-        if not state["history"] or gain.mean() > state["gain"].mean():
+        if not state["history"] or quality > state["quality"]:
+            state["quality"] = quality
             matrix = model.dense.weight.detach().T * self._share.scale[:, None]
             state["M"] = matrix.cpu()
             state["b"] = (model.dense.bias.detach() - self._share.mean @ matrix).cpu()

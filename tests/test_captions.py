@@ -102,3 +102,12 @@ def test_the_real_captions(coco_dir: Path) -> None:
     rows = captions.rows_among(present, present)
     assert set(rows[rows >= 0]) <= set(range(len(present)))
     assert np.sum(rows < 0) > 20_000
+
+
+def test_a_table_without_the_columns_names_a_few_of_its_own(tmp_path: Path) -> None:
+    table = tmp_path / "wide.csv"
+    table.write_text(",".join(["x" * 50, *(f"column{i}" for i in range(19))]) + "\n")
+    with pytest.raises(BadInputError) as raised:
+        load_captions(str(table))
+    shown = "x" * 29 + "…, column0, column1, column2, column3 and 15 more"
+    assert str(raised.value) == f"{table} needs the columns image and caption; it has {shown}"

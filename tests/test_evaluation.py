@@ -92,3 +92,31 @@ def test_caption_ranks_do_not_depend_on_the_order_of_images() -> None:
     assert np.array_equal(
         caption_ranks(texts, images, rows), caption_ranks(texts, images[order], place[rows])
     )
+
+
+def test_coco_protocols_are_five_folds_of_a_thousand_and_all_five_thousand() -> None:
+    rng = np.random.default_rng(4)
+    images = rng.normal(size=(5000, 8)).astype(np.float32)
+    images /= np.linalg.norm(images, axis=1, keepdims=True)
+    rows = np.repeat(np.arange(5000), 2)
+    texts = images[rows] + 0.3 * rng.normal(size=(10_000, 8)).astype(np.float32)
+    report = retrieval_report(texts, images, rows, seed=9)
+    # The folds by hand: the seed's permutation, cut in five.
+    order = np.random.default_rng(9).permutation(5000)
+    recalls = []
+    for fold in range(5):
+        gallery = order[fold * 1000 : fold * 1000 + 1000]
+        asked = np.flatnonzero(np.isin(rows, gallery))
+        assert len(asked) == 2000
+        scores = texts[asked] @ images[gallery].T
+        good = np.take_along_axis(scores, (rows[asked][:, None] == gallery).argmax(1)[:, None], 1)
+        recalls.append(np.mean((scores > good).sum(axis=1) < 10))
+    assert report["coco_1k"]["recall@10"] == pytest.approx(np.mean(recalls))
+    assert 0 < report["coco_5k"]["recall@10"] < report["coco_1k"]["recall@10"] < 1
+    for figure in ("recall@1", "recall@5", "recall@10", "median_rank"):
+        assert report["coco_5k"][figure] == pytest.approx(report["caption_to_image"][figure])
+
+
+def test_fewer_than_five_thousand_images_have_no_coco_protocol() -> None:
+    images = np.eye(20)
+    assert "coco_1k" not in retrieval_report(images, images, np.arange(20))

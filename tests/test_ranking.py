@@ -34,23 +34,25 @@ def _all_triples(scores: torch.Tensor, margin: float) -> torch.Tensor:
     return (loss(good, scores[other], one) + loss(good, scores.T[other], one)) / 2
 
 
+@pytest.mark.parametrize("margin", [0.0, 0.1])
 @pytest.mark.parametrize("count", [2, 3, 50])
-def test_in_batch_loss_and_its_gradient_are_those_of_all_triples(count: int) -> None:
+def test_in_batch_loss_and_its_gradient_are_those_of_all_triples(count: int, margin: float) -> None:
     torch.manual_seed(0)
-    scores = (torch.rand(count, count) * 2 - 1).requires_grad_()
-    expected = _all_triples(scores, 0.1)
-    (slope,) = torch.autograd.grad(expected, scores)
-    found = in_batch_loss(scores, 0.1)
+    sums = (torch.randn(count, 8) * 3).requires_grad_()
+    texts = torch.nn.functional.normalize(torch.randn(count, 8), dim=1)
+    expected = _all_triples(texts @ torch.nn.functional.normalize(sums, dim=1).T, margin)
+    (slope,) = torch.autograd.grad(expected, sums)
+    found = in_batch_loss(sums, texts, margin)
     (found * 3).backward()
     assert found.item() == pytest.approx(expected.item(), rel=1e-5)
-    assert scores.grad is not None
-    torch.testing.assert_close(scores.grad, 3 * slope)
+    assert sums.grad is not None
+    torch.testing.assert_close(sums.grad, 3 * slope)
 
 
 def test_a_batch_of_one_pair_holds_no_triple() -> None:
-    scores = torch.tensor([[0.3]], requires_grad=True)
-    loss = in_batch_loss(scores)
+    sums = torch.tensor([[0.3, 0.4]], requires_grad=True)
+    loss = in_batch_loss(sums, torch.tensor([[1.0, 0.0]]))
     loss.backward()
-    assert loss.item() == pytest.approx(0, abs=1e-7)
-    assert scores.grad is not None
-    assert scores.grad.item() == 0
+    assert loss.item() == 0
+    assert sums.grad is not None
+    assert not sums.grad.any()
