@@ -49,7 +49,7 @@ def _free_port() -> int:
 def running(settings: "Settings", host: str, port: int) -> Iterator[str]:
     """A service that answers, for the length of a `with` block; gives its address.
 
-    Raises what `Served.load` raises for a database that cannot be served, and ImageSearchError
+    Raises what `Searcher.load` raises for a database that cannot be served, and ImageSearchError
     where the service does not come up for another reason.
     """
     from ray import serve
@@ -58,7 +58,7 @@ def running(settings: "Settings", host: str, port: int) -> Iterator[str]:
 
     from lib.cluster import connect
     from lib.database import read_manifest
-    from lib.served import Served
+    from lib.searcher import Searcher
     from lib.serving import build
 
     read_manifest(settings.db)  # a wrong path fails here, before anything starts
@@ -69,7 +69,7 @@ def running(settings: "Settings", host: str, port: int) -> Iterator[str]:
             serve.run(build(settings), name=APPLICATION, route_prefix="/", logging_config=quiet)
         except RuntimeError as error:
             serve.shutdown()
-            Served.load(settings.db, settings.captions, settings.word_vectors)
+            Searcher.load(settings.db, settings.captions, settings.word_vectors)
             raise ImageSearchError(f"the service did not come up: {error}") from error
         try:
             yield f"http://{host}:{port}"
