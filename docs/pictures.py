@@ -9,9 +9,8 @@ from pathlib import Path
 from PIL import Image
 
 from lib.answers import answer
-from lib.database import open_database
 from lib.display import Section, Tile, contact_sheet
-from lib.semantic_space import load_semantic_space
+from lib.searcher import Searcher
 
 DOCS = Path(__file__).parent
 QUERIES = ["orange juice", "dogs on the beach", "a yellow bus", "elephants in the grass"]
@@ -20,8 +19,9 @@ SAMPLE = range(501, 543)  # ids: any would do
 
 def main() -> None:
     """Make both pictures."""
-    database = open_database(sys.argv[1])
-    found = answer(QUERIES, load_semantic_space(sys.argv[1]), database, k=6)
+    searcher = Searcher.load(sys.argv[1])
+    database = searcher.database
+    found = answer(QUERIES, searcher, k=6)
     sections = [
         Section(item.query, [Tile(hit.uri, f"{hit.score:.3f}") for hit in item.hits])
         for item in found
