@@ -13,7 +13,7 @@ demo: $(VENV)/.demo
 		--test-captions data/sample/captions_test.json \
 		--db data/sample.db --backbone auto \
 		--query "orange juice" --query "two dogs" --query "a boat on the lake" \
-		--query "pizza on a table" --query "a red bus in the street" \
+		--query "pizza on a table" --query "a yellow bus in the street" \
 		--query "elephants in the grass" --query "snow -person" --query "a clock on a desk"
 
 test: $(VENV)/.test

@@ -37,7 +37,7 @@ def main() -> None:
         files = Path(temporary, "answers").glob("*.parquet")
         summary = {
             **dataclasses.asdict(report),
-            "queries_per_s": round(report.queries / report.seconds),
+            "queries_per_s": round(report.queries_answered / report.seconds),
             "answer_megabytes": round(sum(part.stat().st_size for part in files) / 1e6),
         }
     print(summary)

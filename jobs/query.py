@@ -1,11 +1,16 @@
 """Find the images that text queries describe: rank, image id, score and file of the top k."""
 
 import argparse
+import dataclasses
 import time
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
 
 from jobs import command
 from lib.errors import BadArgumentError, QueryError
+
+if TYPE_CHECKING:
+    from lib.searcher import Filter
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -20,29 +25,60 @@ def build_parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--k", type=int, default=10, help="images per query (default: 10)")
     made.add_argument(
-        "--output", metavar="FILE", help="write results as .parquet, .json, .html or .png"
+        "--output",
+        metavar="FILE|DIR/",
+        help="write results as .parquet, .json, .html or .png; a directory makes it a Ray job "
+        "that answers any number of --queries into Parquet files and resumes",
     )
     made.add_argument("--captions", metavar="FILE", help="captions to show below the images")
     made.add_argument("--word-vectors", metavar="FILE", help="default: those of training")
+    images = made.add_argument_group("which images may be found (all conditions must hold)")
+    images.add_argument("--path-prefix", metavar="PATH", help="below this directory of --images")
+    images.add_argument("--min-width", type=int, metavar="PIXELS")
+    images.add_argument("--min-height", type=int, metavar="PIXELS")
+    images.add_argument("--orientation", choices=("landscape", "portrait", "square"))
     return made
 
 
 def query(options: argparse.Namespace) -> dict[str, Any]:
     """Answer the queries and report."""
-    from lib.answers import answer, format_answer, read_queries, write_answers
-    from lib.captions import load_captions
-    from lib.database import open_database, require_current
-    from lib.semantic_space import load_semantic_space
-
-    queries = options.query + (read_queries(options.queries) if options.queries else [])
-    if not queries:
+    if not options.query and not options.queries:
         raise BadArgumentError('give a query, such as "orange juice", or --queries FILE')
+    if options.output and _is_directory(options.output):
+        return _query_as_ray_job(options)
+    return _query_here(options)
+
+
+def _is_directory(output: str) -> bool:
+    return output.endswith("/") or not PurePosixPath(output).suffix or Path(output).is_dir()
+
+
+def _filter(options: argparse.Namespace) -> "Filter | None":
+    from lib.searcher import Filter
+
+    wanted = Filter(
+        path_prefix=options.path_prefix,
+        min_width=options.min_width,
+        min_height=options.min_height,
+        orientation=options.orientation,
+    )
+    return None if wanted == Filter() else wanted
+
+
+def _query_here(options: argparse.Namespace) -> dict[str, Any]:
+    from lib.answers import answer, format_answer, require_known_ending, write_answers
+    from lib.captions import load_captions
+    from lib.query_files import iterate_queries
+    from lib.searcher import Searcher
+
+    if options.output:
+        require_known_ending(options.output)
+    queries = [*options.query, *(iterate_queries(options.queries) if options.queries else [])]
     captions = load_captions(options.captions) if options.captions else None
-    space = load_semantic_space(options.db, options.word_vectors)
-    database = open_database(options.db)
-    require_current(database, space)
+    searcher = Searcher.load(options.db, word_vectors=options.word_vectors)
+    images = searcher.image_count
     start = time.perf_counter()
-    answers = answer(queries, space, database, options.k)
+    answers = answer(queries, searcher, options.k, _filter(options))
     seconds = time.perf_counter() - start
     failed = [item for item in answers if item.error]
     if len(failed) == len(answers):
@@ -52,19 +88,51 @@ def query(options: argparse.Namespace) -> dict[str, Any]:
         print(f"{len(answers)} answers in {options.output}")
     if not options.output or not options.queries:
         print("\n\n".join(map(format_answer, answers)))
-    if options.k > len(database):
-        print(f"\nonly {len(database)} images are in the database, fewer than --k {options.k}")
+    if options.k > images:
+        print(f"\nonly {images} images are in the database, fewer than --k {options.k}")
     print(
-        f"\n{len(answers)} queries over {len(database)} images in {seconds * 1000:.0f} ms"
+        f"\n{len(answers)} queries over {images} images in {seconds * 1000:.0f} ms"
         + (f"; {len(failed)} could not be answered" if failed else "")
     )
     return {
         "queries": len(answers),
         "failed": [{"query": item.query, "error": item.error} for item in failed],
-        "images": len(database),
+        "images": images,
         "seconds": seconds,
         "output": options.output,
     }
+
+
+def _query_as_ray_job(options: argparse.Namespace) -> dict[str, Any]:
+    from lib.batch_queries import run_batch_queries
+    from lib.cluster import connect
+
+    if options.query or not options.queries or options.captions:
+        raise BadArgumentError(
+            f"--output {options.output} is a directory: its queries come from --queries FILE "
+            "alone, and captions are for .html and .png"
+        )
+    with connect():
+        report = run_batch_queries(
+            options.db,
+            options.queries,
+            options.output,
+            options.k,
+            options.word_vectors,
+            _filter(options),
+        )
+    if report.failed == report.queries:
+        raise QueryError(
+            f"no query could be answered; the column error in {options.output} says why"
+        )
+    kept = report.queries - report.queries_answered
+    print(
+        f"{report.queries:,} queries answered in {options.output}"
+        + (f", {kept:,} of them by an earlier run" if kept else "")
+        + f": {report.seconds:.1f} s, {report.queries_answered / report.seconds:,.0f} queries/s; "
+        f"{report.failed:,} could not be answered"
+    )
+    return {**dataclasses.asdict(report), "output": options.output}
 
 
 if __name__ == "__main__":

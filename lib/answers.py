@@ -1,25 +1,18 @@
-"""Text queries answered offline: the top k images of each, as values, a table, JSON or pictures."""
+"""Answers to text queries as values: for a terminal, a table, JSON, or pictures on a page."""
 
-import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import PurePosixPath
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.csv as pa_csv
 
 from lib.captions import Captions
-from lib.database import Database
 from lib.display import Section, Tile, write_sections
-from lib.errors import BadArgumentError, BadInputError, QueryError
-from lib.queries import embed_queries
-from lib.semantic_space import SemanticSpace
-from lib.storage import (
-    read_bytes,
-    read_table,
-    write_json_atomic,
-    write_table_atomic,
-)
+from lib.errors import BadArgumentError, ImageSearchError
+from lib.searcher import Filter, Found, Request, Searcher
+from lib.storage import write_json_atomic, write_table_atomic
+
+ENDINGS = (".parquet", ".json", ".html", ".png")
 
 
 @dataclass(frozen=True)
@@ -43,79 +36,45 @@ class Answer:
 
 
 def answer(
-    queries: Sequence[str], space: SemanticSpace, database: Database, k: int
+    queries: Sequence[str], searcher: Searcher, k: int, wanted: Filter | None = None
 ) -> list[Answer]:
-    """The top k images of each query, best first.
+    """The top k images of each query, best first, among those that a filter lets through.
 
     A query that cannot be embedded becomes an Answer with its `error`, so that it costs the others
     nothing. Raises BadArgumentError for k < 1.
     """
     if k < 1:
         raise BadArgumentError(f"k must be at least 1, not {k}")
-    embeddings, problems = embed_queries(space.text, queries)
-    rows, scores = database.search(embeddings, k)
-    return [
-        _answer(query, problem, space, database, rows[number], scores[number])
-        for number, (query, problem) in enumerate(zip(queries, problems, strict=True))
-    ]
+    found = searcher.answer([Request(query, k, filter=wanted) for query in queries])
+    return [_answer(query, item, searcher) for query, item in zip(queries, found, strict=True)]
 
 
-def _answer(
-    query: str,
-    problem: QueryError | None,
-    space: SemanticSpace,
-    database: Database,
-    rows: np.ndarray,
-    scores: np.ndarray,
-) -> Answer:
-    unknown_words = space.text.unknown_words(query)
-    if problem is not None:
-        return Answer(query, unknown_words, [], str(problem))
+def _answer(query: str, found: Found | ImageSearchError, searcher: Searcher) -> Answer:
+    if isinstance(found, ImageSearchError):
+        return Answer(query, searcher.space.text.unknown_words(query), [], str(found))
+    images = map(searcher.image, found.rows.tolist())
     hits = [
-        Hit(rank, database.image_ids[row], float(score), database.uris[row])
-        for rank, (row, score) in enumerate(zip(rows, scores, strict=True), 1)
+        Hit(rank, image.image_id, score, image.uri)
+        for rank, (image, score) in enumerate(zip(images, found.scores.tolist(), strict=True), 1)
     ]
-    return Answer(query, unknown_words, hits)
+    return Answer(query, found.unknown_words, hits)
 
 
-def read_queries(source: str) -> list[str]:
-    """Queries of a file: .txt (one a line), .csv or .parquet (column `query`, else the only one).
-
-    Blank lines are left out. Raises BadInputError where nothing is left.
-    """
-    if source.endswith((".csv", ".parquet")):
-        table = _read_query_table(source)
-        column = "query" if "query" in table.column_names else table.column_names[0]
-        if column != "query" and table.num_columns > 1:
-            raise BadInputError(f"{source} needs a column named query; has {table.column_names}")
-        lines = [str(value) for value in table[column].to_pylist() if value is not None]
-    else:
-        lines = read_bytes(source).decode("utf-8", "replace").splitlines()
-    queries = [line.strip() for line in lines if line.strip()]
-    if not queries:
-        raise BadInputError(f"{source} holds no queries")
-    return queries
-
-
-def _read_query_table(source: str) -> pa.Table:
-    if source.endswith(".parquet"):
-        return read_table(source)
-    try:
-        return pa_csv.read_csv(io.BytesIO(read_bytes(source)))
-    except pa.ArrowInvalid as error:
-        raise BadInputError(f"{source} cannot be read as CSV: {error}") from error
+def require_known_ending(path: str) -> None:
+    """Raise BadArgumentError unless `write_answers` can write a file of this name."""
+    if PurePosixPath(path).suffix not in ENDINGS:
+        raise BadArgumentError(f"--output {path}: ends in none of {' '.join(ENDINGS)}")
 
 
 def write_answers(path: str, answers: Sequence[Answer], captions: Captions | None = None) -> None:
     """Write answers as .parquet (a row a hit), .json, .html or .png, by the ending of `path`."""
+    require_known_ending(path)
     if path.endswith(".parquet"):
         write_table_atomic(answers_table(answers), path)
     elif path.endswith(".json"):
         write_json_atomic(path, {"results": [asdict(item) for item in answers]})
-    elif path.endswith((".html", ".png")):
-        write_sections(path, "Semantic image search", answer_sections(answers, captions))
     else:
-        raise BadArgumentError(f"--output {path}: ends in none of .parquet .json .html .png")
+        write_sections(path, "Semantic image search", answer_sections(answers, captions))
 
 
 def answers_table(answers: Sequence[Answer]) -> pa.Table:

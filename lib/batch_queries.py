@@ -1,10 +1,11 @@
 """A million text queries as a Ray job: shards of queries, each answered into a Parquet file."""
 
 import hashlib
+import itertools
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
 
@@ -12,17 +13,16 @@ import numpy as np
 import pyarrow as pa
 import ray
 
-from lib.answers import read_queries
-from lib.database import open_database, require_current
-from lib.errors import BadArgumentError, MissingError
-from lib.queries import embed_queries
-from lib.search import top_k
+from lib.database import Database, Strings
+from lib.errors import BadArgumentError, MismatchError, MissingError
+from lib.query_files import iterate_queries
+from lib.searcher import Filter, Found, Request, Searcher
 from lib.semantic_space import SemanticSpace, load_semantic_space
 from lib.storage import exists, join, read_json, read_table, write_json_atomic, write_table_atomic
 
 SHARD_QUERIES = 20_000
 _RUN_FILE = "_run.json"  # an underscore: readers of the directory pass it over
-_SCORES_AT_ONCE = 64_000_000  # bounds the queries of one matrix product by the collection's size
+_SHOW_EVERY_S = 5.0
 
 ANSWERS = pa.schema(
     [
@@ -39,12 +39,13 @@ ANSWERS = pa.schema(
 
 @dataclass(frozen=True)
 class BatchReport:
-    """What a batch run did; `shards_answered` were not there from an earlier run."""
+    """What a batch run did; `…_answered` counts what was not there from an earlier run."""
 
     queries: int
     failed: int  # queries that could not be used; their rows say why
     shards: int
     shards_answered: int
+    queries_answered: int
     seconds: float
     database_version: int
 
@@ -55,69 +56,72 @@ def run_batch_queries(
     output: str,
     k: int = 10,
     word_vectors: str | None = None,
+    wanted: Filter | None = None,
     shard_queries: int = SHARD_QUERIES,
 ) -> BatchReport:
     """Answer every query of a file into `output/*.parquet` (schema ANSWERS). Ray must be up.
 
-    The collection lies once in each node's object store, whatever the number of tasks. A shard's
-    file appears whole when its queries are answered, and a rerun of the same queries on the same
-    database version goes on with the shards that are missing. A query that cannot be used costs
-    the others nothing. Raises BadArgumentError for k < 1 or where `output` holds another run.
+    The collection lies once in each node's object store, whatever the number of tasks; of the
+    queries only those at work are in memory. A shard's file appears whole when its queries are
+    answered, and a rerun of the same queries on the same database version goes on with the shards
+    that are missing. A query that cannot be used costs the others nothing. Raises BadArgumentError
+    for k < 1 or where `output` holds another run.
     """
     if k < 1:
         raise BadArgumentError(f"k must be at least 1, not {k}")
     start = time.monotonic()
-    queries = read_queries(queries_file)
-    database = open_database(db)
-    space = load_semantic_space(db, word_vectors)
-    require_current(database, space)
-    _claim(
-        output,
-        {
-            "queries_sha256": _digest(queries),
-            "k": k,
-            "database_version": database.version,
-            "embedder_digest": space.digest,
-            "shard_queries": shard_queries,
-        },
-    )
-    shards = range(0, len(queries), shard_queries)
-    missing = [first for first in shards if not exists(_part(output, first))]
-    collection = ray.put(
-        (database.embeddings, pa.array(database.image_ids), pa.array(database.uris))
-    )
+    count, digest = _count_and_digest(queries_file)
+    searcher = Searcher.load(db, word_vectors=word_vectors)
+    run = {
+        "queries_sha256": digest,
+        "k": k,
+        "filter": None if wanted is None else asdict(wanted),
+        "database_version": searcher.version,
+        "embedder_digest": searcher.space.digest,
+        "shard_queries": shard_queries,
+    }
+    _claim(output, run)
+    firsts = range(0, count, shard_queries)
+    finished = {first for first in firsts if exists(_part(output, first))}
+    database = ray.put(searcher.database)
+    space = _Space(db, word_vectors, searcher.space.digest)
     tasks = (
-        _answer_shard.remote(
-            collection,
-            db,
-            word_vectors,
-            space.digest,
-            queries[first : first + shard_queries],
-            first,
-            k,
-            _part(output, first),
-        )
-        for first in missing
+        _answer_shard.remote(database, space, texts, first, k, wanted, _part(output, first))
+        for first, texts in _shards(queries_file, shard_queries)
+        if first not in finished
     )
-    failed = _run_all(tasks, len(missing), shard_queries)
-    for first in set(shards) - set(missing):
-        failed += _count_failed(_part(output, first))
+    missing = [min(shard_queries, count - first) for first in firsts if first not in finished]
+    failed = _run_all(tasks, missing)
     return BatchReport(
-        queries=len(queries),
-        failed=failed,
-        shards=len(shards),
+        queries=count,
+        failed=failed + sum(_count_failed(_part(output, first)) for first in finished),
+        shards=len(firsts),
         shards_answered=len(missing),
+        queries_answered=sum(missing),
         seconds=time.monotonic() - start,
-        database_version=database.version,
+        database_version=searcher.version,
     )
+
+
+def _shards(queries_file: str, size: int) -> Iterator[tuple[int, list[str]]]:
+    """Number of the first query, and the queries, of each shard."""
+    queries = iterate_queries(queries_file)
+    for first in itertools.count(0, size):
+        texts = list(itertools.islice(queries, size))
+        if not texts:
+            return
+        yield first, texts
+
+
+def _count_and_digest(queries_file: str) -> tuple[int, str]:
+    digest, count = hashlib.sha256(), 0
+    for count, text in enumerate(iterate_queries(queries_file), 1):  # noqa: B007
+        digest.update(text.encode("utf-8", "surrogatepass") + b"\n")
+    return count, digest.hexdigest()
 
 
 def _part(output: str, first: int) -> str:
     return join(output, f"part-{first:010d}.parquet")
-
-
-def _digest(queries: Sequence[str]) -> str:
-    return hashlib.sha256("\n".join(queries).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _claim(output: str, run: dict[str, Any]) -> None:
@@ -135,82 +139,96 @@ def _claim(output: str, run: dict[str, Any]) -> None:
         )
 
 
-def _run_all(tasks: Iterator["ray.ObjectRef[int]"], count: int, shard_queries: int) -> int:
-    """Run tasks with two for each CPU in flight; returns the number of failed queries."""
+def _run_all(tasks: Iterator["ray.ObjectRef[int]"], sizes: Sequence[int]) -> int:
+    """Run tasks with two for each CPU in flight; returns the number of failed queries.
+
+    `sizes`: queries of each task.
+    """
     in_flight = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
-    running: list[ray.ObjectRef[int]] = []
+    running: dict[ray.ObjectRef[int], int] = {}
+    waiting = iter(sizes)
     done = failed = 0
     start = shown = time.monotonic()
     while True:
         while len(running) < in_flight and (task := next(tasks, None)) is not None:
-            running.append(task)
+            running[task] = next(waiting)
         if not running:
             return failed
-        finished, running = ray.wait(running)
+        finished, _ = ray.wait(list(running))
         failed += sum(ray.get(finished))
-        done += len(finished)
+        done += sum(running.pop(task) for task in finished)
         now = time.monotonic()
-        if now - shown > 5 or done == count:
+        if now - shown > _SHOW_EVERY_S or not running:
             shown = now
-            rate = done * shard_queries / (now - start)
-            left = (count - done) * shard_queries / rate
+            rate = done / (now - start)
             print(
-                f"{done}/{count} shards, {rate:,.0f} queries/s, {left:,.0f} s left, "
-                f"{failed} queries without answer",
+                f"{done:,}/{sum(sizes):,} queries, {rate:,.0f}/s, "
+                f"{(sum(sizes) - done) / rate:,.0f} s left, {failed:,} without answer",
                 file=sys.stderr,
             )
 
 
+@dataclass(frozen=True)
+class _Space:
+    """Where a task finds the semantic space, and which one it must be."""
+
+    db: str
+    word_vectors: str | None
+    digest: str
+
+
 @cache
-def _space(db: str, word_vectors: str | None, digest: str) -> SemanticSpace:
-    """The semantic space, loaded once in each worker process."""
-    space = load_semantic_space(db, word_vectors)
-    if space.digest != digest:
-        raise BadArgumentError(f"the embedder of {db} was replaced during the run; run it again")
+def _load(wanted: _Space) -> SemanticSpace:
+    """The semantic space, loaded once in each worker process: word vectors are large."""
+    space = load_semantic_space(wanted.db, wanted.word_vectors)
+    if space.digest != wanted.digest:
+        raise MismatchError(f"the embedder of {wanted.db} was replaced meanwhile; run it again")
     return space
 
 
 @ray.remote
 def _answer_shard(
-    collection: tuple[np.ndarray, pa.Array, pa.Array],
-    db: str,
-    word_vectors: str | None,
-    digest: str,
+    database: Database,
+    space: _Space,
     queries: list[str],
     first: int,
     k: int,
+    wanted: Filter | None,
     url: str,
 ) -> int:
     """Write the answers of some queries; returns how many have none."""
-    encoder = _space(db, word_vectors, digest).text
-    embeddings, image_ids, uris = collection
-    vectors, problems = embed_queries(encoder, queries)
-    usable = np.array([problem is None for problem in problems], bool)
-    rows, scores = _search(vectors[usable], embeddings, k)
-    width = rows.shape[1]
+    searcher = Searcher(database, _load(space), {})
+    found = searcher.answer([Request(query, k, filter=wanted) for query in queries])
+    answered = [item for item in found if isinstance(item, Found)]
     # An unusable query gets an empty list.
-    offsets = pa.array(np.concatenate([[0], np.cumsum(usable * width)]), pa.int32())
-    found = pa.array(rows.reshape(-1))
+    widths = [len(item.rows) if isinstance(item, Found) else 0 for item in found]
+    offsets = pa.array(np.concatenate([[0], np.cumsum(widths)]), pa.int32())
+    empty = np.empty(0, np.int64)
+    rows = np.concatenate([empty, *(item.rows for item in answered)])
+    scores = np.concatenate([np.empty(0, np.float32), *(item.scores for item in answered)])
+    unknown_words = searcher.space.text.unknown_words
     columns = [
         pa.array(np.arange(first, first + len(queries))),
         pa.array(queries),
-        pa.ListArray.from_arrays(offsets, image_ids.take(found)),
-        pa.ListArray.from_arrays(offsets, uris.take(found)),
-        pa.ListArray.from_arrays(offsets, pa.array(scores.reshape(-1))),
-        pa.array([encoder.unknown_words(query) for query in queries], pa.list_(pa.string())),
-        pa.array(["" if problem is None else str(problem) for problem in problems]),
+        pa.ListArray.from_arrays(offsets, _take(database.image_ids, rows)),
+        pa.ListArray.from_arrays(offsets, _take(database.uris, rows)),
+        pa.ListArray.from_arrays(offsets, pa.array(scores)),
+        pa.array(
+            [
+                item.unknown_words if isinstance(item, Found) else unknown_words(query)
+                for query, item in zip(queries, found, strict=True)
+            ],
+            pa.list_(pa.string()),
+        ),
+        pa.array(["" if isinstance(item, Found) else str(item) for item in found]),
     ]
     write_table_atomic(pa.Table.from_arrays(columns, schema=ANSWERS), url, compression="zstd")
-    return int((~usable).sum())
+    return len(found) - len(answered)
 
 
-def _search(vectors: np.ndarray, embeddings: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    at_once = max(64, min(4096, _SCORES_AT_ONCE // max(1, len(embeddings))))
-    parts = [
-        top_k(vectors[start : start + at_once], embeddings, k)
-        for start in range(0, max(1, len(vectors)), at_once)
-    ]
-    return np.concatenate([rows for rows, _ in parts]), np.concatenate([s for _, s in parts])
+def _take(values: Sequence[str], rows: np.ndarray) -> pa.Array:
+    column = values.column if isinstance(values, Strings) else pa.chunked_array([values])
+    return column.take(pa.array(rows)).combine_chunks()
 
 
 def _count_failed(url: str) -> int:

@@ -76,11 +76,16 @@ def _thumbnails(sections: Sequence[Section]) -> list[list[Image.Image | None]]:
         return [list(pool.map(lambda tile: thumbnail(tile.uri), s.tiles)) for s in sections]
 
 
-def contact_sheet(sections: Sequence[Section], columns: int = 5) -> Image.Image:
-    """All sections one below the other, `columns` images a row, each with its label."""
+def contact_sheet(
+    sections: Sequence[Section], columns: int = 5, label_lines: int = LABEL_LINES
+) -> Image.Image:
+    """All sections one below the other, `columns` images a row.
+
+    Up to `label_lines` lines below each image hold its label and then its captions.
+    """
     font, heading_font = _font(15), _font(24)
     line = 20
-    cell = (THUMBNAIL_SIZE + MARGIN, THUMBNAIL_SIZE + MARGIN + LABEL_LINES * line)
+    cell = (THUMBNAIL_SIZE + MARGIN, THUMBNAIL_SIZE + MARGIN + label_lines * line)
     widest = max((len(section.tiles) for section in sections), default=1)
     columns = max(1, min(columns, widest))
     rows = [-(-len(section.tiles) // columns) for section in sections]
@@ -98,7 +103,7 @@ def contact_sheet(sections: Sequence[Section], columns: int = 5) -> Image.Image:
         for index, (tile, image) in enumerate(zip(section.tiles, images, strict=True)):
             x = MARGIN + index % columns * cell[0]
             y = top + index // columns * cell[1]
-            _draw_tile(sheet, draw, tile, image, (x, y), font, line)
+            _draw_tile(sheet, draw, tile, label_lines, image, (x, y), font, line)
         top += count * cell[1]
     return sheet
 
@@ -107,6 +112,7 @@ def _draw_tile(
     sheet: Image.Image,
     draw: ImageDraw.ImageDraw,
     tile: Tile,
+    label_lines: int,
     image: Image.Image | None,
     corner: tuple[int, int],
     font: ImageFont.FreeTypeFont,
@@ -121,7 +127,7 @@ def _draw_tile(
             image,
             (x + (THUMBNAIL_SIZE - image.width) // 2, y + (THUMBNAIL_SIZE - image.height) // 2),
         )
-    texts = [tile.label, *tile.captions][:LABEL_LINES]
+    texts = [tile.label, *tile.captions][:label_lines]
     for number, text in enumerate(texts):
         color = "black" if number == 0 else "#666"
         fitted = _fit(text, font, THUMBNAIL_SIZE)

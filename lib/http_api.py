@@ -20,7 +20,7 @@ from lib.explain import split_over_cells
 from lib.http_guard import Guard, Observer
 from lib.image_files import UnreadableImageError
 from lib.queries import QueryEmbedding, QuerySyntaxError
-from lib.served import Answer, Request, Served, UnknownImageError
+from lib.searcher import Found, Request, Searcher, UnknownImageError
 from lib.vision import SeenImage
 
 PAGE = Path(__file__).parent / "page"
@@ -41,22 +41,22 @@ class UnavailableError(ImageSearchError):
 class Service(Protocol):
     """What answers behind the paths."""
 
-    served: Served
+    searcher: Searcher
     reload_problem: str | None
 
-    async def search(self, requests: Sequence[Request]) -> list[Answer | ImageSearchError]:
-        """Answer each request, or say what is wrong with it. Raises OverloadedError."""
+    async def search(self, requests: Sequence[Request]) -> list[Found | ImageSearchError]:
+        """Found each request, or say what is wrong with it. Raises OverloadedError."""
 
     async def describe(self, content: bytes) -> Any:
         """(d,) embedding of an image file. Raises ImageSearchError."""
 
-    async def see(self, served: Served, row: int) -> SeenImage:
+    async def see(self, searcher: Searcher, row: int) -> SeenImage:
         """The backbone's view of an image of the database. Raises ImageSearchError."""
 
-    async def original(self, served: Served, row: int) -> tuple[bytes, str]:
+    async def original(self, searcher: Searcher, row: int) -> tuple[bytes, str]:
         """An image file that browsers show, and its media type. Raises UnavailableError."""
 
-    async def thumbnail(self, served: Served, row: int) -> bytes:
+    async def thumbnail(self, searcher: Searcher, row: int) -> bytes:
         """A small JPEG of an image. Raises UnavailableError."""
 
     async def metrics(self) -> str:
@@ -166,23 +166,23 @@ def _add_state(app: FastAPI, service: Callable[[], Service]) -> None:
     @app.get("/health", responses=api.error_responses(503))
     async def health() -> api.Health:
         """Status 200 once searches are answered."""
-        served = service().served
-        return api.Health(status="ready", model=served.model, database_version=served.version)
+        searcher = service().searcher
+        return api.Health(status="ready", model=searcher.model, database_version=searcher.version)
 
     @app.get("/info")
     async def info() -> api.Info:
         """What is served: counts, digests, limits."""
-        served = service().served
+        searcher = service().searcher
         return api.Info(
-            images=served.image_count,
-            dimension=served.space.text.dimension,
-            database_version=served.version,
-            model=served.model,
-            backbone=served.space.provenance.backbone,
-            embedder_digest=served.space.digest,
-            vocabulary_size=len(served.space.text.vectors),
-            word_vectors=Path(served.space.metadata["word_vectors"]["source"]).name,
-            captions=len(served.captions),
+            images=searcher.image_count,
+            dimension=searcher.space.text.dimension,
+            database_version=searcher.version,
+            model=searcher.model,
+            backbone=searcher.space.provenance.backbone,
+            embedder_digest=searcher.space.digest,
+            vocabulary_size=len(searcher.space.text.vectors),
+            word_vectors=Path(searcher.space.metadata["word_vectors"]["source"]).name,
+            captions=len(searcher.captions),
             limits=api.LIMITS,
             reload_problem=service().reload_problem,
         )
@@ -262,35 +262,35 @@ async def _search(service: Service, requests: Sequence[Request], explain: bool) 
     answers = await _one_version(service, requests)
     if len(answers) == 1 and isinstance(answers[0], ImageSearchError):
         raise answers[0]
-    served = next((a.served for a in answers if isinstance(a, Answer)), service.served)
+    searcher = next((a.searcher for a in answers if isinstance(a, Found)), service.searcher)
     results = []
     for request, answer in zip(requests, answers, strict=True):
         if isinstance(answer, ImageSearchError):
             _, detail = _status_and_detail(answer)
-            unknown = served.space.text.unknown_words(request.text)
+            unknown = searcher.space.text.unknown_words(request.text)
             results.append(_result(request.text, unknown, [], detail.model_dump()))
             continue
-        hits = _hits(served, answer)
+        hits = _hits(searcher, answer)
         if explain:
-            query = served.embed(request)
+            query = searcher.embed(request)
             for hit, row in zip(hits, answer.rows.tolist(), strict=True):
-                hit["explanation"] = (await _explain(service, served, query, row))[0]
+                hit["explanation"] = (await _explain(service, searcher, query, row))[0]
         results.append(_result(request.text, answer.unknown_words, hits))
     response = _json(
-        {"results": results, "model": served.model, "database_version": served.version}
+        {"results": results, "model": searcher.model, "database_version": searcher.version}
     )
-    seconds = max((a.seconds for a in answers if isinstance(a, Answer)), default=0.0)
+    seconds = max((a.seconds for a in answers if isinstance(a, Found)), default=0.0)
     response.headers["Server-Timing"] = f"search;dur={1000 * seconds:.2f}"
     return response
 
 
 async def _one_version(
     service: Service, requests: Sequence[Request]
-) -> list[Answer | ImageSearchError]:
+) -> list[Found | ImageSearchError]:
     """Answers that all come from one database version, also while a new one is taken up."""
     while True:
         answers = await service.search(requests)
-        if len({id(answer.served) for answer in answers if isinstance(answer, Answer)}) <= 1:
+        if len({id(answer.searcher) for answer in answers if isinstance(answer, Found)}) <= 1:
             return answers
 
 
@@ -303,10 +303,10 @@ def _result(
     return {"query": query, "unknown_words": unknown_words, "hits": hits, "error": error}
 
 
-def _hits(served: Served, answer: Answer) -> list[dict[str, Any]]:
+def _hits(searcher: Searcher, answer: Found) -> list[dict[str, Any]]:
     hits = []
     for row, score in zip(answer.rows.tolist(), answer.scores.tolist(), strict=True):
-        image = served.image(row)
+        image = searcher.image(row)
         address = f"/images/{quote(image.image_id)}"
         hits.append(
             {
@@ -316,7 +316,7 @@ def _hits(served: Served, answer: Answer) -> list[dict[str, Any]]:
                 "thumbnail": f"{address}/thumbnail",
                 "width": image.width,
                 "height": image.height,
-                "captions": list(served.captions.get(image.image_id, ())),
+                "captions": list(searcher.captions.get(image.image_id, ())),
                 "explanation": None,
             }
         )
@@ -333,27 +333,27 @@ def _add_explain(app: FastAPI, service: Callable[[], Service]) -> None:
         image_id: api.ImageId, q: Text = "", like: Like = None, text_weight: TextWeight = 0.5
     ) -> Response:
         """Why an image has its score for a query, by word and by place in the image."""
-        served = service().served
-        row = served.row(image_id)
-        query = served.embed(Request(q, 1, like, text_weight=text_weight))
-        explanation, word_cells = await _explain(service(), served, query, row)
+        searcher = service().searcher
+        row = searcher.row(image_id)
+        query = searcher.embed(Request(q, 1, like, text_weight=text_weight))
+        explanation, word_cells = await _explain(service(), searcher, query, row)
         content = {
             "image_id": image_id,
             "query": q,
-            "score": float(query.embedding @ served.image_embedding(row)),
+            "score": float(query.embedding @ searcher.image_embedding(row)),
             "explanation": explanation,
             "word_cells": word_cells,
-            "model": served.model,
-            "database_version": served.version,
+            "model": searcher.model,
+            "database_version": searcher.version,
         }
         return _json(content)
 
 
 async def _explain(
-    service: Service, served: Served, query: QueryEmbedding, row: int
+    service: Service, searcher: Searcher, query: QueryEmbedding, row: int
 ) -> tuple[dict[str, Any], list[Any] | None]:
     """The body of an `api.Explanation`, and the heat map of each word."""
-    image = served.image_embedding(row)
+    image = searcher.image_embedding(row)
     shares = (query.parts @ image).tolist()
     words = [
         {"word": word, "weight": weight, "share": share}
@@ -361,11 +361,11 @@ async def _explain(
     ]
     explanation: dict[str, Any] = {"words": words, "heat_map": None, "heat_map_problem": None}
     try:
-        seen = await service.see(served, row)
+        seen = await service.see(searcher, row)
     except ImageSearchError as error:
         explanation["heat_map_problem"] = _status_and_detail(error)[1].message
         return explanation, None
-    embedder = served.space.embedder
+    embedder = searcher.space.embedder
     heat = split_over_cells(seen.feature_map, embedder.matrix, embedder.bias, query.parts)
     explanation["heat_map"] = {
         "cells": _rounded(heat.cells.tolist()),
@@ -385,21 +385,21 @@ def _add_images(app: FastAPI, service: Callable[[], Service]) -> None:
     @app.get("/images/{image_id:path}/thumbnail", response_class=Response, responses=described)
     async def thumbnail(image_id: str) -> Response:
         """A JPEG of an image, its longer side 480 pixels."""
-        served = service().served
+        searcher = service().searcher
         try:
-            row = served.row(image_id)
+            row = searcher.row(image_id)
         except UnknownImageError:  # an image may itself be called …/thumbnail
             return await original(f"{image_id}/thumbnail")
-        content = await service().thumbnail(served, row)
+        content = await service().thumbnail(searcher, row)
         return Response(content, media_type="image/jpeg", headers=_CACHED)
 
     @app.get("/images/{image_id:path}", response_class=Response, responses=described)
     async def original(image_id: str) -> Response:
         """The image file; one that lies on the web is redirected to."""
-        served = service().served
-        row = served.row(image_id)
-        image = served.image(row)
+        searcher = service().searcher
+        row = searcher.row(image_id)
+        image = searcher.image(row)
         if image.on_the_web:
             return RedirectResponse(image.uri)
-        content, media_type = await service().original(served, row)
+        content, media_type = await service().original(searcher, row)
         return Response(content, media_type=media_type, headers=_CACHED)

@@ -28,7 +28,9 @@ def use_fast_proxy() -> bool:
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
         "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
+        # Fixed by default: a second service on the machine would not come up.
         "RAY_SERVE_HAPROXY_STATS_PORT": str(_free_port()),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(_free_port()),
         # Nobody else routes to a service of one machine that is being stopped.
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
         "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "5",
@@ -47,7 +49,7 @@ def _free_port() -> int:
 def running(settings: "Settings", host: str, port: int) -> Iterator[str]:
     """A service that answers, for the length of a `with` block; gives its address.
 
-    Raises what `Served.load` raises for a database that cannot be served, and ImageSearchError
+    Raises what `Searcher.load` raises for a database that cannot be served, and ImageSearchError
     where the service does not come up for another reason.
     """
     from ray import serve
@@ -56,7 +58,7 @@ def running(settings: "Settings", host: str, port: int) -> Iterator[str]:
 
     from lib.cluster import connect
     from lib.database import read_manifest
-    from lib.served import Served
+    from lib.searcher import Searcher
     from lib.serving import build
 
     read_manifest(settings.db)  # a wrong path fails here, before anything starts
@@ -67,7 +69,7 @@ def running(settings: "Settings", host: str, port: int) -> Iterator[str]:
             serve.run(build(settings), name=APPLICATION, route_prefix="/", logging_config=quiet)
         except RuntimeError as error:
             serve.shutdown()
-            Served.load(settings.db, settings.captions, settings.word_vectors)
+            Searcher.load(settings.db, settings.captions, settings.word_vectors)
             raise ImageSearchError(f"the service did not come up: {error}") from error
         try:
             yield f"http://{host}:{port}"

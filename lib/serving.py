@@ -25,7 +25,7 @@ from lib.errors import ImageSearchError
 from lib.http_api import UnavailableError, create_app
 from lib.image_files import for_browser, read_file, small_jpeg
 from lib.schemas import Provenance
-from lib.served import Answer, Request, Served
+from lib.searcher import Found, Request, Searcher
 from lib.vision import SeenImage, Vision
 
 TOKEN_VARIABLE = "IMAGE_SEARCH_TOKEN"
@@ -88,7 +88,7 @@ class SearchService:
     def __init__(self, settings: Settings, image_model: DeploymentHandle) -> None:
         self.settings = settings
         self.image_model = image_model
-        self.served = Served.load(settings.db, settings.captions, settings.word_vectors)
+        self.searcher = Searcher.load(settings.db, settings.captions, settings.word_vectors)
         self.reload_problem: str | None = None
         # One thread for searches: two batches at a time would only share memory bandwidth.
         self._batcher = Batcher(
@@ -97,34 +97,34 @@ class SearchService:
         self._file_threads = ThreadPoolExecutor(4)
         self._small_jpegs = lru_cache(_THUMBNAILS_KEPT)(_thumbnail)
         self._measures = _Measures()
-        self._measures.version.set(self.served.version)
+        self._measures.version.set(self.searcher.version)
         self._watch = asyncio.get_running_loop().create_task(self._take_up_new_versions())
 
-    async def search(self, requests: Sequence[Request]) -> list[Answer | ImageSearchError]:
-        """Answer together with what other clients ask at the same time; see Served.answer."""
+    async def search(self, requests: Sequence[Request]) -> list[Found | ImageSearchError]:
+        """Found together with what other clients ask at the same time; see Searcher.answer."""
         answers = await self._batcher.submit(requests)
-        unknown = sum(1 for a in answers if isinstance(a, Answer) and a.unknown_words)
+        unknown = sum(1 for a in answers if isinstance(a, Found) and a.unknown_words)
         if unknown:
             self._measures.unknown_words.inc(unknown)
         return answers
 
-    def _answer(self, requests: list[Request]) -> list[Answer | ImageSearchError]:
+    def _answer(self, requests: list[Request]) -> list[Found | ImageSearchError]:
         self._measures.batch_size.observe(len(requests))
-        answers = self.served.answer(requests)
-        seconds = max((a.seconds for a in answers if isinstance(a, Answer)), default=0.0)
+        answers = self.searcher.answer(requests)
+        seconds = max((a.seconds for a in answers if isinstance(a, Found)), default=0.0)
         self._measures.search_seconds.observe(seconds)
         return answers
 
     async def describe(self, content: bytes) -> np.ndarray:
         """(d,) unit embedding of an image file. Raises ImageError, UnavailableError."""
-        space = self.served.space
+        space = self.searcher.space
         descriptor = await self._ask_image_model("describe", space.provenance, content)
         return space.se_image(descriptor)
 
-    async def see(self, served: Served, row: int) -> SeenImage:
+    async def see(self, searcher: Searcher, row: int) -> SeenImage:
         """The backbone's view of an image of the database; see Vision.see."""
-        content = await self._in_thread(read_file, served.image(row).uri)
-        return await self._ask_image_model("see", served.space.provenance, content)
+        content = await self._in_thread(read_file, searcher.image(row).uri)
+        return await self._ask_image_model("see", searcher.space.provenance, content)
 
     async def _ask_image_model(self, method: str, *arguments: object) -> Any:
         try:
@@ -134,13 +134,13 @@ class SearchService:
         except (DeploymentUnavailableError, RayActorError) as error:
             raise UnavailableError("the image model is not running; try again later") from error
 
-    async def original(self, served: Served, row: int) -> tuple[bytes, str]:
+    async def original(self, searcher: Searcher, row: int) -> tuple[bytes, str]:
         """An image file that browsers show, and its media type. Raises UnreadableImageError."""
-        return await self._in_thread(_original, served.image(row).uri)
+        return await self._in_thread(_original, searcher.image(row).uri)
 
-    async def thumbnail(self, served: Served, row: int) -> bytes:
+    async def thumbnail(self, searcher: Searcher, row: int) -> bytes:
         """A small JPEG of an image. Raises UnreadableImageError."""
-        image = served.image(row)
+        image = searcher.image(row)
         return await self._in_thread(self._small_jpegs, image.uri, image.etag)
 
     async def _in_thread(self, function: Callable[..., T], *arguments: object) -> T:
@@ -162,20 +162,20 @@ class SearchService:
                 if state == seen:
                     continue
                 seen = state
-                served = await self._in_thread(
-                    Served.load,
+                searcher = await self._in_thread(
+                    Searcher.load,
                     settings.db,
                     settings.captions,
                     settings.word_vectors,
-                    self.served,
+                    self.searcher,
                 )
             except Exception as error:  # whatever lies there: what is served goes on
                 self._refuse(error)
             else:
-                self.served, self.reload_problem = served, None
-                self._measures.version.set(served.version)
+                self.searcher, self.reload_problem = searcher, None
+                self._measures.version.set(searcher.version)
                 self._measures.reloads.inc(tags={"outcome": "taken_up"})
-                _log.info("took up database version %s", served.version)
+                _log.info("took up database version %s", searcher.version)
 
     def _refuse(self, error: Exception) -> None:
         typed = isinstance(error, ImageSearchError)

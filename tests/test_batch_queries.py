@@ -1,14 +1,15 @@
+import argparse
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from jobs.query import build_parser, query
 from lib.answers import answer
 from lib.batch_queries import ANSWERS, run_batch_queries
-from lib.database import open_database
 from lib.errors import BadArgumentError
-from lib.semantic_space import load_semantic_space
+from lib.searcher import Searcher
 from tests.serving_database import make_database
 
 TEXTS = ["orange ball", 'say "cheese', "red box -green", "qxzvw", "ball qxzvw"]
@@ -35,7 +36,7 @@ def test_every_query_gets_the_answer_it_gets_alone(db: Path, queries: Path, tmp_
     assert table.schema.equals(ANSWERS)
     rows = table.to_pylist()
     assert [row["number"] for row in rows] == list(range(53))
-    alone = answer(TEXTS, load_semantic_space(str(db)), open_database(str(db)), 4)
+    alone = answer(TEXTS, Searcher.load(str(db)), 4)
     for row in rows:
         expected = alone[row["number"] % 5]
         assert row["query"] == expected.query
@@ -54,7 +55,8 @@ def test_a_rerun_answers_only_what_is_missing(db: Path, queries: Path, tmp_path:
     kept = {part: part.read_bytes() for part in parts}
     parts[1].unlink()
     again = run_batch_queries(str(db), str(queries), str(output), k=2, shard_queries=20)
-    assert (again.shards_answered, again.failed) == (1, first.failed)
+    assert (again.shards_answered, again.queries_answered) == (1, 20)
+    assert (again.queries, again.failed) == (53, first.failed)
     assert {part: part.read_bytes() for part in parts} == kept
 
 
@@ -66,3 +68,43 @@ def test_answers_of_another_run_are_not_mixed_in(db: Path, queries: Path, tmp_pa
         run_batch_queries(str(db), str(queries), output, k=3)
     with pytest.raises(BadArgumentError, match="at least 1"):
         run_batch_queries(str(db), str(queries), output, k=0)
+
+
+def options(db: Path, *arguments: str) -> argparse.Namespace:
+    return build_parser().parse_args(["--db", str(db), *arguments])
+
+
+@pytest.mark.usefixtures("ray_local")
+def test_the_job_writes_a_directory_of_filtered_answers(
+    db: Path, queries: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = f"{tmp_path}/answers.v2/"
+    given = options(db, "--queries", str(queries), "--output", output, "--orientation", "portrait")
+    summary = query(given)
+    assert (summary["queries"], summary["failed"]) == (53, 21)
+    assert "53 queries answered" in capsys.readouterr().out
+    searcher = Searcher.load(str(db))
+    portraits = {
+        image.image_id
+        for image in map(searcher.image, range(searcher.image_count))
+        if image.height > image.width
+    }
+    found = pq.read_table(output, partitioning=None)["image_ids"].to_pylist()
+    assert {len(ids) for ids in found} == {0, len(portraits)}
+    assert set().union(*found) == portraits
+    given.orientation = None
+    with pytest.raises(BadArgumentError, match="other filter"):
+        query(given)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["dog", "--output", "answers/"], "from --queries FILE alone"),
+        (["dog", "--output", "answers.pdf"], "ends in none of"),
+        ([], "give a query"),
+    ],
+)
+def test_arguments_that_cannot_work(db: Path, arguments: list[str], message: str) -> None:
+    with pytest.raises(BadArgumentError, match=message):
+        query(options(db, *arguments))

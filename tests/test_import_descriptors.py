@@ -108,7 +108,7 @@ class Calls:
         np.datetime64("2020-01-01"),
         OrderedDict(a=1),
         {1: Calls(os.system, "touch pwned")},
-        print,
+        len,
     ],
     ids=lambda value: type(value).__name__,
 )

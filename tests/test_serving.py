@@ -24,8 +24,8 @@ from schemathesis.specs.openapi.checks import (
 
 from lib import api
 from lib.queries import embed_query
+from lib.searcher import Request, Searcher
 from lib.semantic_space import load_semantic_space
-from lib.served import Request, Served
 from tests.serving_database import captions_file, write_version
 from tests.serving_process import TOKEN, RunningService
 
@@ -53,16 +53,16 @@ def error(response: httpx.Response, status: int, code: str) -> dict[str, object]
 
 
 def test_answers_are_those_of_an_exact_search(service: RunningService, http: httpx.Client) -> None:
-    served = Served.load(str(service.db))
+    searcher = Searcher.load(str(service.db))
     for text in ("orange ball", "box -red", 'green^2 "on a table"'):
         found = http.get("/search", params={"q": text, "k": 5}).json()
-        query = embed_query(served.space.text, text).embedding
-        scores = served.database.embeddings @ query
+        query = embed_query(searcher.space.text, text).embedding
+        scores = searcher.database.embeddings @ query
         best = np.argsort(-scores, kind="stable")[:5]
         hits = found["results"][0]["hits"]
-        assert [hit["image_id"] for hit in hits] == [served.database.image_ids[r] for r in best]
+        assert [hit["image_id"] for hit in hits] == [searcher.database.image_ids[r] for r in best]
         assert [hit["score"] for hit in hits] == pytest.approx(scores[best].tolist(), abs=1e-5)
-        assert found["model"] == served.model
+        assert found["model"] == searcher.model
         assert found["database_version"] == 1
 
 
@@ -221,13 +221,13 @@ def test_search_by_an_uploaded_image(service: RunningService, http: httpx.Client
     content = (service.directory / "images" / NAME).read_bytes()
     alone = http.post("/search/image", content=content, params={"k": 3}).json()
     assert alone["results"][0]["hits"][0]["image_id"] == NAME
-    served = Served.load(str(service.db))
-    row = served.row(NAME)
-    image = served.image_embedding(row)
+    searcher = Searcher.load(str(service.db))
+    row = searcher.row(NAME)
+    image = searcher.image_embedding(row)
     both = http.post("/search/image", content=content, params={"q": "red", "text_weight": 0.3})
-    expected = served.embed(Request("red", image=image, text_weight=0.3)).embedding
+    expected = searcher.embed(Request("red", image=image, text_weight=0.3)).embedding
     hits = both.json()["results"][0]["hits"]
-    best = served.database.embeddings[served.row(hits[0]["image_id"])]
+    best = searcher.database.embeddings[searcher.row(hits[0]["image_id"])]
     assert hits[0]["score"] == pytest.approx(float(best @ expected), abs=1e-3)
     error(http.post("/search/image", content=b"hello"), 422, "bad_input")
     error(http.post("/search/image", content=b""), 422, "bad_input")
@@ -298,7 +298,7 @@ def test_beyond_its_limit_it_sheds_load_and_recovers(http: httpx.Client) -> None
 def test_a_new_version_is_taken_up_under_load_and_a_wrong_one_refused(
     service: RunningService, http: httpx.Client
 ) -> None:
-    names = Served.load(str(service.db), str(captions_file(service.directory))).database.image_ids
+    names = Searcher.load(str(service.db), str(captions_file(service.directory))).database.image_ids
     stop = threading.Event()
     seen: list[tuple[int, int]] = []
 

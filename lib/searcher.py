@@ -1,5 +1,7 @@
-"""One version of a database as the service holds it in memory: search, look-up, explanation."""
+"""Answers searches over one version of a database held in memory, for the service and the jobs."""
 
+import functools
+import operator
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -36,6 +38,21 @@ class Filter:
     min_height: int | None = None
     orientation: Orientation | None = None
 
+    def predicate(self) -> pc.Expression | None:
+        """All conditions but `image_ids`, for `Database.where`; None where there are none."""
+        path, width, height = pc.field("path"), pc.field("width"), pc.field("height")
+        conditions = []
+        if self.path_prefix is not None:
+            conditions.append(pc.starts_with(path, self.path_prefix))
+        if self.min_width is not None:
+            conditions.append(width >= self.min_width)
+        if self.min_height is not None:
+            conditions.append(height >= self.min_height)
+        if self.orientation is not None:
+            sides = {"landscape": width > height, "portrait": width < height}
+            conditions.append(sides.get(self.orientation, width == height))
+        return functools.reduce(operator.and_, conditions) if conditions else None
+
 
 @dataclass(frozen=True)
 class Request:
@@ -69,17 +86,17 @@ class Image:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """Rows of the images found, best first, with their cosines; and words nobody knows."""
+class Found:
+    """What a request found: rows of images, best first, with their cosines; words nobody knows."""
 
     rows: np.ndarray  # (n,) int64, n ≤ k
     scores: np.ndarray  # (n,) float32
     unknown_words: list[str]
     seconds: float  # that the batch took in which it was searched
-    served: "Served"
+    searcher: "Searcher"
 
 
-class Served:
+class Searcher:
     """A database, its semantic space and the captions known of its images, ready to answer."""
 
     def __init__(
@@ -96,8 +113,8 @@ class Served:
         db: str,
         captions: str | None = None,
         word_vectors: str | None = None,
-        previous: "Served | None" = None,
-    ) -> "Served":
+        previous: "Searcher | None" = None,
+    ) -> "Searcher":
         """Load what a database's manifest names now.
 
         `previous` lends its word vectors where they are the ones wanted. Raises MissingError before
@@ -185,14 +202,14 @@ class Served:
         weights.append(1 - request.text_weight)
         return QueryEmbedding(total / norm, words, weights, parts / norm, text.unknown_words)
 
-    def answer(self, requests: Sequence[Request]) -> list[Answer | ImageSearchError]:
-        """Answer requests together: one matrix product for all that share a filter.
+    def answer(self, requests: Sequence[Request]) -> list[Found | ImageSearchError]:
+        """Found requests together: one matrix product for all that share a filter.
 
         An unusable request gives the error that says why and does not stop the others.
         """
         start = time.perf_counter()
         embeddings, problems = self._embed_all(requests)
-        answers: list[Answer | ImageSearchError | None] = list(problems)
+        answers: list[Found | ImageSearchError | None] = list(problems)
         groups: dict[Filter | None, list[int]] = {}
         for position, request in enumerate(requests):
             if answers[position] is None:
@@ -205,7 +222,7 @@ class Served:
             for position, found, found_scores in zip(positions, rows, scores, strict=True):
                 request = requests[position]
                 unknown = self.space.text.unknown_words(request.text) if request.text else []
-                answers[position] = Answer(
+                answers[position] = Found(
                     found[: request.k], found_scores[: request.k], unknown, seconds, self
                 )
         return [answer for answer in answers if answer is not None]
@@ -226,31 +243,13 @@ class Served:
                 problems[r] = error
         return embeddings, problems
 
-    def _rows(self, image_ids: Sequence[str]) -> list[int]:
-        """Rows of those of some images that the database holds."""
-        rows = []
-        for image_id in image_ids:
-            with suppress(UnknownImageError):
-                rows.append(self.row(image_id))
-        return rows
-
     def _compute_mask(self, wanted: Filter) -> np.ndarray:
         """(N,) bool: the images that a filter lets through."""
-        database = self.database
-        allowed = np.ones(len(database), bool)
+        predicate = wanted.predicate()
+        every = np.ones(len(self.database), bool)
+        allowed = every if predicate is None else self.database.where(predicate)
         if wanted.image_ids is not None:
-            allowed &= np.isin(np.arange(len(database)), self._rows(wanted.image_ids))
-        if wanted.path_prefix is not None:
-            paths = pa.array(database.paths)
-            allowed &= pc.starts_with(paths, wanted.path_prefix).to_numpy(zero_copy_only=False)
-        width, height = np.asarray(database.widths), np.asarray(database.heights)
-        if wanted.min_width is not None:
-            allowed &= width >= wanted.min_width
-        if wanted.min_height is not None:
-            allowed &= height >= wanted.min_height
-        if wanted.orientation is not None:
-            sides = {"landscape": width > height, "portrait": width < height}
-            allowed &= sides.get(wanted.orientation, width == height)
+            allowed &= self.database.among(wanted.image_ids)
         return allowed
 
 
@@ -258,7 +257,7 @@ def _is_text_only(request: Request) -> bool:
     return request.like is None and request.image is None
 
 
-def _load_space(db: str, word_vectors: str | None, previous: Served | None) -> SemanticSpace:
+def _load_space(db: str, word_vectors: str | None, previous: Searcher | None) -> SemanticSpace:
     if previous is not None:
         with suppress(MismatchError):
             return load_semantic_space(db, previous.space.text.vectors)

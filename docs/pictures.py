@@ -1,0 +1,41 @@
+"""Makes the README's pictures from the database that `make demo` leaves.
+
+python -m docs.pictures data/sample.db
+"""
+
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+from lib.answers import answer
+from lib.display import Section, Tile, contact_sheet
+from lib.searcher import Searcher
+
+DOCS = Path(__file__).parent
+QUERIES = ["orange juice", "dogs on the beach", "a yellow bus", "elephants in the grass"]
+SAMPLE = range(501, 543)  # ids: any would do
+
+
+def main() -> None:
+    """Make both pictures."""
+    searcher = Searcher.load(sys.argv[1])
+    database = searcher.database
+    found = answer(QUERIES, searcher, k=6)
+    sections = [
+        Section(item.query, [Tile(hit.uri, f"{hit.score:.3f}") for hit in item.hits])
+        for item in found
+    ]
+    _save(contact_sheet(sections, columns=6, label_lines=1), "results")
+    rows = [row for row in database.rows_of([str(number) for number in SAMPLE]) if row is not None]
+    tiles = [Tile(database.uris[row], "") for row in rows]
+    _save(contact_sheet([Section("", tiles)], columns=7, label_lines=0), "sample")
+
+
+def _save(sheet: Image.Image, name: str) -> None:
+    sheet.thumbnail((1200, 4000), Image.Resampling.LANCZOS)
+    sheet.save(DOCS / f"{name}.jpg", quality=84, optimize=True)
+
+
+if __name__ == "__main__":
+    main()
