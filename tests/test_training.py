@@ -254,7 +254,7 @@ def test_a_killed_job_goes_on_where_it_was(tmp_path: Path) -> None:
     table = pd.DataFrame([(f"{image}.jpg", text) for image, text in rows])
     table.to_csv(tmp_path / "captions.csv", index=False, header=["image", "caption"])
     command = [sys.executable, "-m", "jobs.train_embedder", "--db", str(tmp_path / "db")]
-    command += ["--captions", str(tmp_path / "captions.csv"), "--epochs", "10", "--patience", "10"]
+    command += ["--captions", str(tmp_path / "captions.csv"), "--epochs", "30", "--patience", "30"]
     command += [
         "--word-vectors",
         str(tmp_path / "toy.txt"),
@@ -275,7 +275,7 @@ def test_a_killed_job_goes_on_where_it_was(tmp_path: Path) -> None:
     assert not (tmp_path / "db" / "embedder" / "embedder.npz").exists()
     subprocess.run(command, cwd=PROJECT, check=True, timeout=200)
     history: list[dict[str, Any]] = json.loads((tmp_path / "report.json").read_text())["history"]
-    assert [row["epoch"] for row in history] == list(range(11))
+    assert [row["epoch"] for row in history] == list(range(31))
     assert sum(row["time"] < killed for row in history) >= 3
 
 
