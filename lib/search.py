@@ -14,7 +14,7 @@ from lib.errors import BadArgumentError, BadInputError
 from lib.scan import Precision, Scan
 
 # Approximate scores of one block: these many stay in a core's own cache until looked through.
-BLOCK_SCORES = 2**18
+BLOCK_SCORES = 2**19
 MIN_BLOCK_ROWS, MAX_BLOCK_ROWS = 1_024, 65_536
 QUERIES_AT_ONCE = 256
 GROUP = 16  # scores reduced to their maximum before any is compared with the bar
