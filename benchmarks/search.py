@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from usearch.index import search as usearch_search
 
+from lib.fastest_search import FastestSearch
 from lib.search import ExactSearch
 from lib.sharded_search import shard_count
 
@@ -47,7 +48,7 @@ def methods(
     embeddings: np.ndarray,
     queries: np.ndarray,
     k: int,
-    searches: dict[str, ExactSearch],
+    searches: dict[str, ExactSearch | FastestSearch],
     all_: bool,
 ) -> Iterator[tuple[str, Callable[[], Any]]]:
     """Name and work of each method that is worth its time at this size."""
@@ -73,7 +74,10 @@ def methods(
 def measure(rows: int, dimension: int, repeats: int) -> Iterator[dict[str, Any]]:
     """One row of the table for each batch, k and method."""
     embeddings = unit_rows(rows, dimension, 0)
-    searches = {
+    default = FastestSearch(embeddings)
+    default.prepare()
+    searches: dict[str, ExactSearch | FastestSearch] = {
+        "exact default": default,
         "exact float32": ExactSearch(embeddings),
         "exact int8": ExactSearch(embeddings, "int8"),
     }

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from lib.database import commit_version, natural_order, read_live, read_manifest
-from lib.embedding import remove_unlisted
+from lib.embedding import remove_replaced
 from lib.storage import join, write_table_atomic
 
 FILE_ROWS = 1_000_000
@@ -27,7 +27,8 @@ def compact_database(db: str, file_rows: int = FILE_ROWS) -> CompactionReport:
     """Merge neighbouring small files and drop removed rows; a new version by its manifest alone.
 
     Holds one new file's rows in memory. Files that are large already and lost nothing are left as
-    they are, so that a second run changes nothing. One writer at a time.
+    they are, so that a second run changes nothing. Raises ConflictError, and the files of the
+    current version stay, where another job committed meanwhile.
     """
     manifest = read_manifest(db)
     files: list[dict[str, Any]] = []
@@ -44,7 +45,7 @@ def compact_database(db: str, file_rows: int = FILE_ROWS) -> CompactionReport:
     version = manifest["version"]
     if files != manifest["files"]:
         version = commit_version(db, {**manifest, "files": files})
-        remove_unlisted(db, {file["name"] for file in files})
+        remove_replaced(db, manifest["files"], files)
     return CompactionReport(version, len(manifest["files"]), len(files), dropped)
 
 

@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lib.errors import BadArgumentError, BadInputError, MissingError
+from lib.errors import BadArgumentError, BadInputError, ConflictError, MissingError
+from lib.fastest_search import FastestSearch
 from lib.schemas import column_to_vectors, require_same
-from lib.search import ExactSearch
 from lib.semantic_space import SemanticSpace
-from lib.storage import join, read_bytes, read_json, read_table, write_json_atomic
+from lib.storage import exists, join, locked, read_bytes, read_json, read_table, write_json_atomic
 
 COLUMNS = ("image_id", "uri", "path", "etag", "width", "height")
 
@@ -64,12 +64,16 @@ class Database:
     def search(
         self, query_embeddings: np.ndarray, k: int, allowed: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Rows (Q, m) int64 and scores (Q, m) float32 of the top k; see `ExactSearch.top_k`."""
-        return self._exact_search.top_k(query_embeddings, k, allowed)
+        """Rows (Q, m) int64 and scores (Q, m) float32 of the top k; see `FastestSearch.top_k`."""
+        return self._search.top_k(query_embeddings, k, allowed)
+
+    def prepare(self) -> None:
+        """Make ready for many searches: what `FastestSearch` copies, it copies now."""
+        self._search.prepare()
 
     @cached_property
-    def _exact_search(self) -> ExactSearch:
-        return ExactSearch(self.embeddings)
+    def _search(self) -> FastestSearch:
+        return FastestSearch(self.embeddings)
 
     def rows_of(self, image_ids: Sequence[str]) -> list[int | None]:
         """The row of each image id, None for one that is not in the database."""
@@ -200,8 +204,9 @@ def remove_images(db: str, image_ids: Sequence[str]) -> int:
     """Take images out of the database with a tombstone each; returns how many were in it.
 
     Files stay as they are until `lib.compaction` rewrites them; the tombstones stay for good, so
-    that embedding the descriptors anew brings no removed image back. One writer at a time.
-    Raises BadInputError, and removes nothing, where an id was never in the database.
+    that embedding the descriptors anew brings no removed image back.
+    Raises BadInputError where an id was never in the database and ConflictError where another job
+    committed meanwhile; nothing is removed then.
     """
     manifest = read_manifest(db)
     removed = set(manifest.get("removed", []))
@@ -226,9 +231,21 @@ def remove_images(db: str, image_ids: Sequence[str]) -> int:
 
 
 def commit_version(db: str, manifest: dict[str, Any]) -> int:
-    """Make `manifest` the current version, numbered one higher; returns that number."""
-    version = manifest["version"] + 1
-    write_json_atomic(manifest_file(db), {**manifest, "version": version})
+    """Make `manifest` the version after the one it was made from; returns its number.
+
+    `manifest` has the number of the version it was made from, 0 for none. Raises ConflictError,
+    changing nothing, where another job has committed since. Local writers exclude one another; on
+    an object store two that commit within the same instant may both pass the check.
+    """
+    version: int = manifest["version"] + 1
+    with locked(join(db, "embeddings")):
+        current = read_json(manifest_file(db))["version"] if exists(manifest_file(db)) else 0
+        if current != manifest["version"]:
+            raise ConflictError(
+                f"another job committed version {current} of {db} meanwhile, this one started from "
+                f"version {manifest['version']}; nothing was changed, run it again"
+            )
+        write_json_atomic(manifest_file(db), {**manifest, "version": version})
     return version
 
 

@@ -38,7 +38,7 @@ def embed_database(db: str) -> EmbeddingReport:
 
     A new version is committed by its manifest alone; files that it no longer lists go afterwards.
     Raises MissingError where there are no descriptors, MismatchError where the embedder is for
-    another backbone.
+    another backbone, ConflictError where another job committed meanwhile.
     """
     space = load_semantic_space(db)
     sources = list_files(join(db, "descriptors"), ".parquet")
@@ -66,7 +66,7 @@ def embed_database(db: str) -> EmbeddingReport:
     version = old["version"]
     if files != old["files"] or old["embedder_digest"] != space.digest:
         version = commit_version(db, {**old, "embedder_digest": space.digest, "files": files})
-        remove_unlisted(db, {file["name"] for file in files})
+        remove_replaced(db, old["files"], files)
     return EmbeddingReport(version, sum(f["rows"] for f in files), len(files), len(running))
 
 
@@ -75,12 +75,14 @@ def _state(url: str) -> str:
     return f"{url.rsplit('/', 1)[-1]}@{fs.checksum(path)}"
 
 
-def remove_unlisted(db: str, names: set[str]) -> None:
-    """Delete the files of embeddings that the manifest just committed does not name."""
-    for url in list_files(join(db, "embeddings"), ".parquet"):
-        if url.rsplit("/", 1)[-1] not in names:
-            fs, path = filesystem(url)
-            fs.rm_file(path)
+def remove_replaced(db: str, old: list[dict[str, Any]], new: list[dict[str, Any]]) -> None:
+    """Delete the files that the version just committed no longer names.
+
+    Files that neither version names stay: another job may be about to commit them.
+    """
+    for name in {file["name"] for file in old} - {file["name"] for file in new}:
+        fs, path = filesystem(join(db, "embeddings", name))
+        fs.rm_file(path)
 
 
 @ray.remote

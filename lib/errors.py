@@ -21,5 +21,9 @@ class MismatchError(ImageSearchError):
     """Two things that must agree do not (an embedder trained on another backbone's descriptors)."""
 
 
+class ConflictError(ImageSearchError):
+    """Another job changed the same thing meanwhile; what it did stays, and this one did nothing."""
+
+
 class QueryError(BadInputError):
     """A query cannot be turned into an embedding (empty, or no word of it is known)."""

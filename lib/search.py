@@ -14,7 +14,7 @@ from lib.errors import BadArgumentError, BadInputError
 from lib.scan import Precision, Scan
 
 # Approximate scores of one block: these many stay in a core's own cache until looked through.
-BLOCK_SCORES = 2**18
+BLOCK_SCORES = 2**19
 MIN_BLOCK_ROWS, MAX_BLOCK_ROWS = 1_024, 65_536
 QUERIES_AT_ONCE = 256
 GROUP = 16  # scores reduced to their maximum before any is compared with the bar
@@ -131,6 +131,8 @@ class _Pass:
         # The first block sets the bar, so it must hold k rows.
         rows = max(min(max(rows, MIN_BLOCK_ROWS), MAX_BLOCK_ROWS), 2 * k)
         self.block_rows = -(-rows // GROUP) * GROUP
+        on_cpu = search.scan.device.type == "cpu"
+        self.threads = min(_thread_count(), -(-self.count // ROWS_A_THREAD)) if on_cpu else 1
         self.prepared = search.scan.prepare(queries)
         self.errors = search.scan.error_bounds(queries)
         # A row that scores at most this in the scan is not among the best k. It only ever rises.
@@ -141,12 +143,11 @@ class _Pass:
 
     def run(self) -> tuple[np.ndarray, np.ndarray]:
         """Rows and scores, (Q, k) each."""
-        threads = min(_thread_count(), -(-self.count // ROWS_A_THREAD))
-        if self.search.scan.device.type != "cpu" or threads == 1:
+        if self.threads == 1:
             found = [self._work()]
         else:
             pool = _pool(_thread_count())
-            found = list(pool.map(lambda _: self._work(), range(threads)))
+            found = list(pool.map(lambda _: self._work(), range(self.threads)))
         queries, rows, scores = map(np.concatenate, zip(*found, strict=True))
         rows, scores = merge_top_k(queries, rows, scores, len(self.queries), self.k)
         return (rows if self.candidates is None else self.candidates[rows]), scores
@@ -162,11 +163,14 @@ class _Pass:
     def _all_spans(self) -> Iterator[tuple[int, int]]:
         # The bar rises with what has been seen: growing spans keep both the merges and the rows
         # that clear the bar to some k · log N.
-        start, blocks = 0, 1
+        # Towards the end they shrink again, so that no thread works long after the others.
+        start = 0
         while start < self.count:
+            seen, left = start // self.block_rows, (self.count - start) // self.block_rows
+            blocks = max(1, min(MAX_SPAN_BLOCKS, seen // 2, left // (2 * self.threads)))
             end = min(self.count, start + blocks * self.block_rows)
             yield start, end
-            start, blocks = end, min(MAX_SPAN_BLOCKS, max(1, end // self.block_rows // 2))
+            start = end
 
     def _work(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         best = _Best(self)

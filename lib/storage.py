@@ -1,9 +1,12 @@
 """Files under a database, local or on any store that fsspec reaches; a write is whole or absent."""
 
+import fcntl
 import io
 import json
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +90,26 @@ def write_bytes_atomic(url: str, data: bytes | memoryview) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def locked(url: str) -> Iterator[None]:
+    """Hold directory `url` against other processes and threads that lock it; they wait.
+
+    The lock goes with the process that holds it, however that ends. An object store has no locks:
+    nothing is held there.
+    """
+    fs, path = filesystem(url)
+    if not isinstance(fs, LocalFileSystem):
+        yield
+        return
+    Path(path).mkdir(parents=True, exist_ok=True)
+    directory = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(directory)
 
 
 def write_table_atomic(table: pa.Table, url: str, **options: Any) -> None:

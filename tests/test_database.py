@@ -1,5 +1,7 @@
 """Versions of a database: loading, removing, compacting, filters, a writer beside a reader."""
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from lib.database import (
     read_manifest,
     remove_images,
 )
-from lib.errors import BadArgumentError, BadInputError, MissingError
+from lib.errors import BadArgumentError, BadInputError, ConflictError, MissingError
 from lib.schemas import embedding_schema, vectors_to_column
 from lib.storage import join, write_json_atomic, write_table_atomic
 
@@ -116,6 +118,37 @@ def test_a_reader_whose_files_went_loads_the_new_version(
         lambda db: manifests.pop() if manifests else read_manifest(db),
     )
     assert len(open_database(db)) == 8
+
+
+def test_of_two_writers_the_second_is_refused_and_loses_nothing(db: str) -> None:
+    stale = read_manifest(db)
+    remove_images(db, ["9"])
+    with pytest.raises(ConflictError, match=r"version 2 .* started from version 1"):
+        commit_version(db, {**stale, "removed": ["10"]})
+    assert read_manifest(db)["removed"] == ["9"]
+
+
+def test_writers_at_the_same_moment_never_overwrite_one_another(db: str) -> None:
+    ids = ["2", "9", "10", "30", "31", "100"]
+
+    def remove(image_id: str) -> None:
+        while True:
+            with suppress(ConflictError):
+                remove_images(db, [image_id])
+                return
+
+    with ThreadPoolExecutor(len(ids)) as pool:
+        list(pool.map(remove, ids))
+    assert set(read_manifest(db)["removed"]) == set(ids)
+    assert read_manifest(db)["version"] == 1 + len(ids)
+
+
+def test_a_commit_leaves_files_that_another_job_is_about_to_commit(db: str) -> None:
+    file = write_file(db, "d.parquet", ["77"], 3)
+    compact_database(db)
+    manifest = read_manifest(db)
+    commit_version(db, {**manifest, "files": [*manifest["files"], file]})
+    assert "77" in vectors_by_id(db)
 
 
 def test_a_lost_file_is_named(db: str) -> None:

@@ -1,0 +1,46 @@
+import numpy as np
+import pytest
+
+from lib import fastest_search
+from lib.fastest_search import FastestSearch
+from lib.search import top_k
+
+
+@pytest.mark.parametrize("may_copy", [True, False])
+def test_every_scan_it_chooses_answers_the_same(
+    may_copy: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fastest_search, "has_fast_copies", lambda: may_copy)
+    random = np.random.default_rng(0)
+    embeddings = random.standard_normal((3_000, 50), dtype=np.float32)
+    search = FastestSearch(embeddings)
+    allowed = random.random(3_000) < 0.5
+    for _ in range(3):
+        for batch in (1, 9):
+            queries = random.standard_normal((batch, 50), dtype=np.float32)
+            for filtered in (None, allowed):
+                expected = top_k(queries, embeddings, 5, filtered)
+                found = search.top_k(queries, 5, filtered)
+                np.testing.assert_array_equal(found[0], expected[0])
+                np.testing.assert_array_equal(found[1], expected[1])
+    assert set(search._copies) == ({"int8", "bfloat16"} if may_copy else set())
+
+
+def test_one_search_makes_no_copy_unless_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fastest_search, "has_fast_copies", lambda: True)
+    embeddings = np.eye(5, dtype=np.float32)
+    search = FastestSearch(embeddings)
+    search.top_k(embeddings[:1], 1)
+    assert not search._copies
+    search.prepare()
+    assert set(search._copies) == {"int8", "bfloat16"}
+
+
+def test_no_copies_where_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fastest_search, "has_fast_copies", lambda: True)
+    monkeypatch.setattr(fastest_search, "MEMORY_SHARE", 0.0)
+    embeddings = np.eye(5, dtype=np.float32)
+    search = FastestSearch(embeddings)
+    search.prepare()
+    assert search.top_k(embeddings, 1)[0][:, 0].tolist() == [0, 1, 2, 3, 4]
+    assert not search._copies
