@@ -38,6 +38,11 @@ class Batcher(Generic[_Item, _Result]):
         self._waiting: deque[tuple[_Item, asyncio.Future[_Result]]] = deque()
         self._running: asyncio.Task[None] | None = None
 
+    @property
+    def full(self) -> bool:
+        """Whether not even one more item would be taken."""
+        return len(self._waiting) >= self.max_waiting
+
     async def submit(self, items: Sequence[_Item]) -> list[_Result]:
         """Results of some items, in order.
 

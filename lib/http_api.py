@@ -17,7 +17,7 @@ from lib import api
 from lib.batcher import OverloadedError
 from lib.errors import BadInputError, ImageSearchError, QueryError
 from lib.explain import split_over_cells
-from lib.http_guard import Guard, Observer
+from lib.http_guard import RETRY_AFTER_S, Guard, Observer
 from lib.image_files import UnreadableImageError
 from lib.queries import QueryEmbedding, QuerySyntaxError
 from lib.searcher import Found, Request, Searcher, UnknownImageError
@@ -31,7 +31,7 @@ _PAGE_POLICY = (
     "frame-ancestors 'none'"
 )
 _CACHED = {"Cache-Control": "private, max-age=3600"}
-_RETRY_AFTER_S = 1
+_SEARCH_PATHS = ("/search", "/search/image")
 
 
 class UnavailableError(ImageSearchError):
@@ -43,6 +43,10 @@ class Service(Protocol):
 
     searcher: Searcher
     reload_problem: str | None
+
+    @property
+    def overloaded(self) -> bool:
+        """Whether `search` would refuse even one request."""
 
     async def search(self, requests: Sequence[Request]) -> list[Found | ImageSearchError]:
         """Found each request, or say what is wrong with it. Raises OverloadedError."""
@@ -84,6 +88,8 @@ def create_app(service: Callable[[], Service], token: str | None, observe: Obser
         token=token,
         max_bytes={"/search/image": api.MAX_UPLOAD_BYTES},
         default_max_bytes=api.MAX_JSON_BYTES,
+        search_paths=_SEARCH_PATHS,
+        overloaded=lambda: service().overloaded,
         observe=observe,
     )
     return app
@@ -93,7 +99,7 @@ def _error(status: int, code: str, message: str, position: int | None = None) ->
     content = {"error": {"code": code, "message": message, "position": position}}
     response = _json(content, status)
     if status == 503:
-        response.headers["Retry-After"] = str(_RETRY_AFTER_S)
+        response.headers["Retry-After"] = str(RETRY_AFTER_S)
     return response
 
 

@@ -4,7 +4,7 @@ import hmac
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Container, MutableMapping
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import unquote
@@ -18,6 +18,7 @@ Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 Observer = Callable[[str, int, float], None]  # route, status, seconds
 
+RETRY_AFTER_S = 1
 TOKEN_COOKIE = "image_search_token"
 
 # What the page needs before anybody has given a token; none of it tells about the database.
@@ -35,7 +36,9 @@ class Guard:
     """Checks the token and the size of a body, counts every request, and hides what went wrong.
 
     `token`: what `Authorization: Bearer …` (or the page's cookie) must hold; None lets all in.
-    `max_bytes`: of a body, by path; others may send `default_max_bytes`.
+    `max_bytes`: of a body, by path; others may send `default_max_bytes`. `overloaded`: whether
+    `search_paths` cannot be answered now; they are refused before anything of them is read, since
+    each refusal takes time from the searches that were accepted.
     """
 
     def __init__(
@@ -44,12 +47,16 @@ class Guard:
         token: str | None,
         max_bytes: dict[str, int],
         default_max_bytes: int,
+        search_paths: Container[str],
+        overloaded: Callable[[], bool],
         observe: Observer,
     ) -> None:
         self.app = app
         self.token = None if token is None else token.encode()
         self.max_bytes = max_bytes
         self.default_max_bytes = default_max_bytes
+        self.search_paths = search_paths
+        self.overloaded = overloaded
         self.observe = observe
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -73,6 +80,10 @@ class Guard:
                 await _refuse(
                     send_counted, 401, "unauthorized", "this service asks for a bearer token"
                 )
+            elif scope["path"] in self.search_paths and self.overloaded():
+                await _refuse(
+                    send_counted, 503, "overloaded", "too many searches wait; try again in a moment"
+                )
             elif _announced_bytes(scope) > limit:
                 await _refuse(send_counted, 413, "too_large", _too_large(limit))
             else:
@@ -83,7 +94,8 @@ class Guard:
                 raise
             await _refuse(send_counted, 500, "internal", "the service failed on this request")
         finally:
-            route = getattr(scope.get("route"), "path", "other")
+            known = scope["path"] if scope["path"] in self.search_paths else "other"
+            route = getattr(scope.get("route"), "path", known)  # none where it was refused here
             self.observe(route, status, time.perf_counter() - start)
 
     def _may_enter(self, scope: Scope) -> bool:
@@ -138,5 +150,7 @@ async def _refuse(send: Send, status: int, code: str, message: str) -> None:
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     if status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
+    if status == 503:
+        headers.append((b"retry-after", b"%d" % RETRY_AFTER_S))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -3,7 +3,7 @@
 import functools
 import operator
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -21,6 +21,8 @@ from lib.queries import QueryEmbedding, embed_queries, embed_query
 from lib.semantic_space import SemanticSpace, load_semantic_space
 
 Orientation = Literal["landscape", "portrait", "square"]
+# Query embeddings (Q, d), k, allowed rows (N,) → rows (Q, m), scores (Q, m)
+Search = Callable[[np.ndarray, int, np.ndarray | None], tuple[np.ndarray, np.ndarray]]
 _IMAGE_PART = "the image"
 
 
@@ -100,9 +102,15 @@ class Searcher:
     """A database, its semantic space and the captions known of its images, ready to answer."""
 
     def __init__(
-        self, database: Database, space: SemanticSpace, captions: Mapping[str, Sequence[str]]
+        self,
+        database: Database,
+        space: SemanticSpace,
+        captions: Mapping[str, Sequence[str]],
+        search: Search | None = None,
     ) -> None:
+        """Without `search` the database is searched in this process; see `Database.search`."""
         self.database = database
+        self._search = search or database.search
         self.space = space
         self.captions = captions
         self._mask = lru_cache(maxsize=16)(self._compute_mask)
@@ -218,7 +226,7 @@ class Searcher:
         for wanted, positions in groups.items():
             k = max(requests[position].k for position in positions)
             allowed = None if wanted is None else self._mask(wanted)
-            rows, scores = self.database.search(embeddings[positions], k, allowed)
+            rows, scores = self._search(embeddings[positions], k, allowed)
             seconds = time.perf_counter() - start
             for position, found, found_scores in zip(positions, rows, scores, strict=True):
                 request = requests[position]

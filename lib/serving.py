@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -25,6 +26,7 @@ from lib.errors import ImageSearchError
 from lib.http_api import UnavailableError, create_app
 from lib.image_files import for_browser, read_file, small_jpeg
 from lib.schemas import Provenance
+from lib.search_process import SearchProcess
 from lib.searcher import Found, Request, Searcher
 from lib.vision import SeenImage, Vision
 
@@ -33,6 +35,7 @@ METRIC_PREFIX = "image_search_"
 THUMBNAIL_SIZE = 480  # pixels of the longer side
 _THUMBNAILS_KEPT = 2_000  # of some 30 KB each
 _SECONDS = [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0]
+_REPORT_EVERY_S = 1.0
 _BATCH_SIZES = [1, 2, 4, 8, 16, 32, 64]
 
 _log = logging.getLogger("ray.serve")
@@ -88,25 +91,40 @@ class SearchService:
     def __init__(self, settings: Settings, image_model: DeploymentHandle) -> None:
         self.settings = settings
         self.image_model = image_model
-        self.searcher = Searcher.load(settings.db, settings.captions, settings.word_vectors)
+        self._file_threads = ThreadPoolExecutor(4)
+        self.searcher = self._file_threads.submit(self._load, None).result()
         self.reload_problem: str | None = None
         # One thread for searches: two batches at a time would only share memory bandwidth.
         self._batcher = Batcher(
             self._answer, ThreadPoolExecutor(1), settings.max_batch_size, settings.max_waiting
         )
-        self._file_threads = ThreadPoolExecutor(4)
         self._small_jpegs = lru_cache(_THUMBNAILS_KEPT)(_thumbnail)
         self._measures = _Measures()
         self._measures.version.set(self.searcher.version)
-        self._watch = asyncio.get_running_loop().create_task(self._take_up_new_versions())
+        loop = asyncio.get_running_loop()
+        self._tasks = [
+            loop.create_task(self._take_up_new_versions()),
+            loop.create_task(self._measures.report()),
+        ]
+
+    def _load(self, previous: Searcher | None) -> Searcher:
+        settings = self.settings
+        loaded = Searcher.load(settings.db, settings.captions, settings.word_vectors, previous)
+        process = SearchProcess(loaded.database)
+        return Searcher(process.database, loaded.space, loaded.captions, process.search)
 
     async def search(self, requests: Sequence[Request]) -> list[Found | ImageSearchError]:
         """Found together with what other clients ask at the same time; see Searcher.answer."""
         answers = await self._batcher.submit(requests)
         unknown = sum(1 for a in answers if isinstance(a, Found) and a.unknown_words)
         if unknown:
-            self._measures.unknown_words.inc(unknown)
+            self._measures.unknown_words += unknown
         return answers
+
+    @property
+    def overloaded(self) -> bool:
+        """Whether as many searches wait as are taken on."""
+        return self._batcher.full
 
     def _answer(self, requests: list[Request]) -> list[Found | ImageSearchError]:
         self._measures.batch_size.observe(len(requests))
@@ -162,13 +180,7 @@ class SearchService:
                 if state == seen:
                     continue
                 seen = state
-                searcher = await self._in_thread(
-                    Searcher.load,
-                    settings.db,
-                    settings.captions,
-                    settings.word_vectors,
-                    self.searcher,
-                )
+                searcher = await self._in_thread(self._load, self.searcher)
             except Exception as error:  # whatever lies there: what is served goes on
                 self._refuse(error)
             else:
@@ -185,26 +197,42 @@ class SearchService:
 
     def observe(self, route: str, status: int, seconds: float) -> None:
         """Count one HTTP request."""
-        self._measures.requests.inc(tags={"route": route, "status": str(status)})
+        self._measures.requests[route, str(status)] += 1
         self._measures.seconds.observe(seconds, tags={"route": route})
 
     def check_health(self) -> None:
         """Ray Serve replaces this replica when this raises."""
-        if self._watch.done():
-            raise RuntimeError("the task that looks for new database versions has ended")
+        if any(task.done() for task in self._tasks):
+            raise RuntimeError("a task that looks for new versions or reports metrics has ended")
 
 
 class _Measures:
-    """The service's own metrics, beside those of Ray Serve."""
+    """The service's own metrics, beside those of Ray Serve.
+
+    What each request counts is added up here and handed to Ray once a second: recording is slow.
+    """
 
     def __init__(self) -> None:
-        self.requests = _counter("requests", "HTTP requests", "route", "status")
+        self.requests: Counter[tuple[str, str]] = Counter()  # by route and status
+        self.unknown_words = 0
         self.seconds = _histogram("request_seconds", "Seconds a request took", _SECONDS, "route")
         self.search_seconds = _histogram("batch_seconds", "Seconds a batch took", _SECONDS)
         self.batch_size = _histogram("batch_size", "Queries searched together", _BATCH_SIZES)
-        self.unknown_words = _counter("unknown_word_queries", "Queries with unknown words")
         self.reloads = _counter("reloads", "New database versions", "outcome")
         self.version = metrics.Gauge(f"{METRIC_PREFIX}database_version", "Version served")
+        self._requests = _counter("requests", "HTTP requests", "route", "status")
+        self._unknown_words = _counter("unknown_word_queries", "Queries with unknown words")
+
+    async def report(self) -> None:
+        """Keep handing over what has been counted."""
+        while True:
+            await asyncio.sleep(_REPORT_EVERY_S)
+            for (route, status), count in self.requests.items():
+                self._requests.inc(count, tags={"route": route, "status": status})
+            if self.unknown_words:
+                self._unknown_words.inc(self.unknown_words)
+            self.requests.clear()
+            self.unknown_words = 0
 
 
 def _counter(name: str, description: str, *tags: str) -> metrics.Counter:
