@@ -1,15 +1,11 @@
 """Frozen image networks: an image classifier without its last layer, with weights and origin."""
 
 import hashlib
-import os
 import sys
-import tempfile
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,13 +13,14 @@ import torch
 import torchvision
 from torch import nn
 
+from lib.download import DownloadError, RemoteFile, download
 from lib.errors import BadArgumentError, BadInputError, MissingError
+from lib.pretrained import torch_cache
 from lib.schemas import Precision, Provenance
 
 DEFAULT = "resnet18"
 PACKAGED = "efficientnet_lite0"
 RANDOM = "random"
-_CONNECT_TIMEOUT_S = 10
 
 
 @dataclass(frozen=True)
@@ -320,38 +317,18 @@ def read_state(source: str) -> dict[str, torch.Tensor]:
 
 
 def _cached_download(url: str) -> Path:
-    """File of a URL in torch's cache, fetched when it is not there.
+    """File of a URL in torch's cache; an interrupted download goes on in the next run.
 
     A name such as resnet18-f37072fd.pth holds the start of its SHA-256, which is checked.
     """
-    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(url).path).name
-    if path.exists():
-        return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    digest = hashlib.sha256()
-    handle, temporary = tempfile.mkstemp(dir=path.parent)
-    try:
-        with (
-            urllib.request.urlopen(url, timeout=_CONNECT_TIMEOUT_S) as response,
-            os.fdopen(handle, "wb") as file,
-        ):
-            while block := response.read(1 << 20):
-                digest.update(block)
-                file.write(block)
-            expected = response.headers.get("Content-Length")
-            if expected is not None and int(expected) != file.tell():
-                raise OSError(f"{file.tell()} of {expected} bytes came")
+    path = torch_cache() / PurePosixPath(urlsplit(url).path).name
+    if not path.exists():
         mark = path.stem.rpartition("-")[2]
         named = len(mark) >= 8 and set(mark) <= set("0123456789abcdef")
-        if named and not digest.hexdigest().startswith(mark):
-            raise OSError(f"its SHA-256 {digest.hexdigest()} does not start with {mark}")
-        Path(temporary).replace(path)
-    except (OSError, urllib.error.URLError, ValueError) as error:
-        Path(temporary).unlink(missing_ok=True)
-        raise MissingError(
-            f"weights cannot be downloaded from {url} ({error}); "
-            f"give --weights FILE, or put the file at {path}"
-        ) from error
+        try:
+            download(RemoteFile((url,), path, digest=f"sha256:{mark}" if named else ""))
+        except DownloadError as error:
+            raise MissingError(f"{error}, or give --weights FILE") from error
     return path
 
 

@@ -18,7 +18,8 @@ import torch
 
 from lib.acceleration import accelerate, has_fast_bfloat16, tolerates_bfloat16
 from lib.backbones import Backbone, Preprocessing
-from lib.images import ImageError, Picture, decode
+from lib.images import Picture, decode
+from lib.pictures import ImageError
 from lib.reading import read_image
 from lib.schemas import FAILURES, Precision, descriptor_schema, vectors_to_column
 from lib.sources import ListedImage

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-import fsspec
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFont
 
 from lib.errors import BadArgumentError
+from lib.image_files import UnreadableImageError, read_file, small_image
 from lib.storage import write_bytes_atomic
 
 THUMBNAIL_SIZE = 240  # pixels, longer side
@@ -62,13 +62,9 @@ def write_sections(path: str, title: str, sections: Sequence[Section]) -> None:
 def thumbnail(uri: str, size: int = THUMBNAIL_SIZE) -> Image.Image | None:
     """The image as RGB, upright, its longer side `size` pixels; None where it cannot be read."""
     try:
-        with fsspec.open(uri, "rb") as file, Image.open(file) as image:
-            image.draft("RGB", (2 * size, 2 * size))
-            upright = ImageOps.exif_transpose(image).convert("RGB")
-    except (OSError, ValueError, ImportError, Image.DecompressionBombError):
+        return small_image(read_file(uri), size)
+    except UnreadableImageError:
         return None
-    upright.thumbnail((size, size), Image.Resampling.LANCZOS)
-    return upright
 
 
 def _thumbnails(sections: Sequence[Section]) -> list[list[Image.Image | None]]:

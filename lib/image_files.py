@@ -2,11 +2,11 @@
 
 import io
 
-import fsspec
 from PIL import Image
 
-from lib.errors import BadInputError, ImageSearchError
-from lib.images import open_upright
+from lib.errors import ImageSearchError
+from lib.pictures import ImageError, open_upright
+from lib.reading import read_uri
 
 MAX_FILE_BYTES = 100_000_000
 _SHOWN_BY_BROWSERS = {"JPEG", "PNG", "WEBP", "GIF", "AVIF"}
@@ -17,11 +17,10 @@ class UnreadableImageError(ImageSearchError):
 
 
 def read_file(uri: str) -> bytes:
-    """Bytes of an image file. Raises UnreadableImageError."""
+    """Bytes of an image, wherever `lib.sources` lists it. Raises UnreadableImageError."""
     try:
-        with fsspec.open(uri, "rb") as file:
-            content: bytes = file.read(MAX_FILE_BYTES + 1)
-    except (OSError, ImportError, ValueError) as error:
+        content = read_uri(uri)
+    except ImageError as error:
         raise UnreadableImageError("the file of this image cannot be read any more") from error
     if len(content) > MAX_FILE_BYTES:
         raise UnreadableImageError("the file of this image is too large to be sent")
@@ -48,15 +47,23 @@ def small_jpeg(content: bytes, size: int) -> bytes:
 
     Raises UnreadableImageError.
     """
+    return _jpeg(small_image(content, size))
+
+
+def small_image(content: bytes, size: int) -> Image.Image:
+    """The picture, RGB and upright, its longer side at most `size` pixels.
+
+    Raises UnreadableImageError.
+    """
     image = _open(content)
     image.thumbnail((size, size), Image.Resampling.LANCZOS, reducing_gap=2)
-    return _jpeg(image)
+    return image
 
 
 def _open(content: bytes) -> Image.Image:
     try:
         return open_upright(content)
-    except BadInputError as error:
+    except ImageError as error:
         raise UnreadableImageError("the file of this image is damaged") from error
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import fsspec
 import pyarrow.parquet as pq
 
-from lib.images import ImageError
+from lib.pictures import ImageError
 from lib.sources import ListedImage, content_column
 from lib.storage import filesystem
 
@@ -21,13 +21,21 @@ HTTP_STALL_S = 20.0  # without a byte
 _PERMANENT = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 
 
-def read_image(image: ListedImage) -> bytes:
+def read_uri(uri: str) -> bytes:
+    """Bytes of the image that a URI of the database names, for showing it: tried once.
+
+    Raises ImageError as `read_image`.
+    """
+    return read_image(ListedImage("", uri, -1, "", ""), attempts=1)
+
+
+def read_image(image: ListedImage, attempts: int = ATTEMPTS) -> bytes:
     """Bytes of an image.
 
     Raises ImageError with reason `missing`, `forbidden`, or `unreadable` where several attempts
     with growing waits in between failed.
     """
-    for attempt in range(ATTEMPTS):
+    for attempt in range(attempts):
         try:
             return _read(image)
         except _PERMANENT as error:
@@ -37,7 +45,7 @@ def read_image(image: ListedImage) -> bytes:
             status = getattr(error, "status", 0)
             if status in (401, 403):
                 raise ImageError("forbidden", _message(error)) from error
-            if attempt + 1 == ATTEMPTS or (400 <= status < 500 and status not in (408, 429)):
+            if attempt + 1 == attempts or (400 <= status < 500 and status not in (408, 429)):
                 raise ImageError("unreadable", _message(error)) from error
             time.sleep(FIRST_WAIT_S * 2**attempt * random.uniform(0.5, 1.5))
     raise AssertionError("the last attempt returns or raises")
@@ -57,7 +65,7 @@ def _read(image: ListedImage) -> bytes:
         return fs.cat_file(path)
     if kind == "zip":
         return _archive(source).read(member)
-    if kind == "tar":
+    if kind == "tar" and image.etag:
         start = int(image.etag.partition("-")[0], 16)
         fs, path = _remote(source)
         return fs.cat_file(path, start=start, end=start + image.bytes)

@@ -1,12 +1,17 @@
 """Contact sheets and pages of images."""
 
+import tarfile
+import zipfile
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from lib.display import Section, Tile, contact_sheet, html_page, thumbnail, write_sections
 from lib.errors import BadArgumentError
+from lib.sources import list_images
 
 RED = (200, 30, 30)
 
@@ -30,6 +35,24 @@ def test_a_thumbnail_is_upright_and_of_the_size_asked_for(red_image: str) -> Non
     assert small is not None
     assert small.size == (150, 200)
     assert close(small.getpixel((75, 100)), RED)
+
+
+def test_images_in_archives_and_tables_are_shown(red_image: str, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        archive.write(red_image, "deep/red.jpg")
+    with tarfile.open(tmp_path / "all.tar", "w") as tar:
+        tar.add(red_image, "deep/red.jpg")
+    content = Path(red_image).read_bytes()
+    pq.write_table(pa.table({"path": ["red.jpg"], "bytes": [content]}), tmp_path / "all.parquet")
+    for kind in ("zip", "tar", "parquet"):
+        (listed,) = list_images(f"{tmp_path}/all.{kind}")
+        assert "://" in listed.uri
+        small = thumbnail(listed.uri, 200)
+        assert small is not None, kind
+        assert close(small.getpixel((75, 100)), RED)
+    (member,) = list_images(f"{tmp_path}/all.zip")
+    assert html_page("t", [Section("", [Tile(member.uri, "1")])]).count("data:image/jpeg") == 1
+    assert thumbnail(member.uri.replace("red.jpg", "absent.jpg")) is None
 
 
 def test_an_unreadable_image_has_no_thumbnail(tmp_path: Path) -> None:

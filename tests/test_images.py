@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 from lib.backbones import Preprocessing
-from lib.images import ImageError, _decode_with_pillow, decode
+from lib.images import _decode_with_pillow, decode
+from lib.pictures import ImageError
 
 SMALL = Preprocessing(256, 224, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 

@@ -18,7 +18,7 @@ import pytest
 
 from lib import reading
 from lib.errors import BadInputError, MissingError
-from lib.images import ImageError
+from lib.pictures import ImageError
 from lib.reading import read_image
 from lib.sources import ListedImage, list_images
 
