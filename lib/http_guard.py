@@ -94,8 +94,10 @@ class Guard:
                 raise
             await _refuse(send_counted, 500, "internal", "the service failed on this request")
         finally:
-            known = scope["path"] if scope["path"] in self.search_paths else "other"
-            route = getattr(scope.get("route"), "path", known)  # none where it was refused here
+            known: str = scope["path"] if scope["path"] in self.search_paths else "other"
+            route: str = getattr(
+                scope.get("route"), "path", known
+            )  # none where it was refused here
             self.observe(route, status, time.perf_counter() - start)
 
     def _may_enter(self, scope: Scope) -> bool:

@@ -75,7 +75,7 @@ def write_bytes_atomic(url: str, data: bytes | memoryview) -> None:
     """
     fs, path = filesystem(url)
     if not isinstance(fs, LocalFileSystem):
-        fs.pipe_file(path, data)
+        fs.pipe_file(path, bytes(data))  # s3fs takes no memoryview
         return
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -87,8 +87,10 @@ def write_bytes_atomic(url: str, data: bytes | memoryview) -> None:
             os.fsync(file.fileno())
         Path(temporary).chmod(0o644)
         Path(temporary).replace(target)
-    except BaseException:
+    except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and not error.filename:
+            raise OSError(error.errno, error.strerror, str(target)) from error
         raise
 
 

@@ -35,3 +35,28 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService
     directory = tmp_path_factory.mktemp("serving")
     with run_service(directory, make_database(directory)) as running:
         yield running
+
+
+@pytest.fixture
+def s3_bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """An empty bucket of a real S3 server on this machine; the environment says how to reach it."""
+    from moto.server import ThreadedMotoServer
+    from s3fs import S3FileSystem
+
+    server = ThreadedMotoServer(port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    for name, value in (
+        ("AWS_ACCESS_KEY_ID", "test"),
+        ("AWS_SECRET_ACCESS_KEY", "test"),
+        ("AWS_DEFAULT_REGION", "us-east-1"),
+        ("AWS_ENDPOINT_URL", f"http://{host}:{port}"),
+    ):
+        monkeypatch.setenv(name, value)
+    # fsspec keeps file systems, and with them the address of a test's server, for good.
+    S3FileSystem.clear_instance_cache()
+    S3FileSystem().mkdir("photos")
+    yield "s3://photos"
+    S3FileSystem().rm("photos", recursive=True)  # the next server in this process shares it
+    server.stop()
+    S3FileSystem.clear_instance_cache()

@@ -5,12 +5,10 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 import yaml
 
 from lib import diagnosis
@@ -83,10 +81,11 @@ import ray
 from ray.cluster_utils import Cluster
 
 command = json.loads(sys.argv[1])
-cluster = Cluster(
-    initialize_head=True,
-    head_node_args={"num_cpus": 0, "include_dashboard": True, "dashboard_port": int(sys.argv[2])},
-)
+dashboard, agent = map(int, sys.argv[2:4])
+head = {"num_cpus": 0, "include_dashboard": True, "dashboard_port": dashboard}
+# Another Ray on this machine, as that of the tests, has the agent's usual port already.
+head["dashboard_agent_listen_port"] = agent
+cluster = Cluster(initialize_head=True, head_node_args=head)
 disks = [tempfile.TemporaryDirectory(ignore_cleanup_errors=True) for _ in range(2)]
 for disk in disks:
     # A directory each, as on machines of their own: otherwise each node unpacks the working
@@ -116,40 +115,21 @@ def free_port() -> int:
     return port
 
 
-@pytest.fixture
-def bucket() -> Iterator[tuple[str, dict[str, str]]]:
-    """An empty bucket of a real S3 server, and the environment that reaches it."""
-    server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    environment = {
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-    }
-    requests.put(f"http://{host}:{port}/photos", timeout=10).raise_for_status()
-    yield "s3://photos", environment
-    server.stop()
-
-
 def test_the_submitted_pipeline_runs_on_several_nodes_with_its_database_on_s3(
-    tmp_path: Path, bucket: tuple[str, dict[str, str]]
+    tmp_path: Path, s3_bucket: str
 ) -> None:
     """Every stage, from images to a page of answers; nothing but the pictures is on a disk."""
-    url, reaching = bucket
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
-    environment |= reaching
     draw = [sys.executable, "-m", "jobs.prepare_data", "--count", "60", "--output", str(tmp_path)]
     subprocess.run(draw, cwd=ROOT, check=True, capture_output=True, timeout=100)
     job = [sys.executable, "-m", "jobs.pipeline", "--images", str(tmp_path / "images")]
-    job += ["--captions", str(tmp_path / "captions_train.json"), "--db", f"{url}/db"]
+    job += ["--captions", str(tmp_path / "captions_train.json"), "--db", f"{s3_bucket}/db"]
     job += ["--validation-captions", str(tmp_path / "captions_validation.json")]
     job += ["--test-captions", str(tmp_path / "captions_test.json"), "--query", "a dog"]
     job += ["--backbone", "resnet18", "--weights", "random"]
     job += ["--json", str(tmp_path / "summary.json")]
     done = subprocess.run(
-        [sys.executable, "-c", SUBMIT, json.dumps(job), str(free_port())],
+        [sys.executable, "-c", SUBMIT, json.dumps(job), str(free_port()), str(free_port())],
         cwd=ROOT,
         env=environment,
         capture_output=True,
@@ -164,7 +144,7 @@ def test_the_submitted_pipeline_runs_on_several_nodes_with_its_database_on_s3(
     assert summary["evaluate"]["images"] > 0
     read = "import sys; from lib.storage import read_bytes; print(read_bytes(sys.argv[1]).decode())"
     page = subprocess.run(
-        [sys.executable, "-c", read, f"{url}/db/queries.html"],
+        [sys.executable, "-c", read, f"{s3_bucket}/db/queries.html"],
         cwd=ROOT,
         env=environment,
         capture_output=True,

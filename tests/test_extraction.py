@@ -1,6 +1,8 @@
 """The extraction run on a real local Ray: resume, change, failures, refusals, accounting."""
 
 import io
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +21,7 @@ from lib.progress import Progress
 from lib.shards import Settings, Shard, cut_shards
 from lib.sorting import sort_bounded
 from lib.sources import ListedImage
+from lib.storage import write_bytes_atomic
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 SETTINGS = Settings(shard_size=7)
@@ -201,18 +204,58 @@ def test_nothing_to_describe_is_an_error(run: Callable[..., Run], tmp_path: Path
         run(tmp_path / "void")
 
 
-def test_refusing_storage_is_a_clear_error_and_leaves_nothing_half_written(
+FULL_DISK = """
+import resource, signal, sys
+from lib.storage import write_bytes_atomic
+# As a disk that fills while a file grows: the write stops part of the way with an OSError.
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    write_bytes_atomic(sys.argv[1], b"x" * 100_000)
+except OSError as error:
+    print(error)
+"""
+
+
+def test_a_file_that_outgrows_the_disk_leaves_nothing_behind(tmp_path: Path) -> None:
+    target = tmp_path / "descriptors" / "shard.parquet"
+    command = [sys.executable, "-c", FULL_DISK, str(target)]
+    done = subprocess.run(
+        command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=True
+    )
+    assert "File too large" in done.stdout
+    assert str(target) in done.stdout
+    assert list(target.parent.iterdir()) == []
+
+
+def test_a_full_disk_is_a_clear_error_and_the_run_goes_on_later(
     run: Callable[..., Run], tmp_path: Path
 ) -> None:
-    images = make_images(tmp_path / "images", 10)
-    (tmp_path / "full").mkdir()
-    # /dev/full would need a device per file; a file where the directory should be refuses as well.
-    (tmp_path / "full" / "descriptors").write_text("in the way")
-    with pytest.raises(OSError, match="descriptors"):
-        run(images, tmp_path / "full")
-    assert not (tmp_path / "full" / "failures").exists()
-    (tmp_path / "full" / "descriptors").unlink()
-    assert run(images, tmp_path / "full").described == 10
+    """A file system of 64 KiB fills after a few shards; the rest comes once it has grown."""
+    db = tmp_path / "db"
+    db.mkdir()
+    mounted = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(db)]
+    if subprocess.run(mounted, capture_output=True).returncode:
+        pytest.skip("only root may mount a small file system")
+    try:
+        images = make_images(tmp_path / "images", 40)
+        with pytest.raises(OSError, match=r"No space left on device.*descriptors"):
+            run(images)
+        there = rows(db)
+        assert 0 < len(there) < 40
+        assert not list(db.rglob(".tmp-*"))
+        subprocess.run(["mount", "-o", "remount,size=10m", str(db)], check=True)
+        done = run(images)
+        assert (done.already_described, done.described) == (len(there), 40 - len(there))
+        assert len(rows(db)) == 40
+    finally:
+        subprocess.run(["umount", "--lazy", str(db)], check=True)
+
+
+def test_a_bucket_that_refuses_is_a_clear_error(s3_bucket: str) -> None:
+    absent = f"{s3_bucket}-absent/db/descriptors/a.parquet"
+    with pytest.raises(OSError, match="bucket"):
+        write_bytes_atomic(absent, b"x")
 
 
 def test_zip_in_place_equals_the_directory(run: Callable[..., Run], tmp_path: Path) -> None:

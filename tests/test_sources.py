@@ -1,6 +1,5 @@
 """Every kind of source lists the same images and reads the same bytes; bad storage is told."""
 
-import io
 import json
 import tarfile
 import threading
@@ -202,28 +201,13 @@ def test_lasting_errors_have_a_reason(
 
 
 @pytest.fixture
-def bucket(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A real S3 server on this machine that holds the images."""
-    boto3 = pytest.importorskip("boto3")
-    server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0)
-    # fsspec keeps file systems, and with them the address of a test's server, for good.
-    pytest.importorskip("s3fs").S3FileSystem.clear_instance_cache()
-    server.start()
-    host, port = server.get_host_and_port()
-    endpoint = f"http://{host}:{port}"
-    for name, value in (
-        ("AWS_ACCESS_KEY_ID", "test"),
-        ("AWS_SECRET_ACCESS_KEY", "test"),
-        ("AWS_DEFAULT_REGION", "us-east-1"),
-        ("AWS_ENDPOINT_URL", endpoint),
-    ):
-        monkeypatch.setenv(name, value)
-    client = boto3.client("s3", endpoint_url=endpoint)
-    client.create_bucket(Bucket="photos")
+def bucket(s3_bucket: str) -> str:
+    """A bucket that holds the images."""
+    from s3fs import S3FileSystem
+
     for path, content in CONTENTS.items():
-        client.put_object(Bucket="photos", Key=f"set/{path}", Body=content)
-    yield "s3://photos"
-    server.stop()
+        S3FileSystem().pipe_file(f"{s3_bucket}/set/{path}", content)
+    return s3_bucket
 
 
 def test_object_storage_lists_reads_and_tells_versions(bucket: str) -> None:
@@ -242,8 +226,7 @@ def test_a_database_on_object_storage(bucket: str, folder: Path) -> None:
 
 
 def test_a_zip_behind_a_url_is_read_in_place(bucket: str, folder: Path) -> None:
-    import boto3
+    from s3fs import S3FileSystem
 
-    content = Path(zipped(folder)).read_bytes()
-    boto3.client("s3").put_object(Bucket="photos", Key="all.zip", Body=io.BytesIO(content))
+    S3FileSystem().put_file(zipped(folder), f"{bucket}/all.zip")
     assert contents(f"{bucket}/all.zip") == CONTENTS
