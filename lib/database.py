@@ -75,6 +75,10 @@ class Database:
     def _search(self) -> FastestSearch:
         return FastestSearch(self.embeddings)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What goes to another process: all but the copies that a search has made."""
+        return {name: value for name, value in self.__dict__.items() if name != "_search"}
+
     def rows_of(self, image_ids: Sequence[str]) -> list[int | None]:
         """The row of each image id, None for one that is not in the database."""
         wanted = pa.array(image_ids, pa.string())

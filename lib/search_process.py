@@ -41,9 +41,8 @@ class _Search:
         self.database = database
 
     def ready(self) -> None:
-        """Prepare the search, which reads all embeddings once."""
-        nothing = np.zeros((1, self.database.embeddings.shape[1]), np.float32)
-        self.database.search(nothing, 1)
+        """Read all embeddings once, and copy them as the fastest search wants them."""
+        self.database.prepare()
 
     def search(
         self, query_embeddings: np.ndarray, k: int, allowed: np.ndarray | None

@@ -132,7 +132,6 @@ class Searcher:
         database = open_database(db)
         space = _load_space(db, word_vectors, previous)
         require_current(database, space)
-        database.prepare()
         by_image = load_captions(captions).by_image() if captions else {}
         # Arrow keeps what reading took, some GB at ten million images, unless asked.
         pa.default_memory_pool().release_unused()
