@@ -1,7 +1,8 @@
 """How good is the embedder? Cross-validation of the default against its baselines.
 
 Each fold's unseen images are the gallery, their captions the queries. IDF, common direction,
-standardisation and every choice see the training folds only.
+standardisation and every choice see the training folds only. Several caption files are taken
+together.
 
   python -m benchmarks.embedder --images photos/ --captions captions.json --backbone resnet18
   python -m benchmarks.embedder --db my.db --captions captions.json --json table.json
@@ -19,7 +20,7 @@ import numpy as np
 import torch
 
 from jobs.train_embedder import HELD_OUT_SHARE
-from lib.captions import Captions, held_out, load_captions, select
+from lib.captions import Captions, held_out, load_captions, merge, select
 from lib.closed_form import STRENGTHS, Moments, RidgePath, judge_choices, moments
 from lib.descriptors import DescriptorIndex, index_descriptors, read_descriptors
 from lib.embedder import Embedder
@@ -241,7 +242,7 @@ def main() -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--images", metavar="DIR", help="photographs to describe first")
     source.add_argument("--db", help="database whose descriptors are there")
-    parser.add_argument("--captions", required=True, metavar="FILE")
+    parser.add_argument("--captions", required=True, nargs="+", metavar="FILE")
     parser.add_argument("--backbone", default="resnet18", help="for --images")
     parser.add_argument("--word-vectors", metavar="FILE")
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
@@ -252,8 +253,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         db = options.db or directory
         if options.images:
-            extract(options.images, options.captions, options.backbone, db)
-        captions = load_captions(options.captions)
+            extract(options.images, options.captions[0], options.backbone, db)
+        captions = merge([load_captions(file) for file in options.captions])
         collection = Collection(index_descriptors(db), captions, options.word_vectors)
     found = table(collection, options.methods, options.folds, options.seed)
     count = len(collection.captioned)

@@ -173,6 +173,16 @@ def select(captions: Captions, image_ids: set[str]) -> Captions:
     )
 
 
+def merge(parts: Sequence[Captions]) -> Captions:
+    """The captions of several files as those of one collection."""
+    return Captions(
+        [image_id for part in parts for image_id in part.image_ids],
+        [text for part in parts for text in part.texts],
+        {image_id: image for part in parts for image_id, image in part.images.items()},
+        ", ".join(part.source for part in parts),
+    )
+
+
 def write_captions(url: str, captions: Captions) -> None:
     """Write captions as a Parquet table of image (its id) and caption, for `load_captions`."""
     table = pa.table({"image": captions.image_ids, "caption": captions.texts})
