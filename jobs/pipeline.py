@@ -15,7 +15,15 @@ from jobs import extract_descriptors as extraction_job
 from jobs import query as query_job
 from jobs import train_embedder as training_job
 from lib.errors import BadInputError, MissingError
-from lib.storage import filesystem, join, list_files, read_bytes, read_json, write_json_atomic
+from lib.storage import (
+    absolute,
+    filesystem,
+    join,
+    list_files,
+    read_bytes,
+    read_json,
+    write_json_atomic,
+)
 
 TEST_SHARE = 0.1
 SAMPLE_QUERIES = 12
@@ -134,7 +142,7 @@ def train_unless_valid(options: argparse.Namespace, training: str) -> dict[str, 
 
 def _inputs_digest(options: argparse.Namespace, training: str) -> str:
     """Digest of all that training depends on."""
-    files = list_files(join(options.db, "descriptors"), ".parquet")
+    files = list_files(join(absolute(options.db), "descriptors"), ".parquet")
     states = [filesystem(file)[0].checksum(filesystem(file)[1]) for file in files]
     texts = [training, *_option("", options.validation_captions)[1:]]
     content = [hashlib.sha256(read_bytes(text)).hexdigest() for text in texts]

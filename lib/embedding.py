@@ -19,7 +19,7 @@ from lib.schemas import (
     vectors_to_column,
 )
 from lib.semantic_space import load_semantic_space
-from lib.storage import filesystem, join, list_files, read_table
+from lib.storage import absolute, filesystem, join, list_files, read_table
 from lib.storage import write_table_atomic as write_table
 
 
@@ -40,6 +40,7 @@ def embed_database(db: str) -> EmbeddingReport:
     Raises MissingError where there are no descriptors, MismatchError where the embedder is for
     another backbone, ConflictError where another job committed meanwhile.
     """
+    db = absolute(db)
     space = load_semantic_space(db)
     sources = list_files(join(db, "descriptors"), ".parquet")
     if not sources:

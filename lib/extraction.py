@@ -26,6 +26,7 @@ from lib.shards import (
 )
 from lib.sorting import sort_bounded
 from lib.sources import list_images
+from lib.storage import absolute
 
 # A shard whose process died this often is cut in two, down to the image that kills it.
 _CRASHES_UNTIL_CUT = 3
@@ -80,6 +81,7 @@ def extract(
     where `db` holds descriptors of another origin, BadInputError where the source is empty,
     ImageSearchError where failures exceed `limit` or images are unaccounted for.
     """
+    db = absolute(db)
     _check_origin(db, backbone, settings)
     plan = _plan(images, db, ids, prune, retry_failed)
     run = Run(

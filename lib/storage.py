@@ -28,6 +28,12 @@ def filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
         raise BadInputError(f"{url}: no storage of this kind is installed ({error})") from error
 
 
+def absolute(url: str) -> str:
+    """The same place from any working directory: worker processes have others than their driver."""
+    fs, path = filesystem(url)
+    return path if isinstance(fs, LocalFileSystem) else url
+
+
 def join(url: str, *parts: str) -> str:
     """Path or URL of something below `url`."""
     return "/".join([url.rstrip("/") or "/", *parts])

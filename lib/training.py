@@ -27,7 +27,7 @@ from lib.examples import Examples, fit_text_side, match_captions
 from lib.fitting import Settings, State, TrainingData, fit
 from lib.plots import training_plot
 from lib.semantic_space import save_semantic_space
-from lib.storage import filesystem, join, read_bytes, write_bytes_atomic
+from lib.storage import absolute, filesystem, join, read_bytes, write_bytes_atomic
 from lib.text import TextEncoder
 from lib.word_vectors import word_vectors_digest
 
@@ -60,6 +60,7 @@ def train(
     they may serve the text side and the final fit. A run with the same data and settings that was
     cut short goes on from its last epoch. Raises BadInputError where no caption meets an image.
     """
+    db = absolute(db)
     prepared = prepare(db, training, validation, vectors, rejoin)
     index, text = prepared.index, prepared.text
     training_part, validation_part = prepared.training, prepared.validation

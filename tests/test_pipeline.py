@@ -15,12 +15,13 @@ from PIL import Image
 ROOT = Path(__file__).parents[1]
 
 
-def run_job(name: str, *arguments: object, status: int = 0) -> tuple[str, str]:
+def run_job(name: str, *arguments: object, status: int = 0, cwd: Path = ROOT) -> tuple[str, str]:
     """Run `python -m jobs.NAME`; returns what it printed and its errors."""
+    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
     done = subprocess.run(
         [sys.executable, "-m", f"jobs.{name}", *map(str, arguments)],
-        cwd=ROOT,
-        env={key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"},
+        cwd=cwd,
+        env={**environment, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=400,
@@ -42,17 +43,19 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def sample_db(sample: Path) -> Path:
-    """A database of the drawn sample, made by the pipeline; its summary lies beside it."""
-    db = sample / "db"
+    """A database of the drawn sample, made by the pipeline; its summary lies beside it.
+
+    All paths are relative, as people type them; worker processes have other working directories.
+    """
     arguments = [
-        *("--images", sample / "images", "--db", db, "--backbone", "efficientnet_lite0"),
-        *("--captions", sample / "captions_train.json"),
-        *("--validation-captions", sample / "captions_validation.json"),
-        *("--test-captions", sample / "captions_test.json"),
-        *("--query", "orange juice", "--json", sample / "summary.json"),
+        *("--images", "images", "--db", "db", "--backbone", "efficientnet_lite0"),
+        *("--captions", "captions_train.json"),
+        *("--validation-captions", "captions_validation.json"),
+        *("--test-captions", "captions_test.json"),
+        *("--query", "orange juice", "--json", "summary.json"),
     ]
-    run_job("pipeline", *arguments)
-    return db
+    run_job("pipeline", *arguments, cwd=sample)
+    return sample / "db"
 
 
 def test_the_sample_is_found_by_its_captions(sample: Path, sample_db: Path) -> None:
