@@ -10,6 +10,8 @@ import pyarrow.parquet as pq
 from lib.errors import BadInputError, MissingError
 from lib.storage import filesystem
 
+ENDINGS = (".txt", ".csv", ".parquet")
+
 
 def iterate_queries(source: str) -> Iterator[str]:
     """Queries of a file: .txt (one a line), .csv or .parquet (column `query`, else the only one).
@@ -18,6 +20,10 @@ def iterate_queries(source: str) -> Iterator[str]:
     file, and BadInputError where it cannot be read or holds no query.
     """
     fs, path = filesystem(source)
+    if not path.endswith(ENDINGS):
+        raise BadInputError(
+            f"{source} is no file of queries: it ends in none of {' '.join(ENDINGS)}"
+        )
     empty = True
     try:
         for line in _lines(fs, path, source):
@@ -26,6 +32,8 @@ def iterate_queries(source: str) -> Iterator[str]:
                 yield query
     except FileNotFoundError as error:
         raise MissingError(f"{source} is not there") from error
+    except UnicodeDecodeError as error:
+        raise BadInputError(f"{source} is no text in UTF-8: {error}") from error
     except pa.ArrowInvalid as error:
         kind = "Parquet" if path.endswith(".parquet") else "CSV"
         raise BadInputError(f"{source} cannot be read as {kind}: {error}") from error
@@ -34,8 +42,8 @@ def iterate_queries(source: str) -> Iterator[str]:
 
 
 def _lines(fs: fsspec.AbstractFileSystem, path: str, source: str) -> Iterator[str]:
-    if not path.endswith((".csv", ".parquet")):
-        with fs.open(path, "r", encoding="utf-8", errors="replace") as file:
+    if path.endswith(".txt"):
+        with fs.open(path, "r", encoding="utf-8-sig") as file:
             yield from file
         return
     with fs.open(path, "rb") as file:
