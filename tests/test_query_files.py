@@ -27,7 +27,7 @@ def test_a_file_without_queries_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match="cannot be read as Parquet"):
         list(iterate_queries(str(tmp_path / "q.parquet")))
     (tmp_path / "q.json").write_text('["orange juice"]')
-    with pytest.raises(BadInputError, match=r"ends in \.txt"):
+    with pytest.raises(BadInputError, match="ends in none of"):
         list(iterate_queries(str(tmp_path / "q.json")))
     (tmp_path / "q.txt").write_bytes(b"\xff\xd8\xff")
     with pytest.raises(BadInputError, match="UTF-8"):
