@@ -18,8 +18,8 @@ import torch
 from usearch.index import search as usearch_search
 
 from lib.fastest_search import FastestSearch
+from lib.remote_collection import shards_needed
 from lib.search import ExactSearch
-from lib.sharded_search import shard_count
 
 ROWS = (100_000, 1_000_000, 10_000_000)
 BATCHES = (1, 32, 256)
@@ -110,7 +110,7 @@ def plan(table: list[dict[str, Any]], rows: int = 10**9, memory_gib: int = 64) -
     on machines with this one's cores, and that merging is free beside it.
     """
     measured = max(row["N"] for row in table)
-    shards = shard_count(rows, table[0]["d"], rows, memory_gib * 2**30)
+    shards = shards_needed(rows, table[0]["d"], memory_gib * 2**30)
     print(f"{rows:,} images, d = {table[0]['d']}, from N = {measured:,}: {shards} machines")
     print(
         f"of {memory_gib} GiB, {rows / shards * table[0]['d'] * 4 / 2**30:.1f} GiB of float32 each"

@@ -10,6 +10,7 @@ from PIL import Image
 
 from lib.answers import answer
 from lib.display import Section, Tile, contact_sheet
+from lib.loading import open_database
 from lib.searcher import Searcher
 
 DOCS = Path(__file__).parent
@@ -20,14 +21,14 @@ SAMPLE = range(501, 543)  # ids: any would do
 def main() -> None:
     """Make both pictures."""
     searcher = Searcher.load(sys.argv[1])
-    database = searcher.database
+    database = open_database(sys.argv[1])
     found = answer(QUERIES, searcher, k=6)
     sections = [
         Section(item.query, [Tile(hit.uri, f"{hit.score:.3f}") for hit in item.hits])
         for item in found
     ]
     _save(contact_sheet(sections, columns=6, label_lines=1), "results")
-    rows = [row for row in database.rows_of([str(number) for number in SAMPLE]) if row is not None]
+    rows = [row for number in SAMPLE if (row := database.row_of(str(number))) is not None]
     tiles = [Tile(database.uris[row], "") for row in rows]
     _save(contact_sheet([Section("", tiles)], columns=7, label_lines=0), "sample")
 

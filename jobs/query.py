@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import os
 import time
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,8 @@ from jobs import command
 from lib.errors import BadArgumentError, QueryError
 
 if TYPE_CHECKING:
-    from lib.searcher import Filter
+    from lib.collection import Filter
+    from lib.searcher import Searcher
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -54,7 +56,7 @@ def _is_directory(output: str) -> bool:
 
 
 def _filter(options: argparse.Namespace) -> "Filter | None":
-    from lib.searcher import Filter
+    from lib.collection import Filter
 
     wanted = Filter(
         path_prefix=options.path_prefix,
@@ -66,16 +68,33 @@ def _filter(options: argparse.Namespace) -> "Filter | None":
 
 
 def _query_here(options: argparse.Namespace) -> dict[str, Any]:
-    from lib.answers import answer, format_answer, require_known_ending, write_answers
-    from lib.captions import load_captions
+    from lib.answers import require_known_ending
     from lib.query_files import iterate_queries
     from lib.searcher import Searcher
 
     if options.output:
         require_known_ending(options.output)
     queries = [*options.query, *(iterate_queries(options.queries) if options.queries else [])]
+    if not os.environ.get("RAY_ADDRESS"):
+        searcher = Searcher.load(options.db, word_vectors=options.word_vectors)
+        return _answer(options, queries, searcher)
+    from lib.cluster import connect
+    from lib.remote_collection import RemoteCollection
+
+    with connect():
+        searcher = Searcher.load(
+            options.db, word_vectors=options.word_vectors, open_collection=RemoteCollection
+        )
+        return _answer(options, queries, searcher)
+
+
+def _answer(
+    options: argparse.Namespace, queries: list[str], searcher: "Searcher"
+) -> dict[str, Any]:
+    from lib.answers import answer, format_answer, write_answers
+    from lib.captions import load_captions
+
     captions = load_captions(options.captions) if options.captions else None
-    searcher = Searcher.load(options.db, word_vectors=options.word_vectors)
     images = searcher.image_count
     start = time.perf_counter()
     answers = answer(queries, searcher, options.k, _filter(options))

@@ -21,14 +21,14 @@ def build_parser() -> argparse.ArgumentParser:
 def show(options: argparse.Namespace) -> dict[str, Any]:
     """Write the picture and report."""
     from lib.captions import load_captions
-    from lib.database import open_database
     from lib.display import Section, Tile, write_sections
     from lib.errors import BadInputError
+    from lib.loading import open_database
 
     captions = load_captions(options.captions).by_image() if options.captions else {}
     database = open_database(options.db)
-    found = zip(options.image_id, database.rows_of(options.image_id), strict=True)
-    rows = {image_id: row for image_id, row in found if row is not None}
+    found = {image_id: database.row_of(image_id) for image_id in options.image_id}
+    rows = {image_id: row for image_id, row in found.items() if row is not None}
     absent = [image_id for image_id in options.image_id if image_id not in rows]
     if not rows:
         raise BadInputError(

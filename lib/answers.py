@@ -7,9 +7,10 @@ from pathlib import PurePosixPath
 import pyarrow as pa
 
 from lib.captions import Captions
+from lib.collection import Filter
 from lib.display import Section, Tile, write_sections
 from lib.errors import BadArgumentError, ImageSearchError
-from lib.searcher import Filter, Found, Request, Searcher
+from lib.searcher import Found, Request, Searcher
 from lib.storage import write_json_atomic, write_table_atomic
 
 ENDINGS = (".parquet", ".json", ".html", ".png")
@@ -52,10 +53,9 @@ def answer(
 def _answer(query: str, found: Found | ImageSearchError, searcher: Searcher) -> Answer:
     if isinstance(found, ImageSearchError):
         return Answer(query, searcher.space.text.unknown_words(query), [], str(found))
-    images = map(searcher.image, found.rows.tolist())
     hits = [
         Hit(rank, image.image_id, score, image.uri)
-        for rank, (image, score) in enumerate(zip(images, found.scores.tolist(), strict=True), 1)
+        for rank, (image, score) in enumerate(zip(found.images, found.scores, strict=True), 1)
     ]
     return Answer(query, found.unknown_words, hits)
 

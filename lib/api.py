@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lib.searcher import Filter, Orientation
+from lib.collection import Filter, Orientation
 
 MAX_QUERY_CHARACTERS = 2_000
 MAX_QUERIES = 100

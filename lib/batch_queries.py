@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -13,12 +14,25 @@ import numpy as np
 import pyarrow as pa
 import ray
 
-from lib.database import Database, Strings
+from lib.collection import Collection, Filter
 from lib.errors import BadArgumentError, MismatchError, MissingError
+from lib.loading import load_version
+from lib.queries import embed_queries
 from lib.query_files import iterate_queries
-from lib.searcher import Filter, Found, Request, Searcher
+from lib.remote_collection import RemoteCollection, choose_shards
+from lib.schemas import require_same
 from lib.semantic_space import SemanticSpace, load_semantic_space
-from lib.storage import exists, join, read_json, read_table, write_json_atomic, write_table_atomic
+from lib.storage import (
+    absolute,
+    exists,
+    join,
+    read_json,
+    read_table,
+    write_json_atomic,
+    write_table_atomic,
+)
+from lib.versions import read_manifest
+from lib.word_vectors import absolute_source
 
 SHARD_QUERIES = 20_000
 _RUN_FILE = "_run.json"  # an underscore: readers of the directory pass it over
@@ -58,35 +72,42 @@ def run_batch_queries(
     word_vectors: str | None = None,
     wanted: Filter | None = None,
     shard_queries: int = SHARD_QUERIES,
+    database_shards: int | None = None,
 ) -> BatchReport:
     """Answer every query of a file into `output/*.parquet` (schema ANSWERS). Ray must be up.
 
-    The collection lies once in each node's object store, whatever the number of tasks; of the
-    queries only those at work are in memory. A shard's file appears whole when its queries are
-    answered, and a rerun of the same queries on the same database version goes on with the shards
-    that are missing. A query that cannot be used costs the others nothing. Raises BadArgumentError
-    for k < 1 or where `output` holds another run.
+    Each worker process opens the collection for itself; one too large for a node's memory is
+    searched by actors that hold a part each (`database_shards`, from size and memory unless
+    given). Of the queries only those at work are in memory. A shard's file appears whole when its
+    queries are answered, and a rerun of the same queries on the same database version goes on with
+    the shards that are missing. A query that cannot be used costs the others nothing. Raises
+    BadArgumentError for k < 1 or where `output` holds another run.
     """
     if k < 1:
         raise BadArgumentError(f"k must be at least 1, not {k}")
     start = time.monotonic()
     count, digest = _count_and_digest(queries_file)
-    searcher = Searcher.load(db, word_vectors=word_vectors)
+    db, output = absolute(db), absolute(output)
+    manifest = read_manifest(db)
+    space = _Space(db, absolute_source(word_vectors), manifest["embedder_digest"])
+    _load_space(space)  # what cannot work fails here, before anything starts
+    if (choose_shards(db) if database_shards is None else database_shards) > 1:
+        source: RemoteCollection | _Version = RemoteCollection(db, database_shards)
+    else:
+        source = _Version(db, json.dumps(manifest))
     run = {
         "queries_sha256": digest,
         "k": k,
         "filter": None if wanted is None else asdict(wanted),
-        "database_version": searcher.version,
-        "embedder_digest": searcher.space.digest,
+        "database_version": manifest["version"],
+        "embedder_digest": manifest["embedder_digest"],
         "shard_queries": shard_queries,
     }
     _claim(output, run)
     firsts = range(0, count, shard_queries)
     finished = {first for first in firsts if exists(_part(output, first))}
-    database = ray.put(searcher.database)
-    space = _Space(db, word_vectors, searcher.space.digest)
     tasks = (
-        _answer_shard.remote(database, space, texts, first, k, wanted, _part(output, first))
+        _answer_shard.remote(source, space, texts, first, k, wanted, _part(output, first))
         for first, texts in _shards(queries_file, shard_queries)
         if first not in finished
     )
@@ -99,7 +120,7 @@ def run_batch_queries(
         shards_answered=len(missing),
         queries_answered=sum(missing),
         seconds=time.monotonic() - start,
-        database_version=searcher.version,
+        database_version=manifest["version"],
     )
 
 
@@ -177,18 +198,41 @@ class _Space:
     digest: str
 
 
+@dataclass(frozen=True)
+class _Version:
+    """A version of a database that a task opens for itself."""
+
+    db: str
+    manifest: str  # JSON
+
+
 @cache
-def _load(wanted: _Space) -> SemanticSpace:
+def _load_space(wanted: _Space) -> SemanticSpace:
     """The semantic space, loaded once in each worker process: word vectors are large."""
     space = load_semantic_space(wanted.db, wanted.word_vectors)
-    if space.digest != wanted.digest:
-        raise MismatchError(f"the embedder of {wanted.db} was replaced meanwhile; run it again")
+    require_same(
+        "the embedder and the embeddings of the database",
+        space.digest,
+        wanted.digest,
+        "Run jobs.embed_database",
+    )
     return space
+
+
+@cache
+def _open(version: _Version) -> Collection:
+    try:
+        return load_version(version.db, json.loads(version.manifest))
+    except MissingError as error:
+        raise MismatchError(
+            f"the embeddings of {version.db} were replaced meanwhile ({error}); run it again with "
+            "another --output"
+        ) from error
 
 
 @ray.remote
 def _answer_shard(
-    database: Database,
+    source: "RemoteCollection | _Version",
     space: _Space,
     queries: list[str],
     first: int,
@@ -197,38 +241,28 @@ def _answer_shard(
     url: str,
 ) -> int:
     """Write the answers of some queries; returns how many have none."""
-    searcher = Searcher(database, _load(space), {})
-    found = searcher.answer([Request(query, k, filter=wanted) for query in queries])
-    answered = [item for item in found if isinstance(item, Found)]
+    collection = _open(source) if isinstance(source, _Version) else source
+    text = _load_space(space).text
+    embeddings, problems = embed_queries(text, queries)
+    usable = np.array([problem is None for problem in problems], bool)
+    hits = collection.search_images(embeddings[usable], k, wanted)
     # An unusable query gets an empty list.
-    widths = [len(item.rows) if isinstance(item, Found) else 0 for item in found]
+    widths = np.where(usable, hits.scores.shape[1], 0)
     offsets = pa.array(np.concatenate([[0], np.cumsum(widths)]), pa.int32())
-    empty = np.empty(0, np.int64)
-    rows = np.concatenate([empty, *(item.rows for item in answered)])
-    scores = np.concatenate([np.empty(0, np.float32), *(item.scores for item in answered)])
-    unknown_words = searcher.space.text.unknown_words
+    found = hits.images.select(["image_id", "uri"]).cast(
+        pa.schema([("image_id", pa.string()), ("uri", pa.string())])
+    )
     columns = [
         pa.array(np.arange(first, first + len(queries))),
         pa.array(queries),
-        pa.ListArray.from_arrays(offsets, _take(database.image_ids, rows)),
-        pa.ListArray.from_arrays(offsets, _take(database.uris, rows)),
-        pa.ListArray.from_arrays(offsets, pa.array(scores)),
-        pa.array(
-            [
-                item.unknown_words if isinstance(item, Found) else unknown_words(query)
-                for query, item in zip(queries, found, strict=True)
-            ],
-            pa.list_(pa.string()),
-        ),
-        pa.array(["" if isinstance(item, Found) else str(item) for item in found]),
+        pa.ListArray.from_arrays(offsets, found["image_id"].combine_chunks()),
+        pa.ListArray.from_arrays(offsets, found["uri"].combine_chunks()),
+        pa.ListArray.from_arrays(offsets, pa.array(hits.scores.ravel())),
+        pa.array([text.unknown_words(query) for query in queries], pa.list_(pa.string())),
+        pa.array(["" if problem is None else str(problem) for problem in problems]),
     ]
     write_table_atomic(pa.Table.from_arrays(columns, schema=ANSWERS), url, compression="zstd")
-    return len(found) - len(answered)
-
-
-def _take(values: Sequence[str], rows: np.ndarray) -> pa.Array:
-    column = values.column if isinstance(values, Strings) else pa.chunked_array([values])
-    return column.take(pa.array(rows)).combine_chunks()
+    return len(queries) - int(usable.sum())
 
 
 def _count_failed(url: str) -> int:

@@ -6,9 +6,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from lib.database import commit_version, natural_order, read_live, read_manifest
+from lib.collection import natural_order
 from lib.embedding import remove_replaced
 from lib.storage import join, write_table_atomic
+from lib.versions import commit_version, read_live, read_manifest
 
 FILE_ROWS = 1_000_000
 

@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 import ray
 
-from lib.database import commit_version, read_manifest, without
 from lib.embedder import Embedder
 from lib.errors import MissingError
 from lib.schemas import (
@@ -21,6 +20,7 @@ from lib.schemas import (
 from lib.semantic_space import load_semantic_space
 from lib.storage import absolute, filesystem, join, list_files, read_table
 from lib.storage import write_table_atomic as write_table
+from lib.versions import commit_version, read_manifest, without
 
 
 @dataclass(frozen=True)

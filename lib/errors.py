@@ -27,3 +27,7 @@ class ConflictError(ImageSearchError):
 
 class QueryError(BadInputError):
     """A query cannot be turned into an embedding (empty, or no word of it is known)."""
+
+
+class UnavailableError(ImageSearchError):
+    """Something that this needs, and other requests may not, cannot be had just now."""

@@ -2,6 +2,7 @@
 
 import os
 import threading
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,9 +24,12 @@ class FastestSearch:
     has no AVX512-BF16: then float32 is scanned, which needs no copy.
     """
 
-    def __init__(self, embeddings: np.ndarray) -> None:
-        """Take (N, d) float32 embeddings. Raises BadInputError where a row is not finite."""
-        self._float32 = ExactSearch(embeddings)
+    def __init__(self, embeddings: np.ndarray, norm: float | None = None) -> None:
+        """Take (N, d) float32 embeddings; `norm`: see ExactSearch.
+
+        Raises BadInputError where a row is not finite.
+        """
+        self._float32 = ExactSearch(embeddings, norm=norm)
         self._copies: dict[Precision, ExactSearch] = {}
         self._asked: set[Precision] = set()
         self._making = threading.Lock()
@@ -53,7 +57,9 @@ class FastestSearch:
     def _copy(self, precision: Precision) -> ExactSearch:
         with self._making:
             if precision not in self._copies:
-                self._copies[precision] = ExactSearch(self._float32.embeddings, precision)
+                self._copies[precision] = ExactSearch(
+                    self._float32.embeddings, precision, norm=self._float32.scan.norm
+                )
             return self._copies[precision]
 
 
@@ -64,5 +70,15 @@ def has_fast_copies() -> bool:
 
 def copies_fit(embeddings: np.ndarray) -> bool:
     """Whether both copies of the embeddings leave half of the free memory free."""
-    free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
-    return embeddings.nbytes * COPIES_SHARE <= free * MEMORY_SHARE
+    return embeddings.nbytes * COPIES_SHARE <= available_memory() * MEMORY_SHARE
+
+
+def available_memory() -> int:
+    """Bytes that this machine can give without swapping: free, or holding copies of files."""
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:  # not Linux
+        pass
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Protocol
 from urllib.parse import quote
 
+import numpy as np
 from fastapi import FastAPI, Query
 from fastapi import Request as HttpRequest
 from fastapi.exceptions import RequestValidationError
@@ -15,12 +16,13 @@ from starlette.exceptions import HTTPException
 
 from lib import api
 from lib.batcher import OverloadedError
-from lib.errors import BadInputError, ImageSearchError, QueryError
+from lib.collection import Image, UnknownImageError
+from lib.errors import BadInputError, ImageSearchError, QueryError, UnavailableError
 from lib.explain import split_over_cells
 from lib.http_guard import RETRY_AFTER_S, Guard, Observer
 from lib.image_files import UnreadableImageError
 from lib.queries import QueryEmbedding, QuerySyntaxError
-from lib.searcher import Found, Request, Searcher, UnknownImageError
+from lib.searcher import Found, Request, Searcher
 from lib.vision import SeenImage
 
 PAGE = Path(__file__).parent / "page"
@@ -32,10 +34,6 @@ _PAGE_POLICY = (
 )
 _CACHED = {"Cache-Control": "private, max-age=3600"}
 _SEARCH_PATHS = ("/search", "/search/image")
-
-
-class UnavailableError(ImageSearchError):
-    """Something that this request needs, and others may not, cannot be had."""
 
 
 class Service(Protocol):
@@ -54,13 +52,19 @@ class Service(Protocol):
     async def describe(self, content: bytes) -> Any:
         """(d,) embedding of an image file. Raises ImageSearchError."""
 
-    async def see(self, searcher: Searcher, row: int) -> SeenImage:
+    async def embed(self, searcher: Searcher, request: Request) -> QueryEmbedding:
+        """What a request looks for. Raises ImageSearchError."""
+
+    async def look_up(self, searcher: Searcher, image_id: str) -> tuple[Image, np.ndarray]:
+        """An image of the database and its embedding. Raises UnknownImageError."""
+
+    async def see(self, searcher: Searcher, image: Image) -> SeenImage:
         """The backbone's view of an image of the database. Raises ImageSearchError."""
 
-    async def original(self, searcher: Searcher, row: int) -> tuple[bytes, str]:
+    async def original(self, image: Image) -> tuple[bytes, str]:
         """An image file that browsers show, and its media type. Raises UnavailableError."""
 
-    async def thumbnail(self, searcher: Searcher, row: int) -> bytes:
+    async def thumbnail(self, image: Image) -> bytes:
         """A small JPEG of an image. Raises UnavailableError."""
 
     async def metrics(self) -> str:
@@ -278,9 +282,11 @@ async def _search(service: Service, requests: Sequence[Request], explain: bool) 
             continue
         hits = _hits(searcher, answer)
         if explain:
-            query = searcher.embed(request)
-            for hit, row in zip(hits, answer.rows.tolist(), strict=True):
-                hit["explanation"] = (await _explain(service, searcher, query, row))[0]
+            query = await service.embed(searcher, request)
+            for hit, image in zip(hits, answer.images, strict=True):
+                _, embedding = await service.look_up(searcher, image.image_id)
+                explained = await _explain(service, searcher, query, image, embedding)
+                hit["explanation"] = explained[0]
         results.append(_result(request.text, answer.unknown_words, hits))
     response = _json(
         {"results": results, "model": searcher.model, "database_version": searcher.version}
@@ -311,8 +317,7 @@ def _result(
 
 def _hits(searcher: Searcher, answer: Found) -> list[dict[str, Any]]:
     hits = []
-    for row, score in zip(answer.rows.tolist(), answer.scores.tolist(), strict=True):
-        image = searcher.image(row)
+    for image, score in zip(answer.images, answer.scores, strict=True):
         address = f"/images/{quote(image.image_id)}"
         hits.append(
             {
@@ -340,13 +345,14 @@ def _add_explain(app: FastAPI, service: Callable[[], Service]) -> None:
     ) -> Response:
         """Why an image has its score for a query, by word and by place in the image."""
         searcher = service().searcher
-        row = searcher.row(image_id)
-        query = searcher.embed(Request(q, 1, like, text_weight=text_weight))
-        explanation, word_cells = await _explain(service(), searcher, query, row)
+        image, embedding = await service().look_up(searcher, image_id)
+        request = Request(q, 1, like, text_weight=text_weight)
+        query = await service().embed(searcher, request)
+        explanation, word_cells = await _explain(service(), searcher, query, image, embedding)
         content = {
             "image_id": image_id,
             "query": q,
-            "score": float(query.embedding @ searcher.image_embedding(row)),
+            "score": float(query.embedding @ embedding),
             "explanation": explanation,
             "word_cells": word_cells,
             "model": searcher.model,
@@ -356,18 +362,21 @@ def _add_explain(app: FastAPI, service: Callable[[], Service]) -> None:
 
 
 async def _explain(
-    service: Service, searcher: Searcher, query: QueryEmbedding, row: int
+    service: Service,
+    searcher: Searcher,
+    query: QueryEmbedding,
+    image: Image,
+    embedding: np.ndarray,
 ) -> tuple[dict[str, Any], list[Any] | None]:
     """The body of an `api.Explanation`, and the heat map of each word."""
-    image = searcher.image_embedding(row)
-    shares = (query.parts @ image).tolist()
+    shares = (query.parts @ embedding).tolist()
     words = [
         {"word": word, "weight": weight, "share": share}
         for word, weight, share in zip(query.words, query.weights, shares, strict=True)
     ]
     explanation: dict[str, Any] = {"words": words, "heat_map": None, "heat_map_problem": None}
     try:
-        seen = await service.see(searcher, row)
+        seen = await service.see(searcher, image)
     except ImageSearchError as error:
         explanation["heat_map_problem"] = _status_and_detail(error)[1].message
         return explanation, None
@@ -375,7 +384,7 @@ async def _explain(
     heat = split_over_cells(seen.feature_map, embedder.matrix, embedder.bias, query.parts)
     explanation["heat_map"] = {
         "cells": _rounded(heat.cells.tolist()),
-        "rounding": float(query.embedding @ image) - heat.score,
+        "rounding": float(query.embedding @ embedding) - heat.score,
         "box": dict(zip(("left", "top", "right", "bottom"), seen.box, strict=True)),
     }
     return explanation, [_rounded(cells) for cells in heat.shares.tolist()]
@@ -393,19 +402,17 @@ def _add_images(app: FastAPI, service: Callable[[], Service]) -> None:
         """A JPEG of an image, its longer side 480 pixels."""
         searcher = service().searcher
         try:
-            row = searcher.row(image_id)
+            image, _ = await service().look_up(searcher, image_id)
         except UnknownImageError:  # an image may itself be called …/thumbnail
             return await original(f"{image_id}/thumbnail")
-        content = await service().thumbnail(searcher, row)
+        content = await service().thumbnail(image)
         return Response(content, media_type="image/jpeg", headers=_CACHED)
 
     @app.get("/images/{image_id:path}", response_class=Response, responses=described)
     async def original(image_id: str) -> Response:
         """The image file; one that lies on the web is redirected to."""
-        searcher = service().searcher
-        row = searcher.row(image_id)
-        image = searcher.image(row)
+        image, _ = await service().look_up(service().searcher, image_id)
         if image.on_the_web:
             return RedirectResponse(image.uri)
-        content, media_type = await service().original(searcher, row)
+        content, media_type = await service().original(image)
         return Response(content, media_type=media_type, headers=_CACHED)

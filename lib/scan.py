@@ -19,9 +19,16 @@ PACKED_QUERIES = 4  # beyond so many the product, not memory, takes the time
 class Scan:
     """A matrix of embeddings in the precision in which it is scanned."""
 
-    def __init__(self, embeddings: np.ndarray, precision: Precision, device: str) -> None:
+    def __init__(
+        self,
+        embeddings: np.ndarray,
+        precision: Precision,
+        device: str,
+        norm: float | None = None,
+    ) -> None:
         """Copy (N, d) embeddings in `precision` to `device`; float32 on the CPU is not copied.
 
+        `norm`: what `largest_norm` says of them, where that is known already.
         Raises BadArgumentError for another precision, BadInputError for rows that are not finite.
         """
         if precision not in get_args(Precision):
@@ -39,28 +46,22 @@ class Scan:
                 (len(embeddings), width), dtype=torch.int8, device=self.device
             )
             self._scales = torch.empty(len(embeddings), dtype=torch.bfloat16, device=self.device)
-        self._norm, self._residual = self._prepare()
+        self.norm = largest_norm(embeddings) if norm is None else norm
+        self._residual = 0.0 if precision == "float32" else self._compress_all()
 
-    def _prepare(self) -> tuple[float, float]:
-        """Largest norm of a row, and largest distance of a row from what is scanned in its place.
+    def _compress_all(self) -> float:
+        """Fill the copy that is scanned.
 
-        Fills the copy that is scanned. Norms are taken in float64.
+        Returns the largest distance of a row from what is scanned in its place, in float64.
         """
-        norm = residual = 0.0
+        residual = 0.0
         for start in range(0, len(self._float32), PREPARE_ROWS):
             part = slice(start, start + PREPARE_ROWS)
             rows = self._float32[part]
-            norms = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64)
-            if not bool(norms.isfinite().all()):
-                bad = start + int((~norms.isfinite()).nonzero()[0])
-                raise BadInputError(f"the embedding of row {bad} holds NaN or infinity")
-            norm = max(norm, float(norms.max()))
-            if self.precision == "float32":
-                continue
             scanned = self._compress(part, rows)
             away = torch.linalg.vector_norm(rows.double() - scanned, dim=1)
             residual = max(residual, float(away.max()))
-        return norm, residual
+        return residual
 
     def _compress(self, part: slice, rows: torch.Tensor) -> torch.Tensor:
         """Store a block of rows compressed; returns what it stands for, (B, d) float64."""
@@ -86,7 +87,7 @@ class Scan:
         sizes = np.linalg.norm(queries.astype(np.float64), axis=1)
         steps = (queries.shape[1] + 4) * UNIT
         gamma = steps / (1 - steps)
-        scanned = self._norm + self._residual
+        scanned = self.norm + self._residual
         query_residuals = np.zeros(len(queries))
         rounding = 0.0
         if self._multiplies_in_bfloat16(len(queries)):
@@ -127,6 +128,23 @@ class Scan:
             return out.copy_(torch.ops.aten._weight_int8pack_mm(queries, vectors, scales))
         torch.mm(queries, vectors.float().T, out=out)
         return out.mul_(scales)
+
+
+def largest_norm(embeddings: np.ndarray) -> float:
+    """Largest norm of (N, d) float32 rows, taken in float64; 0 for none.
+
+    Raises BadInputError, naming the first bad row, for NaN or infinity.
+    """
+    largest = 0.0
+    tensor = _tensor(embeddings)
+    for start in range(0, len(tensor), PREPARE_ROWS):
+        rows = tensor[start : start + PREPARE_ROWS]
+        norms = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64)
+        if not bool(norms.isfinite().all()):
+            bad = start + int((~norms.isfinite()).nonzero()[0])
+            raise BadInputError(f"the embedding of row {bad} holds NaN or infinity")
+        largest = max(largest, float(norms.max()))
+    return largest
 
 
 def _tensor(embeddings: np.ndarray) -> torch.Tensor:

@@ -33,17 +33,22 @@ class ExactSearch:
     """
 
     def __init__(
-        self, embeddings: np.ndarray, precision: Precision = "float32", device: str = "cpu"
+        self,
+        embeddings: np.ndarray,
+        precision: Precision = "float32",
+        device: str = "cpu",
+        norm: float | None = None,
     ) -> None:
         """Prepare (N, d) float32 embeddings, which may be memory-mapped; reads them once.
 
+        `norm`: their `lib.scan.largest_norm`, where known; then a float32 search reads nothing.
         Rows are of unit length or zero (any finite row is searched exactly, its score then being
         a dot product). Raises BadInputError, naming the first bad row, for NaN or infinity.
         """
         if embeddings.ndim != 2:
             raise BadInputError(f"embeddings must be a matrix (N, d), not {embeddings.shape}")
         self.embeddings = embeddings
-        self.scan = Scan(embeddings, precision, device)
+        self.scan = Scan(embeddings, precision, device, norm)
 
     def __len__(self) -> int:
         return len(self.embeddings)

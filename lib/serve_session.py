@@ -57,9 +57,9 @@ def running(settings: "Settings", host: str, port: int) -> Iterator[str]:
     from ray.serve.schema import LoggingConfig
 
     from lib.cluster import connect
-    from lib.database import read_manifest
     from lib.searcher import Searcher
     from lib.serving import build
+    from lib.versions import read_manifest
 
     read_manifest(settings.db)  # a wrong path fails here, before anything starts
     with connect():

@@ -21,14 +21,18 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
 from lib.batcher import Batcher
-from lib.database import manifest_state
-from lib.errors import ImageSearchError
-from lib.http_api import UnavailableError, create_app
+from lib.collection import Image
+from lib.errors import ImageSearchError, UnavailableError
+from lib.http_api import create_app
 from lib.image_files import for_browser, read_file, small_jpeg
+from lib.queries import QueryEmbedding
+from lib.remote_collection import RemoteCollection
 from lib.schemas import Provenance
-from lib.search_process import SearchProcess
 from lib.searcher import Found, Request, Searcher
+from lib.storage import absolute
+from lib.versions import manifest_state
 from lib.vision import SeenImage, Vision
+from lib.word_vectors import absolute_source
 
 TOKEN_VARIABLE = "IMAGE_SEARCH_TOKEN"
 METRIC_PREFIX = "image_search_"
@@ -109,9 +113,9 @@ class SearchService:
 
     def _load(self, previous: Searcher | None) -> Searcher:
         settings = self.settings
-        loaded = Searcher.load(settings.db, settings.captions, settings.word_vectors, previous)
-        process = SearchProcess(loaded.database)
-        return Searcher(process.database, loaded.space, loaded.captions, process.search)
+        return Searcher.load(
+            settings.db, settings.captions, settings.word_vectors, previous, RemoteCollection
+        )
 
     async def search(self, requests: Sequence[Request]) -> list[Found | ImageSearchError]:
         """Found together with what other clients ask at the same time; see Searcher.answer."""
@@ -139,9 +143,17 @@ class SearchService:
         descriptor = await self._ask_image_model("describe", space.provenance, content)
         return space.se_image(descriptor)
 
-    async def see(self, searcher: Searcher, row: int) -> SeenImage:
+    async def embed(self, searcher: Searcher, request: Request) -> QueryEmbedding:
+        """What a request looks for; see Searcher.embed."""
+        return await self._in_thread(searcher.embed, request)
+
+    async def look_up(self, searcher: Searcher, image_id: str) -> tuple[Image, np.ndarray]:
+        """An image and its embedding. Raises UnknownImageError."""
+        return await self._in_thread(searcher.collection.look_up, image_id)
+
+    async def see(self, searcher: Searcher, image: Image) -> SeenImage:
         """The backbone's view of an image of the database; see Vision.see."""
-        content = await self._in_thread(read_file, searcher.image(row).uri)
+        content = await self._in_thread(read_file, image.uri)
         return await self._ask_image_model("see", searcher.space.provenance, content)
 
     async def _ask_image_model(self, method: str, *arguments: object) -> Any:
@@ -152,13 +164,12 @@ class SearchService:
         except (DeploymentUnavailableError, RayActorError) as error:
             raise UnavailableError("the image model is not running; try again later") from error
 
-    async def original(self, searcher: Searcher, row: int) -> tuple[bytes, str]:
+    async def original(self, image: Image) -> tuple[bytes, str]:
         """An image file that browsers show, and its media type. Raises UnreadableImageError."""
-        return await self._in_thread(_original, searcher.image(row).uri)
+        return await self._in_thread(_original, image.uri)
 
-    async def thumbnail(self, searcher: Searcher, row: int) -> bytes:
+    async def thumbnail(self, image: Image) -> bytes:
         """A small JPEG of an image. Raises UnreadableImageError."""
-        image = searcher.image(row)
         return await self._in_thread(self._small_jpegs, image.uri, image.etag)
 
     async def _in_thread(self, function: Callable[..., T], *arguments: object) -> T:
@@ -282,6 +293,13 @@ def _create_app() -> FastAPI:
 
 def build(settings: Settings) -> Application:
     """The application that serve_config.yaml names: a search service and its image model."""
+    settings = settings.model_copy(
+        update={
+            "db": absolute(settings.db),
+            "captions": settings.captions and absolute(settings.captions),
+            "word_vectors": absolute_source(settings.word_vectors),
+        }
+    )
     # The replica sheds load itself, with a reason; Serve's own queue is kept out of the way.
     search: Any = serve.deployment(
         serve.ingress(_create_app)(SearchService),

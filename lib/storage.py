@@ -30,8 +30,12 @@ def filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
 
 def absolute(url: str) -> str:
     """The same place from any working directory: worker processes have others than their driver."""
-    fs, path = filesystem(url)
-    return path if isinstance(fs, LocalFileSystem) else url
+    return filesystem(url)[1] if is_local(url) else url
+
+
+def is_local(url: str) -> bool:
+    """Whether this is a place in this machine's file system."""
+    return isinstance(filesystem(url)[0], LocalFileSystem)
 
 
 def join(url: str, *parts: str) -> str:

@@ -2,7 +2,6 @@
 
 import gzip
 import hashlib
-import os
 import shutil
 import tempfile
 import zipfile
@@ -16,6 +15,7 @@ import pyarrow.parquet as pq
 from gensim.models import KeyedVectors
 
 from lib.archives import unpack
+from lib.cache import cache_directory
 from lib.errors import BadInputError, MissingError
 
 PACKAGED = "glove.6B.50d"
@@ -53,16 +53,15 @@ def load_word_vectors(source: str | None = None) -> KeyedVectors:
         raise BadInputError(f"{source} cannot be read as word vectors: {error}") from error
 
 
-def cache_directory() -> Path:
-    """Where converted word vectors are kept."""
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser() / "semantic-image-search" / "word-vectors"
+def absolute_source(source: str | None) -> str | None:
+    """The same word vectors from any working directory."""
+    return source if source in (None, PACKAGED) else str(Path(source).absolute())
 
 
 def _cached(path: Path, member: str) -> Path:
     state = path.stat()
     key = f"{path.resolve()}!{member}\n{state.st_size}\n{state.st_mtime_ns}"
-    return cache_directory() / hashlib.sha256(key.encode()).hexdigest()[:32]
+    return cache_directory() / "word-vectors" / hashlib.sha256(key.encode()).hexdigest()[:32]
 
 
 def _from_cache(path: Path, member: str) -> KeyedVectors | None:

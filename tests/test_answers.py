@@ -3,20 +3,21 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from lib.answers import answer, format_answer, write_answers
+from lib.collection import Filter
 from lib.database import Database
 from lib.embedder import Embedder
 from lib.errors import BadArgumentError
-from lib.searcher import Filter, Searcher
+from lib.searcher import Searcher
 from lib.semantic_space import SemanticSpace
 from lib.text import TextEncoder, fit_idf
 from lib.word_vectors import load_word_vectors
 
-NAMES = ["orange", "juice", "truck", "dog"]
+NAMES = ["dog", "juice", "orange", "truck"]
 
 
 @pytest.fixture(scope="module")
@@ -27,18 +28,19 @@ def space() -> SemanticSpace:
 
 @pytest.fixture(scope="module")
 def searcher(space: SemanticSpace) -> Searcher:
-    """Images that lie exactly where their names do; each is wider than the one before."""
-    database = Database(
-        version=1,
-        embedder_digest="digest",
-        image_ids=NAMES,
-        uris=[f"{name}.jpg" for name in NAMES],
-        paths=[f"{name}.jpg" for name in NAMES],
-        etags=[""] * len(NAMES),
-        widths=np.array([10, 20, 30, 40], np.int32),
-        heights=np.full(len(NAMES), 20, np.int32),
-        embeddings=space.text.embed(NAMES),
+    """Images that lie exactly where their names do, of different widths."""
+    files = [f"{name}.jpg" for name in NAMES]
+    images = pa.table(
+        {
+            "image_id": pa.array(NAMES, pa.large_string()),
+            "uri": files,
+            "path": files,
+            "etag": [""] * len(NAMES),
+            "width": [40, 20, 10, 30],
+            "height": [20] * len(NAMES),
+        }
     )
+    database = Database(1, "digest", images, space.text.embed(NAMES))
     return Searcher(database, space, {})
 
 
@@ -48,7 +50,7 @@ def test_the_best_comes_first_with_its_cosine(searcher: Searcher) -> None:
     assert [hit.rank for hit in found.hits] == [1, 2, 3, 4]
     query = searcher.space.se_text("orange juice")
     for hit in found.hits:
-        expected = searcher.database.embeddings[NAMES.index(hit.image_id)] @ query
+        expected = searcher.collection.look_up(hit.image_id)[1] @ query
         assert hit.score == pytest.approx(expected, abs=1e-6)
 
 

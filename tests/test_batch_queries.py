@@ -1,4 +1,5 @@
 import argparse
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from jobs.query import build_parser, query
 from lib.answers import answer
 from lib.batch_queries import ANSWERS, run_batch_queries
 from lib.errors import BadArgumentError
+from lib.loading import open_database
 from lib.searcher import Searcher
 from tests.serving_database import make_database
 
@@ -28,9 +30,19 @@ def queries(tmp_path: Path) -> Path:
 
 
 @pytest.mark.usefixtures("ray_local")
-def test_every_query_gets_the_answer_it_gets_alone(db: Path, queries: Path, tmp_path: Path) -> None:
-    output = tmp_path / "answers"
-    report = run_batch_queries(str(db), str(queries), str(output), k=4, shard_queries=10)
+@pytest.mark.parametrize("database_shards", [None, 2])
+def test_every_query_gets_the_answer_it_gets_alone(
+    db: Path,
+    queries: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    database_shards: int | None,
+) -> None:
+    monkeypatch.chdir(tmp_path)  # workers have another working directory
+    output = "answers"
+    report = run_batch_queries(
+        os.path.relpath(db), queries.name, output, 4, None, None, 10, database_shards
+    )
     assert (report.queries, report.failed, report.shards, report.shards_answered) == (53, 21, 6, 6)
     table = pq.read_table(output, partitioning=None)
     assert table.schema.equals(ANSWERS)
@@ -83,12 +95,8 @@ def test_the_job_writes_a_directory_of_filtered_answers(
     summary = query(given)
     assert (summary["queries"], summary["failed"]) == (53, 21)
     assert "53 queries answered" in capsys.readouterr().out
-    searcher = Searcher.load(str(db))
-    portraits = {
-        image.image_id
-        for image in map(searcher.image, range(searcher.image_count))
-        if image.height > image.width
-    }
+    images = open_database(str(db)).images.to_pylist()
+    portraits = {image["image_id"] for image in images if image["height"] > image["width"]}
     found = pq.read_table(output, partitioning=None)["image_ids"].to_pylist()
     assert {len(ids) for ids in found} == {0, len(portraits)}
     assert set().union(*found) == portraits

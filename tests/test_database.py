@@ -8,22 +8,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
+from lib import loading
+from lib.collection import Filter, natural_key, natural_order
 from lib.compaction import compact_database
-from lib.database import (
-    commit_version,
-    load_version,
-    manifest_file,
-    natural_key,
-    natural_order,
-    open_database,
-    read_manifest,
-    remove_images,
-)
 from lib.errors import BadArgumentError, BadInputError, ConflictError, MissingError
+from lib.loading import load_version, open_database
 from lib.schemas import embedding_schema, vectors_to_column
 from lib.storage import join, write_json_atomic, write_table_atomic
+from lib.versions import commit_version, manifest_file, read_manifest, remove_images
 
 
 def write_file(db: str, name: str, ids: list[str], seed: int) -> dict[str, Any]:
@@ -58,11 +53,12 @@ def test_rows_are_in_natural_order_with_their_own_vectors(db: str) -> None:
     database = open_database(db)
     assert list(database.image_ids) == ["2", "9", "10", "30", "31", "100", "a/1.jpg", "b/1.jpg"]
     assert list(database.image_ids) == sorted(database.image_ids, key=natural_key)
-    assert database.widths.tolist()[:6] == [2, 9, 10, 30, 31, 100]
+    assert database.images["width"].to_pylist()[:6] == [2, 9, 10, 30, 31, 100]
     files = read_manifest(db)["files"]
     alone = load_version(db, read_manifest(db), files[1:2])
     assert alone.embeddings.tolist()[0] == vectors_by_id(db)["2"]
-    assert database.rows_of(["100", "no"]) == [5, None]
+    assert [database.row_of(image_id) for image_id in ("100", "no", "99")] == [5, None, None]
+    assert all(database.row_of(image_id) == row for row, image_id in enumerate(database.image_ids))
     rows, scores = database.search(database.embeddings[[3]], 1)
     assert rows.tolist() == [[3]]
     assert scores[0, 0] == pytest.approx(1)
@@ -107,13 +103,11 @@ def test_compaction_keeps_what_is_found(db: str) -> None:
 def test_a_reader_whose_files_went_loads_the_new_version(
     db: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import lib.database
-
     stale = read_manifest(db)
     compact_database(db)
     manifests = [stale]
     monkeypatch.setattr(
-        lib.database,
+        loading,
         "read_manifest",
         lambda db: manifests.pop() if manifests else read_manifest(db),
     )
@@ -177,3 +171,62 @@ def test_an_empty_version_finds_nothing(db: str) -> None:
     assert len(database) == 0
     assert database.search(np.ones((2, 4), np.float32), 3)[0].shape == (2, 0)
     assert commit_version(db, read_manifest(db)) == 3
+
+
+def test_a_large_version_is_mapped_from_one_ordered_copy(
+    db: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queries = np.random.default_rng(3).standard_normal((3, 4)).astype(np.float32)
+    in_memory = open_database(db).search_images(queries, 5)
+    monkeypatch.setattr(loading, "MAPPED_ROWS", 1)
+    with ThreadPoolExecutor(4) as pool:  # one makes the copy, the others wait for it
+        databases = list(pool.map(open_database, [db] * 4))
+    for database in databases:
+        assert not database.embeddings.flags.owndata
+        found = database.search_images(queries, 5)
+        assert found.images.to_pylist() == in_memory.images.to_pylist()
+        np.testing.assert_array_equal(found.scores, in_memory.scores)
+    (copy,) = Path(db, "mapped").iterdir()
+    made = (copy / "embeddings.npy").stat().st_mtime_ns
+    assert open_database(db).norm == pytest.approx(1)
+    assert (copy / "embeddings.npy").stat().st_mtime_ns == made
+    manifest = read_manifest(db)
+    part = load_version(db, manifest, manifest["files"][:1])
+    assert list(part.image_ids) == ["9", "10", "b/1.jpg"]
+    remove_images(db, ["30"])
+    assert len(open_database(db)) == 7
+    assert not copy.exists()  # nothing of an old version stays
+    assert databases[0].look_up("30")[0].image_id == "30"  # whoever has it open keeps it
+    assert len(list(Path(db, "mapped").iterdir())) == 1
+
+
+def test_where_no_copy_can_be_kept_it_is_loaded_into_memory(
+    db: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(loading, "MAPPED_ROWS", 1)
+    Path(db, "mapped").write_text("a file where the directory would be")
+    assert len(open_database(db)) == 8
+    assert "cannot be mapped" in caplog.text
+
+
+def test_an_embedding_that_is_not_finite_is_refused_and_its_file_named(db: str) -> None:
+    file = write_file(db, "d.parquet", ["77", "78"], 3)
+    vectors = np.full((2, 4), np.nan, np.float32)
+    path = join(db, "embeddings", "d.parquet")
+    table = pq.read_table(path)
+    place = table.schema.get_field_index("embedding")
+    write_table_atomic(table.set_column(place, "embedding", vectors_to_column(vectors)), path)
+    manifest = read_manifest(db)
+    commit_version(db, {**manifest, "files": [*manifest["files"], file]})
+    with pytest.raises(BadInputError, match=r"d\.parquet: the embedding of row 0"):
+        open_database(db)
+
+
+def test_filters_of_a_request(db: str) -> None:
+    database = open_database(db)
+    query = database.embeddings[:1]
+    narrow = database.search_images(query, 9, Filter(min_width=9, image_ids=("9", "2", "30")))
+    assert {image.image_id for image in narrow.of(0)} == {"9", "30"}
+    assert narrow.scores.shape == (1, 2)
+    assert database.search_images(query, 9, Filter(path_prefix="a/")).of(0)[0].uri == "a/1.jpg"
+    assert database.search_images(query, 9, Filter(image_ids=())).of(0) == []

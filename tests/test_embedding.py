@@ -8,13 +8,14 @@ import pyarrow as pa
 import pytest
 
 from lib.compaction import compact_database
-from lib.database import open_database, remove_images
 from lib.embedder import Embedder
 from lib.embedding import embed_database
+from lib.loading import open_database
 from lib.schemas import Provenance, descriptor_schema, vectors_to_column
 from lib.semantic_space import save_semantic_space
 from lib.storage import join, write_table_atomic
 from lib.text import Idf, TextEncoder
+from lib.versions import remove_images
 from lib.word_vectors import PACKAGED, load_word_vectors, word_vectors_digest
 
 PROVENANCE = Provenance("resnet18", "random", "none", "float32", 8)

@@ -23,10 +23,11 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from lib import api
+from lib.loading import open_database
 from lib.queries import embed_query
 from lib.searcher import Request, Searcher
 from lib.semantic_space import load_semantic_space
-from tests.serving_database import captions_file, write_version
+from tests.serving_database import write_version
 from tests.serving_process import TOKEN, RunningService
 
 CHECKS = [
@@ -54,13 +55,14 @@ def error(response: httpx.Response, status: int, code: str) -> dict[str, object]
 
 def test_answers_are_those_of_an_exact_search(service: RunningService, http: httpx.Client) -> None:
     searcher = Searcher.load(str(service.db))
+    database = open_database(str(service.db))
     for text in ("orange ball", "box -red", 'green^2 "on a table"'):
         found = http.get("/search", params={"q": text, "k": 5}).json()
         query = embed_query(searcher.space.text, text).embedding
-        scores = searcher.database.embeddings @ query
+        scores = database.embeddings @ query
         best = np.argsort(-scores, kind="stable")[:5]
         hits = found["results"][0]["hits"]
-        assert [hit["image_id"] for hit in hits] == [searcher.database.image_ids[r] for r in best]
+        assert [hit["image_id"] for hit in hits] == [database.image_ids[r] for r in best]
         assert [hit["score"] for hit in hits] == pytest.approx(scores[best].tolist(), abs=1e-5)
         assert found["model"] == searcher.model
         assert found["database_version"] == 1
@@ -222,12 +224,11 @@ def test_search_by_an_uploaded_image(service: RunningService, http: httpx.Client
     alone = http.post("/search/image", content=content, params={"k": 3}).json()
     assert alone["results"][0]["hits"][0]["image_id"] == NAME
     searcher = Searcher.load(str(service.db))
-    row = searcher.row(NAME)
-    image = searcher.image_embedding(row)
+    _, image = searcher.collection.look_up(NAME)
     both = http.post("/search/image", content=content, params={"q": "red", "text_weight": 0.3})
     expected = searcher.embed(Request("red", image=image, text_weight=0.3)).embedding
     hits = both.json()["results"][0]["hits"]
-    best = searcher.database.embeddings[searcher.row(hits[0]["image_id"])]
+    _, best = searcher.collection.look_up(hits[0]["image_id"])
     assert hits[0]["score"] == pytest.approx(float(best @ expected), abs=1e-3)
     error(http.post("/search/image", content=b"hello"), 422, "bad_input")
     error(http.post("/search/image", content=b""), 422, "bad_input")
@@ -298,7 +299,7 @@ def test_beyond_its_limit_it_sheds_load_and_recovers(http: httpx.Client) -> None
 def test_a_new_version_is_taken_up_under_load_and_a_wrong_one_refused(
     service: RunningService, http: httpx.Client
 ) -> None:
-    names = Searcher.load(str(service.db), str(captions_file(service.directory))).database.image_ids
+    names = open_database(str(service.db)).image_ids
     stop = threading.Event()
     seen: list[tuple[int, int]] = []
 

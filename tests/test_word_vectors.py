@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from gensim.models import KeyedVectors
 
-from lib import word_vectors as module
+from lib.cache import cache_directory
 from lib.errors import BadInputError, MissingError
 from lib.word_vectors import load_word_vectors, word_vectors_digest
 
@@ -85,7 +85,7 @@ def test_a_file_is_parsed_once_until_it_changes(
 def test_a_damaged_cache_is_made_anew(tmp_path: Path) -> None:
     source = make(tmp_path / "a.txt")
     load_word_vectors(source)
-    (matrix,) = module.cache_directory().glob("*/vectors.npy")
+    (matrix,) = cache_directory().glob("word-vectors/*/vectors.npy")
     matrix.write_bytes(matrix.read_bytes()[:50])
     np.testing.assert_array_equal(load_word_vectors(source).vectors, MATRIX)
 
