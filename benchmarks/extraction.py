@@ -80,6 +80,9 @@ def main() -> None:
             )
             figures["thousand_tiny_shards_s"] = overhead(backbone, Path(folder))
             figures["one_worker_images_per_s"] = one_worker(options, weights, listing, folder)
+            figures["rate_with_one_percent_corrupt"] = corrupt_rate(
+                options, backbone, files, listing, device, threads
+            )
     figures |= {
         "backbone": options.backbone,
         "weights": "random" if weights == "random" else "official",
@@ -227,7 +230,30 @@ def job(backbone: Backbone, listing: Path, db: Path, device: str, threads: int) 
         run = extract(str(listing), str(db), backbone, settings)
         seconds = time.perf_counter() - start
     shutil.rmtree(db)
-    return run.described / seconds
+    return (run.described + run.failed) / seconds
+
+
+def corrupt_rate(
+    options: argparse.Namespace,
+    backbone: Backbone,
+    files: list[str],
+    listing: Path,
+    device: str,
+    threads: int,
+) -> float:
+    """Images a second where every hundredth file is cut off, as a share of those where none is."""
+    cut = listing.with_name("cut.jpg")
+    cut.write_bytes(Path(files[0]).read_bytes()[:20_000])
+    table = pq.read_table(listing).to_pydict()
+    table["uri"][::100] = [str(cut)] * len(table["uri"][::100])
+    corrupt = listing.with_name("corrupt.parquet")
+    pq.write_table(pa.table(table), corrupt)
+    db = listing.with_name("db")
+    ratios = [
+        job(backbone, corrupt, db, device, threads) / job(backbone, listing, db, device, threads)
+        for _ in range(options.rounds)
+    ]
+    return statistics.median(ratios)
 
 
 def start_to_finish(

@@ -1,11 +1,13 @@
-"""How long data takes to load: word vectors of each kind, ready-made descriptors, downloads.
+"""How long data takes to load: word vectors of each kind, descriptors, downloads, a database.
 
-python -m benchmarks.loading [--descriptors N]
+python -m benchmarks.loading [--descriptors N] [--images N]
 """
 
 import argparse
 import os
 import pickle
+import re
+import resource
 import tempfile
 import threading
 import time
@@ -16,9 +18,12 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.search import unit_rows
+from benchmarks.serving import random_database
 from lib.descriptor_files import read_descriptor_file
 from lib.download import RemoteFile, download
 from lib.import_descriptors import import_descriptors
+from lib.loading import open_database
 from lib.word_vectors import load_word_vectors
 
 
@@ -53,6 +58,22 @@ def descriptors(directory: Path, count: int) -> None:
         )
 
 
+def database(directory: Path, images: int) -> None:
+    """A random database opened twice and searched, with less memory than its embeddings take."""
+    db = str(directory / "db")
+    random_database(db, images)
+    query = unit_rows(1, 50, 1)
+    for name in ("the first time", "again"):
+        measure(f"open {images:,} images {name}", lambda: open_database(db))
+    # What is mapped does not count; half the embeddings, beside what Python and torch take.
+    own = int(re.search(r"VmData:\s+(\d+)", Path("/proc/self/status").read_text())[1]) * 1024  # type: ignore[index]
+    limit = own + images * 50 * 4 // 2
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, resource.RLIM_INFINITY))
+    opened = open_database(db)
+    for name in ("first search", "second search"):
+        measure(f"{name}, {limit / 1e9:.1f} GB", lambda: opened.search_images(query, 10))
+
+
 class _Quiet(SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
         """Nothing."""
@@ -73,12 +94,14 @@ def main() -> None:
     """Run all of it in a temporary directory."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--descriptors", type=int, default=40_000)
+    arguments.add_argument("--images", type=int, default=10_000_000, help="of the database")
     options = arguments.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         os.environ["XDG_CACHE_HOME"] = temporary
         word_vectors(Path(temporary))
         descriptors(Path(temporary), options.descriptors)
         downloads(Path(temporary))
+        database(Path(temporary), options.images)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import dataclasses
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -210,11 +211,13 @@ async def swap_under_load(address: str, db: str, clients: int, seconds: float) -
 
 
 def replica_megabytes(process: subprocess.Popen[str]) -> float:
-    """Resident memory of the search replica."""
+    """Resident memory of the search replica and of the process that searches for it."""
+    total = 0.0
     for child in psutil.Process(process.pid).children(recursive=True):
-        if "Replica:image-search:Search" in " ".join(child.cmdline()):
-            return float(child.memory_info().rss) / 1e6
-    raise RuntimeError("no search replica runs")
+        command = " ".join(child.cmdline())
+        if "Replica:image-search:Search" in command or "ray::_Shard" in command:
+            total += float(child.memory_info().rss) / 1e6
+    return round(total)
 
 
 async def measure(address: str, process: subprocess.Popen[str], options: Any) -> dict[str, Any]:
@@ -232,13 +235,17 @@ async def measure(address: str, process: subprocess.Popen[str], options: Any) ->
     print("database swap under load:", report["swap"], flush=True)
 
     memory = [replica_megabytes(process)]
+    own = time.process_time()
     load = await open_loop(address, 2 * capacity, options.seconds)
+    own = time.process_time() - own
     memory.append(replica_megabytes(process))
     after = await closed_loop(address, 8, 3.0)
     report["overload"] = {
         **load.summary(),
         "offered_per_s": 2 * capacity,
         "goodput_of_capacity": round(load.summary()["answered_per_s"] / capacity, 3),
+        # What is left for the service: the clients run on the same cores.
+        "cpu_share_of_clients": round(own / load.seconds / (os.cpu_count() or 1), 3),
         "replica_mb": memory,
         "failed_afterwards": after.summary()["failed"] + after.summary()["shed"],
     }
@@ -263,7 +270,7 @@ async def soak(
         "offered_per_s": per_second,
         "statuses": dict(total),
         "p99_ms_of_last_tenth": load.summary()["p99_ms"],
-        "replica_mb": [round(value) for value in memory],
+        "replica_mb": memory,
     }
 
 

@@ -12,6 +12,7 @@ from fastapi import FastAPI, Query
 from fastapi import Request as HttpRequest
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, RedirectResponse, Response
+from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from lib import api
@@ -73,7 +74,9 @@ class Service(Protocol):
 
 def create_app(service: Callable[[], Service], token: str | None, observe: Observer) -> FastAPI:
     """The application over a service, which is looked up anew for each request."""
-    app = FastAPI(
+    # The description's page with its scripts from here: many a cluster has no way out.
+    app = FastAPIOffline(
+        redoc_url=None,
         title="Semantic image search",
         version="1",
         description="Text and image queries over a database of images. Query language: words, "

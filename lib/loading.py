@@ -73,24 +73,19 @@ def _in_memory(db: str, manifest: dict[str, Any], names: Sequence[str]) -> Datab
 def _mapped(db: str, manifest: dict[str, Any], names: Sequence[str]) -> Database:
     """Open the ordered copy of some files of a version; make it where it is not there yet."""
     copies = _copies_directory(db)
-    # One part for each set of files: actors of one machine may hold a part each.
+    # A copy for each set of files: actors of one machine may hold a part each.
     version = _digest(manifest)
     copy = copies / f"{version}-{_digest(names)}"
-    with locked(str(copies)):  # processes that start together make it once
-        if not copy.is_dir():
-            temporary = Path(tempfile.mkdtemp(prefix=".tmp-", dir=copies))
-            try:
-                temporary.chmod(0o755)
-                _write_copy(db, manifest, names, temporary)
-                temporary.rename(copy)
-            finally:
-                shutil.rmtree(temporary, ignore_errors=True)
-            for other in copies.iterdir():
-                if not other.name.startswith(version):  # whoever has it open keeps it
-                    shutil.rmtree(other, ignore_errors=True)
-        images = pa.ipc.open_file(pa.memory_map(str(copy / "images.arrow"))).read_all()
-        embeddings = np.load(copy / "embeddings.npy", mmap_mode="r")
-        norm = float(json.loads((copy / "norm.json").read_text()))
+    if not copy.is_dir():
+        with locked(f"{copy}.lock"):  # processes that start together make it once
+            if not copy.is_dir():
+                _make_copy(db, manifest, names, copy)
+        for other in copies.iterdir():
+            if not other.name.startswith(version):  # whoever has it open keeps it
+                shutil.rmtree(other, ignore_errors=True)
+    images = pa.ipc.open_file(pa.memory_map(str(copy / "images.arrow"))).read_all()
+    embeddings = np.load(copy / "embeddings.npy", mmap_mode="r")
+    norm = float(json.loads((copy / "norm.json").read_text()))
     return Database(
         manifest["version"], manifest["embedder_digest"], images, np.asarray(embeddings), norm
     )
@@ -106,27 +101,30 @@ def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _write_copy(db: str, manifest: dict[str, Any], names: Sequence[str], directory: Path) -> None:
+def _make_copy(db: str, manifest: dict[str, Any], names: Sequence[str], copy: Path) -> None:
     """Ordered images and embeddings of some files; holds what is known of the images in memory."""
-    images, places = _read_images(db, manifest, names)
-    with (
-        pa.OSFile(str(directory / "images.arrow"), "wb") as file,
-        pa.ipc.new_file(file, images.schema) as writer,
-    ):
-        writer.write_table(images)
-    count = len(images)
-    del images
-    shape = (count, dimension_of(db, names[0]))
-    if not count:
-        np.save(directory / "embeddings.npy", np.empty(shape, np.float32))
+    made = Path(tempfile.mkdtemp(prefix=f"{copy.name}.tmp-", dir=copy.parent))
+    try:
+        made.chmod(0o755)
+        images, places = _read_images(db, manifest, names)
+        with (
+            pa.OSFile(str(made / "images.arrow"), "wb") as file,
+            pa.ipc.new_file(file, images.schema) as writer,
+        ):
+            writer.write_table(images)
+        shape = (len(images), dimension_of(db, names[0]))
+        del images
         norm = 0.0
-    else:
-        out = np.lib.format.open_memmap(
-            directory / "embeddings.npy", mode="w+", dtype=np.float32, shape=shape
-        )
-        norm = _read_embeddings(db, manifest, names, places, out)
-        out.flush()
-    (directory / "norm.json").write_text(json.dumps(norm))
+        if shape[0]:
+            out = np.lib.format.open_memmap(made / "embeddings.npy", "w+", np.float32, shape)
+            norm = _read_embeddings(db, manifest, names, places, out)
+            out.flush()
+        else:  # nothing cannot be mapped for writing
+            np.save(made / "embeddings.npy", np.empty(shape, np.float32))
+        (made / "norm.json").write_text(json.dumps(norm))
+        made.rename(copy)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
 
 
 def dimension_of(db: str, name: str) -> int:

@@ -1,5 +1,6 @@
 import io
 import math
+import re
 import socket
 import threading
 import time
@@ -260,6 +261,16 @@ def test_it_listens_on_this_machine_only(service: RunningService) -> None:
         pytest.skip("this machine has no other address")
     with pytest.raises(OSError), socket.create_connection((outer, port), timeout=2):
         pass
+
+
+def test_the_api_description_needs_no_other_host(http: httpx.Client) -> None:
+    page = http.get("/docs").text
+    assert "SwaggerUIBundle" in page
+    assert "https://" not in page
+    files = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert len(files) >= 3
+    for file in files:
+        assert http.get(file).status_code == 200
 
 
 def test_info_says_what_is_served(service: RunningService, http: httpx.Client) -> None:
