@@ -59,7 +59,7 @@ class Settings(BaseModel):
     )
     min_replicas: int = Field(default=1, ge=1)
     max_replicas: int = Field(default=1, ge=1)
-    max_waiting: int = Field(default=128, ge=1, description="searches that may wait in a replica")
+    max_waiting: int = Field(default=256, ge=1, description="searches that may wait in a replica")
     max_batch_size: int = Field(default=32, ge=1)
     reload_every_s: float = Field(
         default=2.0, gt=0, description="how often a new version is looked for"
