@@ -91,7 +91,7 @@ def run_batch_queries(
     manifest = read_manifest(db)
     space = _Space(db, absolute_source(word_vectors), manifest["embedder_digest"])
     _load_space(space)  # what cannot work fails here, before anything starts
-    if (choose_shards(db) if database_shards is None else database_shards) > 1:
+    if (choose_shards(db, manifest) if database_shards is None else database_shards) > 1:
         source: RemoteCollection | _Version = RemoteCollection(db, database_shards)
     else:
         source = _Version(db, json.dumps(manifest))

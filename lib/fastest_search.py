@@ -8,9 +8,10 @@ import numpy as np
 import torch
 
 from lib.scan import PACKED_QUERIES, Precision
-from lib.search import ExactSearch
+from lib.search import QUERIES_AT_ONCE, ExactSearch
 
 COPIES_SHARE = 0.84  # bytes of the int8 and the bfloat16 copy together, of the float32 ones
+WORTH_A_COPY = 4 * QUERIES_AT_ONCE  # queries of one batch
 MEMORY_SHARE = 0.5  # of the free memory that copies may take
 
 
@@ -19,9 +20,9 @@ class FastestSearch:
 
     All scans give the same rows and the same bits. A few queries are bound by memory, so int8 is
     fastest; more are bound by arithmetic, so bfloat16 is. Each needs a copy of its own (a third
-    and half of the float32 matrix); it is made when the second batch of its kind comes, because
-    making it costs some float32 searches, and not at all where memory is short or the processor
-    has no AVX512-BF16: then float32 is scanned, which needs no copy.
+    and half of the float32 matrix); it is made when the second batch of its kind comes, or a very
+    large one, because making it costs some float32 searches, and not at all where memory is short
+    or the processor has no AVX512-BF16: then float32 is scanned, which needs no copy.
     """
 
     def __init__(self, embeddings: np.ndarray, norm: float | None = None) -> None:
@@ -40,6 +41,8 @@ class FastestSearch:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Rows and scores of the k rows most similar to each query; see `ExactSearch.top_k`."""
         precision: Precision = "int8" if len(queries) <= PACKED_QUERIES else "bfloat16"
+        if len(queries) > WORTH_A_COPY:
+            self._asked.add(precision)
         return self._search(precision).top_k(queries, k, allowed)
 
     def prepare(self) -> None:
@@ -57,9 +60,15 @@ class FastestSearch:
     def _copy(self, precision: Precision) -> ExactSearch:
         with self._making:
             if precision not in self._copies:
-                self._copies[precision] = ExactSearch(
-                    self._float32.embeddings, precision, norm=self._float32.scan.norm
-                )
+                try:
+                    self._copies[precision] = ExactSearch(
+                        self._float32.embeddings, precision, norm=self._float32.scan.norm
+                    )
+                except (MemoryError, RuntimeError) as error:
+                    if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
+                        raise
+                    self._may_copy = False  # this process may have less than the machine
+                    return self._float32
             return self._copies[precision]
 
 

@@ -95,12 +95,11 @@ def shards_needed(rows: int, dimension: int, memory_bytes: int) -> int:
     return max(1, math.ceil(needed / (memory_bytes * MEMORY_SHARE)))
 
 
-def choose_shards(db: str) -> int:
-    """Shards for the current version on this cluster: what its memory asks for, one a node at most.
+def choose_shards(db: str, manifest: dict[str, Any]) -> int:
+    """Shards for a version on this cluster: what its memory asks for, one a node at most.
 
     With fewer nodes than that each shard is memory-mapped and partly read from disk.
     """
-    manifest = read_manifest(db)
     files = manifest["files"]
     nodes = [node for node in ray.nodes() if node["Alive"]]
     memory = min(int(node["Resources"].get("memory", 1)) for node in nodes)
@@ -127,7 +126,7 @@ def split_evenly(files: Sequence[dict[str, Any]], parts: int) -> list[list[dict[
 
 def _start(db: str, manifest: dict[str, Any], shards: int | None) -> list[Any]:
     files = manifest["files"]
-    count = choose_shards(db) if shards is None else min(shards, len(files))
+    count = choose_shards(db, manifest) if shards is None else min(shards, len(files))
     if count == 1:
         homes = [ray.get_runtime_context().get_node_id()]
     else:

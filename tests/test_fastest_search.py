@@ -1,3 +1,8 @@
+import multiprocessing
+import resource
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -32,6 +37,9 @@ def test_one_search_makes_no_copy_unless_prepared(monkeypatch: pytest.MonkeyPatc
     search = FastestSearch(embeddings)
     search.top_k(embeddings[:1], 1)
     assert not search._copies
+    many = np.ones((fastest_search.WORTH_A_COPY + 1, 5), np.float32)
+    assert (search.top_k(many, 1)[0] == 0).all()
+    assert set(search._copies) == {"bfloat16"}
     search.prepare()
     assert set(search._copies) == {"int8", "bfloat16"}
 
@@ -44,3 +52,26 @@ def test_no_copies_where_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> Non
     search.prepare()
     assert search.top_k(embeddings, 1)[0][:, 0].tolist() == [0, 1, 2, 3, 4]
     assert not search._copies
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not limit data")
+def test_a_copy_that_memory_refuses_is_done_without() -> None:
+    process = multiprocessing.get_context("spawn").Process(target=_search_in_little_memory)
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+
+
+def _search_in_little_memory() -> None:
+    fastest_search.has_fast_copies = lambda: True
+    embeddings = np.random.default_rng(0).standard_normal((2_000_000, 50), dtype=np.float32)
+    search = FastestSearch(embeddings)
+    query = embeddings[:1]
+    expected = search.top_k(query, 5)
+    data = int(Path("/proc/self/status").read_text().split("VmData:")[1].split()[0]) * 1024
+    resource.setrlimit(resource.RLIMIT_DATA, (data + 100_000_000, resource.RLIM_INFINITY))
+    search.prepare()
+    found = search.top_k(query, 5)
+    assert not search._copies
+    assert found[0].tolist() == expected[0].tolist()
+    assert found[1].tolist() == expected[1].tolist()

@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +12,11 @@ from lib.errors import BadArgumentError, MissingError
 from lib.loading import open_database
 from lib.remote_collection import RemoteCollection, choose_shards, shards_needed, split_evenly
 from lib.storage import write_json_atomic
-from lib.versions import manifest_file, remove_images
+from lib.versions import manifest_file, read_manifest, remove_images
+from tests.serving_database import make_database
 from tests.test_database import write_file
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -73,10 +79,56 @@ def test_a_lost_file_is_named(db: str) -> None:
 
 @pytest.mark.usefixtures("ray_local")
 def test_the_number_of_shards_comes_from_size_and_memory(db: str) -> None:
-    assert choose_shards(db) == 1
+    assert choose_shards(db, read_manifest(db)) == 1
     assert shards_needed(10_000, 50, 24 * 2**30) == 1
     by_hand = 10**9 * (200 * 1.84 + 100) / (32 * 2**30)
     assert shards_needed(10**9, 50, 64 * 2**30) == int(by_hand) + 1
     files = [{"name": str(number), "rows": number} for number in range(10)]
     parts = split_evenly(files, 3)
     assert [sum(file["rows"] for file in part) for part in parts] == [16, 15, 14]
+
+
+ON_TWO_NODES = """
+import os, subprocess, sys
+import numpy as np
+import ray
+from ray.cluster_utils import Cluster
+from lib.loading import open_database
+from lib.remote_collection import RemoteCollection
+
+db, job_db = sys.argv[1:]
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+cluster.add_node(num_cpus=1)
+ray.init(address=cluster.address, log_to_driver=False)
+try:
+    collection = RemoteCollection(db, 2)
+    where = lambda shard: ray.get_runtime_context().get_node_id()
+    nodes = ray.get([shard.__ray_call__.remote(where) for shard in collection._shards])
+    assert len(set(nodes)) == 2, nodes
+    queries = np.eye(4, dtype=np.float32)
+    found, expected = (each.search_images(queries, 9) for each in (collection, open_database(db)))
+    assert found.images.to_pylist() == expected.images.to_pylist()
+    environment = {**os.environ, "RAY_ADDRESS": cluster.address}
+    query = [sys.executable, "-m", "jobs.query", "--db", job_db, "--k", "2", "red ball"]
+    subprocess.run(query, check=True, env=environment)
+finally:
+    ray.shutdown()
+    cluster.shutdown()
+"""
+
+
+def test_shards_lie_on_nodes_of_their_own_and_a_job_searches_on_its_cluster(
+    db: str, tmp_path: Path
+) -> None:
+    job_db = make_database(tmp_path / "drawn", images=8)
+    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    done = subprocess.run(
+        [sys.executable, "-c", ON_TWO_NODES, db, str(job_db)],
+        cwd=ROOT,
+        env={**environment, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
+    assert "1 queries over 8 images" in done.stdout
