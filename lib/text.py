@@ -147,4 +147,6 @@ class TextEncoder:
         if self.common_direction is None:
             return vectors
         u = self.common_direction.astype(np.float32)
-        return vectors - (vectors @ u)[..., None] * u
+        # Not vectors @ u: BLAS sums in an order that depends on the number of rows, and then a text
+        # would have other bits in a batch than alone.
+        return vectors - (vectors * u).sum(axis=-1, keepdims=True) * u

@@ -112,6 +112,15 @@ def test_the_common_direction_is_taken_out(glove: KeyedVectors) -> None:
     np.testing.assert_allclose(embedding, summed / np.linalg.norm(summed), atol=1e-6)
 
 
+def test_a_text_has_the_same_bits_in_every_batch(glove: KeyedVectors) -> None:
+    u = np.random.default_rng(3).standard_normal(glove.vector_size).astype(np.float32)
+    encoder = TextEncoder(glove, fit_idf(CORPUS), common_direction=u / np.linalg.norm(u))
+    words = glove.index_to_key[500:564]
+    alone = [encoder.se_text(word) for word in words]
+    for size in (2, 3, 4, 7, 8, 16, 33, 64):
+        np.testing.assert_array_equal(encoder.embed(words[:size]), alone[:size])
+
+
 def test_unknown_words_are_reported(glove: KeyedVectors) -> None:
     encoder = TextEncoder(glove, fit_idf(CORPUS))
     assert encoder.unknown_words("qqqzzz dog 🍊 qqqzzz") == ["qqqzzz", "🍊"]
