@@ -47,7 +47,12 @@ def build_parser() -> argparse.ArgumentParser:
         default="auto",
         help="arithmetic of the network; auto: bfloat16 where the hardware has it",
     )
-    add("--shard-size", type=int, default=1000, metavar="N", help="images a file (default 1000)")
+    add(
+        "--shard-size",
+        type=int,
+        metavar="N",
+        help="images a task and file (default: a 32nd of the images, at least 100, at most 1000)",
+    )
     add("--cpus-per-worker", type=int, metavar="N", help="default 1; with GPUs a GPU's share")
     add("--gpus-per-worker", type=float, metavar="N", help="default 1 where Ray has GPUs, else 0")
     add("--prune", action="store_true", help="drop images that the source no longer has")

@@ -23,6 +23,7 @@ from lib.shards import (
     cut_shards,
     describe_shard,
     record_crash,
+    suitable_shard_size,
 )
 from lib.sorting import sort_bounded
 from lib.sources import list_images
@@ -139,7 +140,8 @@ def _describe(
     run: Run,
 ) -> None:
     progress = Progress(plan.pending.count)
-    shards = cut_shards(plan.pending, settings.shard_size)
+    size = settings.shard_size or suitable_shard_size(plan.pending.count)
+    shards = cut_shards(plan.pending, size)
     try:
         for report in dispatch(shards, db, backbone, settings):
             if report is not None:

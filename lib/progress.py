@@ -51,7 +51,8 @@ class Progress:
     def line(self, now: float) -> str:
         """The state at a time of the monotonic clock, as one line."""
         self._recent.append((now, self.done))
-        while len(self._recent) > 2 and now - self._recent[0][0] > _RECENT_S:
+        # What stays reaches back at least _RECENT_S: shards that end together are no rate.
+        while now - self._recent[1][0] >= _RECENT_S:
             self._recent.popleft()
         then, before = self._recent[0]
         current = (self.done - before) / max(now - then, 1e-9)

@@ -20,6 +20,9 @@ from lib.schemas import FAILURES, Precision
 from lib.sources import ListedImage
 from lib.storage import join, write_table_atomic
 
+SHARDS_WANTED = 32  # of a small collection, so that several workers have their share
+LEAST_SHARD, LARGEST_SHARD = 100, 1000
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -27,7 +30,7 @@ class Settings:
 
     precision: Precision = "float32"
     compute: Compute = "auto"
-    shard_size: int = 1000
+    shard_size: int | None = None  # None: what `suitable_shard_size` says
     cpus_per_worker: int = 1
     gpus_per_worker: float = 0.0
 
@@ -53,6 +56,11 @@ class Shard:
             Shard(self.position, self.images[:middle]),
             Shard(self.position + middle, self.images[middle:]),
         ]
+
+
+def suitable_shard_size(images: int) -> int:
+    """Images a shard: 1,000, and fewer of a small collection, down to 100."""
+    return min(max(-(-images // SHARDS_WANTED), LEAST_SHARD), LARGEST_SHARD)
 
 
 def cut_shards(pending: Iterable[tuple[int, ListedImage]], shard_size: int) -> Iterator[Shard]:

@@ -3,6 +3,7 @@
 import io
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,7 @@ from lib.backbones import Backbone, load_backbone
 from lib.errors import BadInputError, ImageSearchError, MismatchError
 from lib.extraction import FailureLimit, Run, extract
 from lib.progress import Progress
-from lib.shards import Settings, Shard, cut_shards
+from lib.shards import Settings, Shard, cut_shards, suitable_shard_size
 from lib.sorting import sort_bounded
 from lib.sources import ListedImage
 from lib.storage import write_bytes_atomic
@@ -296,6 +297,25 @@ def test_progress_tells_rate_failures_and_stages() -> None:
     said = stream.getvalue()
     for part in ("42/100 images", "2 failed", "1 shards", "forward 75%", "left"):
         assert part in said
+
+
+def test_the_rate_of_now_is_that_of_the_last_twenty_seconds() -> None:
+    progress = Progress(3_000, io.StringIO())
+    start = time.monotonic()
+    progress.shard_done(200, 0, {})
+    assert "7/s now" in progress.line(start + 30)
+    progress.shard_done(1_000, 0, {})
+    assert "39/s now, 39/s overall" in progress.line(start + 30.6)
+    progress.shard_done(200, 0, {})
+    assert "60/s now, 28/s overall" in progress.line(start + 50.1)
+
+
+@pytest.mark.parametrize(
+    ("images", "size"),
+    [(1, 100), (3_200, 100), (3_201, 101), (32_000, 1_000), (10**9, 1_000)],
+)
+def test_a_small_collection_is_cut_for_several_workers(images: int, size: int) -> None:
+    assert suitable_shard_size(images) == size
 
 
 def test_a_comparison_reads_all_kinds_of_rows(run: Callable[..., Run], tmp_path: Path) -> None:
