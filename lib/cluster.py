@@ -7,7 +7,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lib.errors import ImageSearchError
+
 PROJECT_ROOT = Path(__file__).parents[1]
+
+
+def use_token_at_hand() -> None:
+    """Let Ray show the token that its cluster may demand; call it before ray is imported.
+
+    `ray start` and `ray.init` protect a cluster with the token of ~/.ray/auth_token wherever there
+    is one, but a client shows it only where RAY_AUTH_MODE says so. A cluster without tokens does
+    not mind.
+    """
+    named = os.environ.keys() & {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}
+    if named or (Path.home() / ".ray" / "auth_token").exists():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 @contextmanager
@@ -16,7 +30,8 @@ def connect() -> Iterator[None]:
 
     Joins the cluster that RAY_ADDRESS names (set inside a Ray job). Otherwise starts a Ray of its
     own in this process, without dashboard and with quiet logs, and stops it at the end. A Ray that
-    already runs in this process is used as it is and left running.
+    already runs in this process is used as it is and left running. Raises ImageSearchError where
+    RAY_ADDRESS names a cluster that does not let this process join.
     """
     os.environ.setdefault("RAY_DEDUP_LOGS", "1")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -31,12 +46,19 @@ def connect() -> Iterator[None]:
     if address:
         # A submitted job has brought its working directory along; any other driver sends this one.
         submitted = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
-        ray.init(
-            address=address,
-            log_to_driver=False,
-            logging_level=logging.WARNING,
-            runtime_env=None if submitted else {"working_dir": str(PROJECT_ROOT)},
-        )
+        try:
+            ray.init(
+                address=address,
+                log_to_driver=False,
+                logging_level=logging.WARNING,
+                runtime_env=None if submitted else {"working_dir": str(PROJECT_ROOT)},
+            )
+        except ConnectionError as error:
+            raise ImageSearchError(
+                f"RAY_ADDRESS is {address}: {error}. Is the cluster up? If it demands a token, put "
+                "that into ~/.ray/auth_token or RAY_AUTH_TOKEN here; to use this machine alone, "
+                "unset RAY_ADDRESS"
+            ) from error
     else:
         ray.init(
             address="local",

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ def test_versions_and_devices_that_differ_are_errors() -> None:
 
 
 SUBMIT = """
-import json, subprocess, sys, tempfile, time
+import json, os, subprocess, sys, tempfile, time
 import ray
 from ray.cluster_utils import Cluster
 
@@ -101,6 +102,10 @@ try:
             break
         time.sleep(1)  # the head's job agent starts after the head itself
     print(done.stdout, done.stderr)
+    os.environ.pop("RAY_AUTH_MODE")
+    os.environ["RAY_ADDRESS"] = cluster.address
+    doctor = [sys.executable, "-m", "jobs.doctor", "--backbone", "resnet18", "--weights", "random"]
+    subprocess.run(doctor, check=True, timeout=60)
 finally:
     ray.shutdown()
     cluster.shutdown()
@@ -118,8 +123,13 @@ def free_port() -> int:
 def test_the_submitted_pipeline_runs_on_several_nodes_with_its_database_on_s3(
     tmp_path: Path, s3_bucket: str
 ) -> None:
-    """Every stage, from images to a page of answers; nothing but the pictures is on a disk."""
+    """Every stage, from images to a page of answers; nothing but the pictures is on a disk.
+
+    The cluster demands a token, as Ray's do wherever there is one; at the end the doctor joins it
+    from outside, with that token at hand and nothing else said.
+    """
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": uuid.uuid4().hex}
     draw = [sys.executable, "-m", "jobs.prepare_data", "--count", "60", "--output", str(tmp_path)]
     subprocess.run(draw, cwd=ROOT, check=True, capture_output=True, timeout=100)
     job = [sys.executable, "-m", "jobs.pipeline", "--images", str(tmp_path / "images")]
