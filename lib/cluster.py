@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,17 +48,19 @@ def connect() -> Iterator[None]:
         # A submitted job has brought its working directory along; any other driver sends this one.
         submitted = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
         try:
+            _reach(address)
             ray.init(
                 address=address,
                 log_to_driver=False,
                 logging_level=logging.WARNING,
                 runtime_env=None if submitted else {"working_dir": str(PROJECT_ROOT)},
             )
-        except ConnectionError as error:
+        except (OSError, ValueError) as error:
+            reason = str(error).rstrip(".")
             raise ImageSearchError(
-                f"RAY_ADDRESS is {address}: {error}. Is the cluster up? If it demands a token, put "
-                "that into ~/.ray/auth_token or RAY_AUTH_TOKEN here; to use this machine alone, "
-                "unset RAY_ADDRESS"
+                f"RAY_ADDRESS is {address}: {reason}. Is the cluster up? If it demands a token, "
+                "put that into ~/.ray/auth_token or RAY_AUTH_TOKEN here; to use this machine "
+                "alone, unset RAY_ADDRESS"
             ) from error
     else:
         ray.init(
@@ -71,6 +74,13 @@ def connect() -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _reach(address: str) -> None:
+    """Raise OSError where nothing listens at HOST:PORT; Ray would try for two minutes."""
+    host, _, port = address.rpartition(":")
+    if port.isdigit() and "/" not in host:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 def _python_path() -> str:

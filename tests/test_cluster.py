@@ -113,6 +113,21 @@ sys.exit(done.returncode)
 """
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "http://127.0.0.1:1", "nowhere"])
+def test_a_cluster_that_is_not_there_is_named_at_once(address: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "jobs.doctor"],
+        cwd=ROOT,
+        env=os.environ | {"RAY_ADDRESS": address},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert f"RAY_ADDRESS is {address}: " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
