@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from lib.cluster import use_token_at_hand
+from lib.cluster import choose_token
 from lib.errors import BadArgumentError, ImageSearchError
 
 
@@ -37,7 +37,7 @@ def run(
 ) -> NoReturn:
     """Parse, run the job, report what it returns, and exit: 0 done, 1 failed, 2 bad arguments."""
     options = arguments.parse_args(argv)
-    use_token_at_hand()
+    choose_token()
     try:
         summary = job(options)
         if options.json:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import secrets
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,16 +14,22 @@ from lib.errors import ImageSearchError
 PROJECT_ROOT = Path(__file__).parents[1]
 
 
-def use_token_at_hand() -> None:
-    """Let Ray show the token that its cluster may demand; call it before ray is imported.
+def choose_token() -> None:
+    """Choose the token by which Ray knows its own; call it before ray is imported.
 
-    `ray start` and `ray.init` protect a cluster with the token of ~/.ray/auth_token wherever there
-    is one, but a client shows it only where RAY_AUTH_MODE says so. A cluster without tokens does
-    not mind.
+    `ray start` protects a cluster with the token of ~/.ray/auth_token wherever there is one, but a
+    client shows it only where RAY_AUTH_MODE says so. A cluster without tokens does not mind. A Ray
+    of this process alone gets a token of its own: Ray would make that file, which a home that
+    cannot be written does not allow, and from which a later `ray start` would demand it.
     """
+    if "RAY_AUTH_MODE" in os.environ:
+        return
     named = os.environ.keys() & {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}
-    if named or (Path.home() / ".ray" / "auth_token").exists():
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
+    if not os.environ.get("RAY_ADDRESS"):
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    elif not named and not (Path.home() / ".ray" / "auth_token").exists():
+        return
+    os.environ["RAY_AUTH_MODE"] = "token"
 
 
 @contextmanager

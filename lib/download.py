@@ -160,7 +160,10 @@ def _fetch(file: RemoteFile, stop: threading.Event, shown: "_Progress") -> bool:
         if problem:
             raise BadInputError(f"{file.path} {problem}; remove it to have it fetched anew")
         return False
-    file.path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        file.path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DownloadError(f"{file.path} cannot be written ({error})") from error
     part = file.path.with_name(file.path.name + PART_SUFFIX)
     reasons: list[str] = []
     with _claim(part) as target:

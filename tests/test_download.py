@@ -180,6 +180,13 @@ def test_no_internet_says_what_was_wanted_and_where_to_put_it(tmp_path: Path) ->
     assert names(tmp_path) == []
 
 
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    target = tmp_path / "file" / "weights.pth"
+    with pytest.raises(DownloadError, match=r"file/weights\.pth cannot be written"):
+        download(RemoteFile(("http://127.0.0.1:1/weights.pth",), target), progress=False)
+
+
 def test_a_server_that_does_not_answer_is_given_up(tmp_path: Path) -> None:
     file = RemoteFile(("http://127.0.0.1:9/a.bin",), tmp_path / "a.bin")
     with pytest.raises(DownloadError, match="refused"):
