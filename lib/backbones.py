@@ -1,6 +1,7 @@
 """Frozen image networks: an image classifier without its last layer, with weights and origin."""
 
 import hashlib
+import pickle
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -304,6 +305,11 @@ def read_state(source: str) -> dict[str, torch.Tensor]:
 
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:  # torch's own text advises to run any code in it
+        raise BadInputError(
+            f"{source} cannot be read as weights: it is damaged, or holds more than tensors; give "
+            "a state dict that torch.save or safetensors wrote"
+        ) from error
     except Exception as error:
         raise BadInputError(f"{source} cannot be read as weights: {error}") from error
     for key in ("state_dict", "model"):

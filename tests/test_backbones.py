@@ -145,7 +145,7 @@ def test_wrong_weights_are_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match=r"not of resnet18: .*unexpected layer1.2.conv1"):
         load_backbone("resnet18", str(tmp_path / "34.pth"))
     (tmp_path / "junk.pth").write_bytes(b"junk")
-    with pytest.raises(BadInputError, match="cannot be read as weights"):
+    with pytest.raises(BadInputError, match=r"junk\.pth cannot be read as weights: it is damaged"):
         load_backbone("resnet18", str(tmp_path / "junk.pth"))
     with pytest.raises(MissingError, match="no weights at"):
         load_backbone("resnet18", str(tmp_path / "absent.pth"))
