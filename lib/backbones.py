@@ -1,7 +1,6 @@
 """Frozen image networks: an image classifier without its last layer, with weights and origin."""
 
 import hashlib
-import pickle
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -305,13 +304,13 @@ def read_state(source: str) -> dict[str, torch.Tensor]:
 
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:  # torch's own text advises to run any code in it
+    except OSError as error:
+        raise BadInputError(f"{source} cannot be read as weights: {error}") from error
+    except Exception as error:  # torch's own text advises to run any code that is in the file
         raise BadInputError(
             f"{source} cannot be read as weights: it is damaged, or holds more than tensors; give "
             "a state dict that torch.save or safetensors wrote"
         ) from error
-    except Exception as error:
-        raise BadInputError(f"{source} cannot be read as weights: {error}") from error
     for key in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
