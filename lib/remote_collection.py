@@ -137,6 +137,7 @@ def _start(db: str, manifest: dict[str, Any], shards: int | None) -> list[Any]:
     return [
         actor.options(
             num_cpus=0,  # those of whoever asks and waits: Ray need not set others aside
+            memory=1,  # an actor that asks for nothing at all is put on any node, not on its home
             max_restarts=-1,
             max_task_retries=1,
             max_concurrency=_THREADS,
