@@ -119,7 +119,7 @@ from lib.extraction import extract
 from lib.shards import Settings
 
 images, db, shard_size = sys.argv[1], sys.argv[2], int(sys.argv[3])
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
 node = cluster.add_node(num_cpus=1)
 spare = cluster.add_node(num_cpus=1)
 ray.init(address=cluster.address, log_to_driver=False)
