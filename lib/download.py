@@ -160,11 +160,12 @@ def _fetch(file: RemoteFile, stop: threading.Event, shown: "_Progress") -> bool:
         if problem:
             raise BadInputError(f"{file.path} {problem}; remove it to have it fetched anew")
         return False
+    part = file.path.with_name(file.path.name + PART_SUFFIX)
     try:
-        file.path.parent.mkdir(parents=True, exist_ok=True)
+        part.parent.mkdir(parents=True, exist_ok=True)
+        part.open("ab").close()
     except OSError as error:
         raise DownloadError(f"{file.path} cannot be written ({error})") from error
-    part = file.path.with_name(file.path.name + PART_SUFFIX)
     reasons: list[str] = []
     with _claim(part) as target:
         for url in file.urls:
@@ -191,8 +192,6 @@ def _fetch(file: RemoteFile, stop: threading.Event, shown: "_Progress") -> bool:
 @contextmanager
 def _claim(part: Path) -> Iterator[IO[bytes]]:
     """The .part file, open for reading and writing, by this process alone."""
-    with part.open("a+b"):
-        pass
     with part.open("r+b") as target:
         try:
             fcntl.flock(target, fcntl.LOCK_EX | fcntl.LOCK_NB)

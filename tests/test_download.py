@@ -187,6 +187,13 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         download(RemoteFile(("http://127.0.0.1:1/weights.pth",), target), progress=False)
 
 
+def test_a_part_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "weights.pth.part").mkdir()
+    target = tmp_path / "weights.pth"
+    with pytest.raises(DownloadError, match=r"/weights\.pth cannot be written"):
+        download(RemoteFile(("http://127.0.0.1:1/weights.pth",), target), progress=False)
+
+
 def test_a_server_that_does_not_answer_is_given_up(tmp_path: Path) -> None:
     file = RemoteFile(("http://127.0.0.1:9/a.bin",), tmp_path / "a.bin")
     with pytest.raises(DownloadError, match="refused"):
