@@ -24,12 +24,11 @@ def choose_token() -> None:
     """
     if "RAY_AUTH_MODE" in os.environ:
         return
-    named = os.environ.keys() & {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}
     if not os.environ.get("RAY_ADDRESS"):
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-    elif not named and not (Path.home() / ".ray" / "auth_token").exists():
-        return
-    os.environ["RAY_AUTH_MODE"] = "token"
+    named = os.environ.keys() & {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}
+    if named or (Path.home() / ".ray" / "auth_token").exists():
+        os.environ["RAY_AUTH_MODE"] = "token"
 
 
 @contextmanager

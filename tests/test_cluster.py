@@ -113,30 +113,28 @@ sys.exit(done.returncode)
 """
 
 
-def test_this_machine_alone_needs_no_home_to_write_to() -> None:
-    """Containers often have none; Ray by itself would keep a token there."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
-    done = subprocess.run(
+def doctor(**environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the doctor as a process of its own, with nothing said of Ray but what is given."""
+    others = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    return subprocess.run(
         [sys.executable, "-m", "jobs.doctor", "--backbone", "resnet18", "--weights", "random"],
         cwd=ROOT,
-        env=environment | {"HOME": "/dev/null/home"},
+        env=others | environment,
         capture_output=True,
         text=True,
         timeout=100,
     )
+
+
+def test_this_machine_alone_needs_no_home_to_write_to() -> None:
+    """Containers often have none; Ray by itself would keep a token there."""
+    done = doctor(HOME="/dev/null/home")
     assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "http://127.0.0.1:1", "nowhere"])
 def test_a_cluster_that_is_not_there_is_named_at_once(address: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "jobs.doctor"],
-        cwd=ROOT,
-        env=os.environ | {"RAY_ADDRESS": address},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = doctor(RAY_ADDRESS=address)
     assert done.returncode == 1
     assert f"RAY_ADDRESS is {address}: " in done.stderr
     assert "Traceback" not in done.stderr
