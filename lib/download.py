@@ -161,11 +161,6 @@ def _fetch(file: RemoteFile, stop: threading.Event, shown: "_Progress") -> bool:
             raise BadInputError(f"{file.path} {problem}; remove it to have it fetched anew")
         return False
     part = file.path.with_name(file.path.name + PART_SUFFIX)
-    try:
-        part.parent.mkdir(parents=True, exist_ok=True)
-        part.open("ab").close()
-    except OSError as error:
-        raise DownloadError(f"{file.path} cannot be written ({error})") from error
     reasons: list[str] = []
     with _claim(part) as target:
         for url in file.urls:
@@ -191,7 +186,16 @@ def _fetch(file: RemoteFile, stop: threading.Event, shown: "_Progress") -> bool:
 
 @contextmanager
 def _claim(part: Path) -> Iterator[IO[bytes]]:
-    """The .part file, open for reading and writing, by this process alone."""
+    """The .part file, made where it is absent, open for reading and writing, by this process alone.
+
+    Raises DownloadError where it cannot be made, or another process has it.
+    """
+    try:
+        part.parent.mkdir(parents=True, exist_ok=True)
+        part.open("ab").close()
+    except OSError as error:
+        target_name = str(part).removesuffix(PART_SUFFIX)
+        raise DownloadError(f"{target_name} cannot be written ({error})") from error
     with part.open("r+b") as target:
         try:
             fcntl.flock(target, fcntl.LOCK_EX | fcntl.LOCK_NB)
