@@ -11,8 +11,8 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.serving import queries, random_database
-from lib.batch_queries import run_batch_queries
 from lib.cluster import connect
+from lib.search.batch import run_batch_queries
 
 
 def main() -> None:

@@ -20,17 +20,17 @@ import numpy as np
 import torch
 
 from jobs.train_embedder import HELD_OUT_SHARE
-from lib.captions import Captions, held_out, load_captions, merge, select
-from lib.closed_form import STRENGTHS, Moments, RidgePath, judge_choices, moments
-from lib.descriptors import DescriptorIndex, index_descriptors, read_descriptors
-from lib.embedder import Embedder
-from lib.evaluation import caption_ranks, gains, retrieval_report
-from lib.examples import Examples, Share, fit_text_side, load_share, match_captions
-from lib.fitting import Settings, TrainingData, fit
-from lib.ranking import MARGIN, margin_ranking_loss
-from lib.text import TextEncoder, fit_idf
-from lib.triples import uniform_triples
-from lib.word_vectors import load_word_vectors
+from lib.datasets.captions import Captions, held_out, load_captions, merge, select
+from lib.descriptors.store import DescriptorIndex, index_descriptors, read_descriptors
+from lib.embedder.dataset import Examples, Share, fit_text_side, load_share, match_captions
+from lib.embedder.fitting import Settings, TrainingData, fit
+from lib.embedder.losses import MARGIN, margin_ranking_loss
+from lib.embedder.metrics import caption_ranks, gains, retrieval_report
+from lib.embedder.model import Embedder
+from lib.embedder.ridge import STRENGTHS, Moments, RidgePath, judge_choices, moments
+from lib.embedder.triples import uniform_triples
+from lib.text.encoder import TextEncoder, fit_idf
+from lib.text.word_vectors import load_word_vectors
 
 CPU = torch.device("cpu")
 FIGURES = ("recall@1", "recall@5", "recall@10", "median_rank", "triple_accuracy", "seconds")

@@ -34,10 +34,10 @@ from torchvision.transforms import (
     ToTensor,
 )
 
-from lib.backbones import Backbone, load_backbone
-from lib.describing import Describer
+from lib.descriptors.backbones import Backbone, load_backbone
+from lib.descriptors.extractor import Describer
 from lib.errors import MissingError
-from lib.images import decode
+from lib.images.preprocessing import decode
 from lib.schemas import column_to_vectors
 
 MEASURED_S = 5.0
@@ -216,8 +216,8 @@ def _rate(function: Callable[[], object], images: int) -> float:
 def job(backbone: Backbone, listing: Path, db: Path, device: str, threads: int) -> float:
     """Images a second of the job with its workers up, from listing to files written."""
     from lib.cluster import connect
-    from lib.extraction import extract
-    from lib.shards import Settings
+    from lib.descriptors.extraction import extract
+    from lib.descriptors.shards import Settings
 
     gpus = 1.0 if device == "cuda" else 0.0
     settings = Settings(shard_size=100, cpus_per_worker=threads, gpus_per_worker=gpus)
@@ -271,7 +271,7 @@ def start_to_finish(
 
 def fidelity(backbone: Backbone, files: list[str]) -> dict[str, float]:
     """Least cosine of the job's descriptors to the plain float32 loop's, and of one in bfloat16."""
-    from lib.sources import ListedImage
+    from lib.images.listing import ListedImage
 
     transforms = reference_transforms(backbone)
     reference = []
@@ -292,8 +292,8 @@ def fidelity(backbone: Backbone, files: list[str]) -> dict[str, float]:
 def overhead(backbone: Backbone, folder: Path) -> float:
     """Seconds for 1,000 shards of one empty file each: what Ray and the result files cost."""
     from lib.cluster import connect
-    from lib.extraction import FailureLimit, extract
-    from lib.shards import Settings
+    from lib.descriptors.extraction import FailureLimit, extract
+    from lib.descriptors.shards import Settings
 
     (folder / "empty.jpg").touch()
     listing = repeat([str(folder / "empty.jpg")], 1000, folder / "tiny.parquet")

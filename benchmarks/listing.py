@@ -15,10 +15,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lib import described
-from lib.shards import cut_shards
-from lib.sorting import sort_bounded
-from lib.sources import list_images
+from lib.descriptors import plan as described
+from lib.descriptors.external_sort import sort_bounded
+from lib.descriptors.shards import cut_shards
+from lib.images.listing import list_images
 
 
 def main() -> None:

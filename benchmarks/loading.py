@@ -20,11 +20,11 @@ import numpy as np
 
 from benchmarks.search import unit_rows
 from benchmarks.serving import random_database
-from lib.descriptor_files import read_descriptor_file
-from lib.download import RemoteFile, download
-from lib.import_descriptors import import_descriptors
-from lib.loading import open_database
-from lib.word_vectors import load_word_vectors
+from lib.database.opening import open_database
+from lib.datasets.download import RemoteFile, download
+from lib.descriptors.import_formats import read_descriptor_file
+from lib.descriptors.importing import import_descriptors
+from lib.text.word_vectors import load_word_vectors
 
 
 def measure(name: str, run: Callable[[], object]) -> None:

@@ -19,10 +19,10 @@ import pyarrow as pa
 import torch
 from usearch.index import search as usearch_search
 
-from lib.collection import Hits, merge_hits
-from lib.fastest_search import FastestSearch
-from lib.remote_collection import shards_needed
-from lib.search import ExactSearch
+from lib.database.interface import Hits, merge_hits
+from lib.database.remote import shards_needed
+from lib.topk.adaptive import FastestSearch
+from lib.topk.exact import ExactSearch
 
 ROWS = (100_000, 1_000_000, 10_000_000)
 BATCHES = (1, 32, 256)

@@ -27,13 +27,13 @@ import numpy as np
 import psutil
 import pyarrow as pa
 
-from lib.embedder import Embedder
+from lib.database.manifest import manifest_file
+from lib.embedder.model import Embedder
+from lib.embedder.space import save_semantic_space
 from lib.schemas import Provenance, embedding_schema, vectors_to_column
-from lib.semantic_space import save_semantic_space
 from lib.storage import join, read_json, write_json_atomic, write_table_atomic
-from lib.text import Idf, TextEncoder
-from lib.versions import manifest_file
-from lib.word_vectors import PACKAGED, load_word_vectors, word_vectors_digest
+from lib.text.encoder import Idf, TextEncoder
+from lib.text.word_vectors import PACKAGED, load_word_vectors, word_vectors_digest
 
 CLIENTS = (1, 8, 64)
 WARM_UP_S = 3.0

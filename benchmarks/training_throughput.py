@@ -3,10 +3,10 @@
   python -m benchmarks.training_throughput --json throughput.json
 
 100,000 synthetic images of 512 values with 5 captions each, as in COCO with ResNet18. An epoch is
-that of training (`lib.fitting.run_epoch`: drawing, gathering, dropout, loss, gradient, Adam), in
-float32. The products alone are the four matrix products that any implementation has to do in each
-of its steps, in the same precision, batch size and thread count, on rows that already lie in order:
-embed the images, score them against the captions, and back through both.
+that of training (`lib.embedder.fitting.run_epoch`: drawing, gathering, dropout, loss, gradient,
+Adam), in float32. The products alone are the four matrix products that any implementation has to do
+in each of its steps, in the same precision, batch size and thread count, on rows that already lie
+in order: embed the images, score them against the captions, and back through both.
 
 A triple is a caption, its good image and a bad one (or an image, its good caption and a bad one).
 Of a batch of B pairs all 2·B·(B - 1) triples count, since each adds its hinge to the loss; captions
@@ -22,9 +22,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lib.embedder import Embedder
-from lib.examples import Share
-from lib.fitting import Settings, run_epoch
+from lib.embedder.dataset import Share
+from lib.embedder.fitting import Settings, run_epoch
+from lib.embedder.model import Embedder
 
 
 def synthetic(images: int, captions: int, size: int, dimension: int) -> Share:

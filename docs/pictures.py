@@ -8,10 +8,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from lib.answers import answer
-from lib.display import Section, Tile, contact_sheet
-from lib.loading import open_database
-from lib.searcher import Searcher
+from lib.database.opening import open_database
+from lib.images.contact_sheet import Section, Tile, contact_sheet
+from lib.search.engine import Searcher
+from lib.search.results import answer
 
 DOCS = Path(__file__).parent
 QUERIES = ["orange juice", "dogs on the beach", "a yellow bus", "elephants in the grass"]

@@ -18,7 +18,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def compact(options: argparse.Namespace) -> dict[str, Any]:
     """Run the job; returns its summary."""
-    from lib.compaction import compact_database
+    from lib.database.compaction import compact_database
 
     report = compact_database(options.db)
     print(

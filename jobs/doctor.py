@@ -27,7 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
 def examine(options: argparse.Namespace) -> Mapping[str, Any]:
     """Run every check and print its finding; raises ImageSearchError where one found an error."""
     from lib.cluster import connect
-    from lib.diagnosis import diagnose
+    from lib.doctor import diagnose
 
     findings = []
     with connect():

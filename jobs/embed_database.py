@@ -19,7 +19,7 @@ def build_parser() -> argparse.ArgumentParser:
 def embed(options: argparse.Namespace) -> dict[str, Any]:
     """Run the job; returns its summary."""
     from lib.cluster import connect
-    from lib.embedding import embed_database
+    from lib.database.embed import embed_database
 
     with connect():
         report = embed_database(options.db)

@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 
 from jobs import command
-from lib.captions import Captions, load_captions
-from lib.descriptors import DescriptorIndex, index_descriptors, read_descriptors, read_uris
-from lib.display import Section, Tile, write_sections
+from lib.datasets.captions import Captions, load_captions
+from lib.descriptors.store import DescriptorIndex, index_descriptors, read_descriptors, read_uris
+from lib.embedder.dataset import Examples, match_captions
+from lib.embedder.metrics import Retrieval, evaluate_retrieval, retrieval_report
+from lib.embedder.plots import recall_plot
+from lib.embedder.space import load_semantic_space
 from lib.errors import BadInputError
-from lib.evaluation import Retrieval, evaluate_retrieval, retrieval_report
-from lib.examples import Examples, match_captions
-from lib.plots import recall_plot
+from lib.images.contact_sheet import Section, Tile, write_sections
 from lib.schemas import require_same
-from lib.semantic_space import load_semantic_space
 from lib.storage import join, write_bytes_atomic, write_json_atomic
 
 SHOWN_QUERIES = 8  # best, and as many worst

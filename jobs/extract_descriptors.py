@@ -10,8 +10,8 @@ from jobs import command
 from lib.errors import BadArgumentError
 
 if TYPE_CHECKING:
-    from lib.extraction import FailureLimit, Run
-    from lib.shards import Settings
+    from lib.descriptors.extraction import FailureLimit, Run
+    from lib.descriptors.shards import Settings
 
 DESCRIPTION = """\
 Describe every image of a source that the database does not describe yet.
@@ -86,9 +86,9 @@ def extract_descriptors(options: argparse.Namespace) -> Mapping[str, Any]:
     """Run the job; returns its summary."""
     limit = parse_limit(options.max_failures)
     _check(options)
-    from lib.backbones import load_backbone
     from lib.cluster import connect
-    from lib.extraction import extract
+    from lib.descriptors.backbones import load_backbone
+    from lib.descriptors.extraction import extract
 
     backbone = load_backbone(options.backbone, options.weights)
     ids = image_ids(options.captions)
@@ -124,7 +124,7 @@ def settings(options: argparse.Namespace) -> "Settings":
     """Size of a worker as asked for, else as the cluster suggests. Ray must be up."""
     import ray
 
-    from lib.shards import Settings
+    from lib.descriptors.shards import Settings
 
     total = ray.cluster_resources()
     gpus = options.gpus_per_worker
@@ -138,7 +138,7 @@ def settings(options: argparse.Namespace) -> "Settings":
 
 def parse_limit(text: str) -> "FailureLimit":
     """`20` or `5%` as a limit. Raises BadArgumentError for anything else."""
-    from lib.extraction import FailureLimit
+    from lib.descriptors.extraction import FailureLimit
 
     found = re.fullmatch(r"(\d+(?:\.\d+)?)%|(\d+)", text)
     if not found or (found[1] and float(found[1]) > 100):
@@ -148,7 +148,7 @@ def parse_limit(text: str) -> "FailureLimit":
 
 def image_ids(caption_files: list[str]) -> Callable[[str], str | None]:
     """What gives the captions' id of an image by its path or file name, None where they lack it."""
-    from lib.captions import load_captions
+    from lib.datasets.captions import load_captions
 
     ids: dict[str, str] = {}
     for file in caption_files:

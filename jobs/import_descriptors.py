@@ -35,9 +35,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def import_descriptors(options: argparse.Namespace) -> Mapping[str, Any]:
     """Run the job; returns its summary."""
-    from lib.captions import load_captions
-    from lib.descriptor_files import read_descriptor_file
-    from lib.import_descriptors import import_descriptors as import_batches
+    from lib.datasets.captions import load_captions
+    from lib.descriptors.import_formats import read_descriptor_file
+    from lib.descriptors.importing import import_descriptors as import_batches
 
     captions = load_captions(options.captions) if options.captions else None
     report = import_batches(

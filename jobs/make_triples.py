@@ -7,14 +7,14 @@ import numpy as np
 import pyarrow as pa
 
 from jobs import command
-from lib.captions import load_captions
-from lib.descriptors import index_descriptors, read_descriptors
+from lib.datasets.captions import load_captions
+from lib.descriptors.store import index_descriptors, read_descriptors
+from lib.embedder.dataset import match_captions
+from lib.embedder.space import load_semantic_space
+from lib.embedder.triples import STRATEGIES, draw_triples
 from lib.errors import BadInputError
-from lib.examples import match_captions
 from lib.schemas import require_same
-from lib.semantic_space import load_semantic_space
 from lib.storage import write_table_atomic
-from lib.triples import STRATEGIES, draw_triples
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -31,7 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--strategy",
         choices=STRATEGIES,
         default="uniform",
-        help="how bad images are drawn, see lib/triples.py (default: uniform)",
+        help="how bad images are drawn, see lib/embedder/triples.py (default: uniform)",
     )
     made.add_argument("--per-caption", type=int, default=1, metavar="N", help="default: 1")
     made.add_argument("--seed", type=int, default=0)

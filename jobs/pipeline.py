@@ -100,7 +100,7 @@ def pipeline(options: argparse.Namespace) -> dict[str, Any]:
 
 def caption_files(options: argparse.Namespace) -> tuple[str, str]:
     """Training and test captions: the files given, or two parts of one, kept in the database."""
-    from lib.captions import held_out, load_captions, select, write_captions
+    from lib.datasets.captions import held_out, load_captions, select, write_captions
 
     if options.test_captions:
         return options.captions, options.test_captions
@@ -120,7 +120,7 @@ def caption_files(options: argparse.Namespace) -> tuple[str, str]:
 
 def train_unless_valid(options: argparse.Namespace, training: str) -> dict[str, Any]:
     """Train, unless the embedder that is there came from the same inputs."""
-    from lib.semantic_space import embedder_file
+    from lib.embedder.space import embedder_file
 
     record = join(options.db, "embedder", "pipeline.json")
     inputs = _inputs_digest(options, training)
@@ -152,7 +152,7 @@ def _inputs_digest(options: argparse.Namespace, training: str) -> str:
 
 def sample_queries(test: str) -> list[str]:
     """Captions of a dozen test images, spread over the file."""
-    from lib.captions import load_captions
+    from lib.datasets.captions import load_captions
 
     first = [texts[0] for texts in load_captions(test).by_image().values()]
     return first[:: max(1, len(first) // SAMPLE_QUERIES)][:SAMPLE_QUERIES]

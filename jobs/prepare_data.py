@@ -91,7 +91,7 @@ def _check(options: argparse.Namespace) -> None:
 def _sample(options: argparse.Namespace) -> dict[str, Any]:
     from tqdm import tqdm
 
-    from lib.sample import draw_sample
+    from lib.datasets.sample import draw_sample
     from lib.storage import write_json_atomic
 
     output = Path(options.output or "data/sample")
@@ -137,16 +137,16 @@ def _drawn_already(output: Path, options: argparse.Namespace) -> dict[str, Any] 
 
 def _program() -> str:
     """Digest of the code that draws: another version draws other pictures."""
-    import lib.sample
+    import lib.datasets.sample
 
     digest = hashlib.sha256()
-    for file in sorted(Path(lib.sample.__path__[0]).glob("*.py")):
+    for file in sorted(Path(lib.datasets.sample.__path__[0]).glob("*.py")):
         digest.update(file.read_bytes())
     return digest.hexdigest()
 
 
 def _coco(options: argparse.Namespace, output: Path) -> dict[str, Any]:
-    from lib.coco import prepare_coco
+    from lib.datasets.coco import prepare_coco
 
     done = prepare_coco(options.coco, output, options.limit, options.base_url)
     fetched = done.downloads
@@ -165,8 +165,8 @@ def _coco(options: argparse.Namespace, output: Path) -> dict[str, Any]:
 
 
 def _glove(options: argparse.Namespace, output: Path) -> dict[str, Any]:
-    from lib.pretrained import prepare_glove
-    from lib.word_vectors import load_word_vectors
+    from lib.datasets.pretrained import prepare_glove
+    from lib.text.word_vectors import load_word_vectors
 
     path = prepare_glove(options.glove, output, options.base_url)
     print(f"reading {path} once, so that it loads at once from now on …", file=sys.stderr)
@@ -179,7 +179,7 @@ def _glove(options: argparse.Namespace, output: Path) -> dict[str, Any]:
 
 
 def _weights(options: argparse.Namespace) -> dict[str, Any]:
-    from lib.pretrained import prepare_weights
+    from lib.datasets.pretrained import prepare_weights
 
     path = prepare_weights(options.weights, options.base_url)
     print(f"weights of {options.weights}: {path}, where --backbone {options.weights} finds them")
@@ -187,7 +187,7 @@ def _weights(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _captioned(options: argparse.Namespace, name: str, output: Path) -> dict[str, Any]:
-    from lib.captioned_folders import prepare_flickr8k, prepare_folder, prepare_webdataset
+    from lib.datasets.caption_formats import prepare_flickr8k, prepare_folder, prepare_webdataset
 
     if name == "flickr8k":
         done = prepare_flickr8k(Path(options.flickr8k), output)

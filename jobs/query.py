@@ -11,8 +11,8 @@ from jobs import command
 from lib.errors import BadArgumentError, QueryError
 
 if TYPE_CHECKING:
-    from lib.collection import Filter
-    from lib.searcher import Searcher
+    from lib.database.interface import Filter
+    from lib.search.engine import Searcher
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -56,7 +56,7 @@ def _is_directory(output: str) -> bool:
 
 
 def _filter(options: argparse.Namespace) -> "Filter | None":
-    from lib.collection import Filter
+    from lib.database.interface import Filter
 
     wanted = Filter(
         path_prefix=options.path_prefix,
@@ -68,9 +68,9 @@ def _filter(options: argparse.Namespace) -> "Filter | None":
 
 
 def _query_here(options: argparse.Namespace) -> dict[str, Any]:
-    from lib.answers import require_known_ending
-    from lib.query_files import iterate_queries
-    from lib.searcher import Searcher
+    from lib.search.engine import Searcher
+    from lib.search.query_files import iterate_queries
+    from lib.search.results import require_known_ending
 
     if options.output:
         require_known_ending(options.output)
@@ -79,7 +79,7 @@ def _query_here(options: argparse.Namespace) -> dict[str, Any]:
         searcher = Searcher.load(options.db, word_vectors=options.word_vectors)
         return _answer(options, queries, searcher)
     from lib.cluster import connect
-    from lib.remote_collection import RemoteCollection
+    from lib.database.remote import RemoteCollection
 
     with connect():
         searcher = Searcher.load(
@@ -91,8 +91,8 @@ def _query_here(options: argparse.Namespace) -> dict[str, Any]:
 def _answer(
     options: argparse.Namespace, queries: list[str], searcher: "Searcher"
 ) -> dict[str, Any]:
-    from lib.answers import answer, format_answer, write_answers
-    from lib.captions import load_captions
+    from lib.datasets.captions import load_captions
+    from lib.search.results import answer, format_answer, write_answers
 
     captions = load_captions(options.captions) if options.captions else None
     images = searcher.image_count
@@ -123,8 +123,8 @@ def _answer(
 
 
 def _query_as_ray_job(options: argparse.Namespace) -> dict[str, Any]:
-    from lib.batch_queries import run_batch_queries
     from lib.cluster import connect
+    from lib.search.batch import run_batch_queries
 
     if options.query or not options.queries or options.captions:
         raise BadArgumentError(

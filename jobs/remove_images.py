@@ -20,8 +20,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def remove(options: argparse.Namespace) -> dict[str, Any]:
     """Run the job; returns its summary."""
+    from lib.database.manifest import remove_images
     from lib.errors import BadArgumentError
-    from lib.versions import remove_images
 
     image_ids = list(options.id)
     if options.ids:

@@ -6,7 +6,7 @@ from typing import Any
 
 from jobs import command
 from lib.errors import BadArgumentError
-from lib.serve_session import running, use_fast_proxy
+from lib.service.launcher import running, use_fast_proxy
 
 
 def parser() -> argparse.ArgumentParser:
@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     if options.max_replicas < 1:
         raise BadArgumentError(f"--max-replicas {options.max_replicas}: at least one is needed")
     use_fast_proxy()
-    from lib.serving import Settings
+    from lib.service.deployment import Settings
 
     settings = Settings(
         db=options.db,

@@ -20,10 +20,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 def show(options: argparse.Namespace) -> dict[str, Any]:
     """Write the picture and report."""
-    from lib.captions import load_captions
-    from lib.display import Section, Tile, write_sections
+    from lib.database.opening import open_database
+    from lib.datasets.captions import load_captions
     from lib.errors import BadInputError
-    from lib.loading import open_database
+    from lib.images.contact_sheet import Section, Tile, write_sections
 
     captions = load_captions(options.captions).by_image() if options.captions else {}
     database = open_database(options.db)

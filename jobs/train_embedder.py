@@ -4,10 +4,10 @@ import argparse
 from typing import Any
 
 from jobs import command
-from lib.captions import Captions, held_out, load_captions, select
-from lib.fitting import Settings
-from lib.training import TrainingReport, train
-from lib.word_vectors import PACKAGED, load_word_vectors
+from lib.datasets.captions import Captions, held_out, load_captions, select
+from lib.embedder.fitting import Settings
+from lib.embedder.training import TrainingReport, train
+from lib.text.word_vectors import PACKAGED, load_word_vectors
 
 HELD_OUT_SHARE = 0.1
 

@@ -5,7 +5,7 @@ import time
 from collections import deque
 from typing import TextIO
 
-from lib.describing import STAGES
+from lib.descriptors.extractor import STAGES
 
 _BAR_EVERY_S = 0.5
 _LINE_EVERY_S = 30.0

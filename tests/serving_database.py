@@ -10,15 +10,15 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image, ImageDraw
 
-from lib.backbones import Backbone, load_backbone
-from lib.embedder import Embedder
-from lib.images import decode
+from lib.database.manifest import manifest_file
+from lib.descriptors.backbones import Backbone, load_backbone
+from lib.embedder.model import Embedder
+from lib.embedder.space import save_semantic_space
+from lib.images.preprocessing import decode
 from lib.schemas import embedding_schema, vectors_to_column
-from lib.semantic_space import save_semantic_space
 from lib.storage import join, write_json_atomic, write_table_atomic
-from lib.text import TextEncoder, fit_idf
-from lib.versions import manifest_file
-from lib.word_vectors import PACKAGED, load_word_vectors, word_vectors_digest
+from lib.text.encoder import TextEncoder, fit_idf
+from lib.text.word_vectors import PACKAGED, load_word_vectors, word_vectors_digest
 
 BACKBONE = "resnet18"
 WEIGHTS = "random"

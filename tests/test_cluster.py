@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from lib import diagnosis
-from lib.diagnosis import Finding, diagnose
+from lib import doctor as diagnosis
+from lib.doctor import Finding, diagnose
 
 ROOT = Path(__file__).parents[1]
 

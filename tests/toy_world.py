@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 from gensim.models import KeyedVectors
 
-from lib.captions import CaptionedImage, Captions
+from lib.datasets.captions import CaptionedImage, Captions
 from lib.schemas import Provenance, descriptor_schema, vectors_to_column
 from lib.storage import join, write_table_atomic
 

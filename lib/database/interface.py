@@ -1,0 +1,137 @@
+"""Searching for images: which may be found, what is known of one, and what a search gives."""
+
+import functools
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lib.errors import ImageSearchError
+from lib.topk.exact import merge_top_k
+
+Orientation = Literal["landscape", "portrait", "square"]
+IMAGE_COLUMNS = ("image_id", "uri", "etag", "width", "height")
+
+
+class UnknownImageError(ImageSearchError):
+    """An image id that the database does not hold."""
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which images may be found; every condition that is given must hold."""
+
+    image_ids: tuple[str, ...] | None = None
+    path_prefix: str | None = None
+    min_width: int | None = None  # pixels
+    min_height: int | None = None
+    orientation: Orientation | None = None
+
+    def predicate(self) -> pc.Expression | None:
+        """All conditions but `image_ids`, for `Database.where`; None where there are none."""
+        path, width, height = pc.field("path"), pc.field("width"), pc.field("height")
+        conditions = []
+        if self.path_prefix is not None:
+            conditions.append(pc.starts_with(path, self.path_prefix))
+        if self.min_width is not None:
+            conditions.append(width >= self.min_width)
+        if self.min_height is not None:
+            conditions.append(height >= self.min_height)
+        if self.orientation is not None:
+            sides = {"landscape": width > height, "portrait": width < height}
+            conditions.append(sides.get(self.orientation, width == height))
+        return functools.reduce(operator.and_, conditions) if conditions else None
+
+
+@dataclass(frozen=True)
+class Image:
+    """What is known of one image of a database."""
+
+    image_id: str
+    uri: str
+    etag: str
+    width: int  # pixels
+    height: int
+
+    @property
+    def on_the_web(self) -> bool:
+        """Whether a browser can open `uri` itself."""
+        return self.uri.startswith(("http://", "https://"))
+
+
+@dataclass(frozen=True)
+class Hits:
+    """The m best images of each of Q queries."""
+
+    images: pa.Table  # IMAGE_COLUMNS of Q · m rows: query by query, best first
+    scores: np.ndarray  # (Q, m) float32 cosines
+
+    def of(self, query: int) -> list[Image]:
+        """The m images of one query, best first."""
+        per_query = self.scores.shape[1]
+        rows = self.images.slice(query * per_query, per_query)
+        columns = [rows[name].to_pylist() for name in IMAGE_COLUMNS]
+        return [Image(*values) for values in zip(*columns, strict=True)]
+
+
+class Collection(Protocol):
+    """One version of an embedded collection that can be searched, wherever it is held."""
+
+    @property
+    def version(self) -> int:
+        """Number of the database version, counted up by each change."""
+
+    @property
+    def embedder_digest(self) -> str:
+        """Of the embedder that made the embeddings."""
+
+    def __len__(self) -> int:
+        """Number of images that can be found."""
+
+    def search_images(
+        self, query_embeddings: np.ndarray, k: int, wanted: Filter | None = None
+    ) -> Hits:
+        """The top k images of (Q, d) float32 queries, equal scores by image id (`natural_order`).
+
+        m = min(k, images that may be found). Raises BadArgumentError for k < 1.
+        """
+
+    def look_up(self, image_id: str) -> tuple[Image, np.ndarray]:
+        """An image and its (d,) float32 unit embedding. Raises UnknownImageError."""
+
+
+def merge_hits(parts: Sequence[Hits], k: int) -> Hits:
+    """The top k of a collection from the top k of each of its parts; exact.
+
+    The best k of all are among the best k of each part, and a score depends on query and image
+    alone.
+    """
+    images = pa.concat_tables([part.images for part in parts])
+    counts = [part.scores.shape[1] for part in parts]
+    queries = len(parts[0].scores)
+    owners = np.concatenate([np.repeat(np.arange(queries), count) for count in counts])
+    scores = np.concatenate([part.scores.ravel() for part in parts])
+    order = natural_order(images["image_id"])
+    ranks = np.empty(len(order), np.int64)
+    ranks[order] = np.arange(len(order))
+    chosen, best = merge_top_k(owners, ranks, scores, queries, min(k, sum(counts)))
+    return Hits(images.take(pa.array(order[chosen.ravel()])), best)
+
+
+def natural_order(image_ids: pa.ChunkedArray) -> np.ndarray:
+    """Rows in the order of their ids, (N,) int64: numbers by value, then other ids by letter."""
+    numeric = pc.match_substring_regex(image_ids, "^[0-9]{1,18}$").to_numpy()
+    numbers, others = np.flatnonzero(numeric), np.flatnonzero(~numeric)
+    values = image_ids.filter(pa.array(numeric)).cast(pa.int64()).to_numpy()
+    by_letter = pc.sort_indices(image_ids.filter(pa.array(~numeric))).to_numpy()
+    return np.concatenate([numbers[np.argsort(values, kind="stable")], others[by_letter]])
+
+
+def natural_key(image_id: str) -> tuple[int, int, str]:
+    """What puts single ids in the same order as `natural_order`."""
+    number = image_id.isascii() and image_id.isdecimal() and len(image_id) <= 18
+    return (0, int(image_id), "") if number else (1, 0, image_id)

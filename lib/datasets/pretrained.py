@@ -1,0 +1,73 @@
+"""Pretrained parts from their official hosts: GloVe word vectors, torchvision's weights."""
+
+import os
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+
+from lib.datasets.archives import unpack
+from lib.datasets.download import RemoteFile, download, published
+from lib.errors import BadArgumentError, BadInputError
+
+GLOVE_DIMENSIONS = (50, 100, 200, 300)
+_GLOVE = "https://nlp.stanford.edu/data/glove.6B.zip"
+_GLOVE_MIRROR = "https://downloads.cs.stanford.edu/nlp/data/glove.6B.zip"
+# As torchtext, Embeddings.jl and others record it; Stanford itself publishes no digest.
+_GLOVE_SIZE = 862_182_613
+_GLOVE_SHA256 = "617afb2fe6cbd085c235baf7a465b96f4112bd7f7ccb2b2cbd649fed9cbcf2fb"
+
+
+def prepare_glove(
+    dimension: int, directory: Path, base_url: str | None = None, progress: bool = True
+) -> Path:
+    """Bring `glove.6B.<dimension>d.txt` below `directory`, as far as it is not there.
+
+    The zip holds all four dimensions and stays beside it, so that another one is unpacked without a
+    second download. Raises DownloadError where it cannot be had.
+    """
+    if dimension not in GLOVE_DIMENSIONS:
+        choices = ", ".join(map(str, GLOVE_DIMENSIONS))
+        raise BadArgumentError(f"GloVe 6B has no {dimension} dimensions; there are {choices}")
+    name = f"glove.6B.{dimension}d.txt"
+    target = directory / name
+    if target.exists():
+        return target
+    archive = directory / "glove.6B.zip"
+    remote = published(_GLOVE, archive, base_url, _GLOVE_SIZE, f"sha256:{_GLOVE_SHA256}")
+    if base_url is None:
+        remote = RemoteFile((_GLOVE, _GLOVE_MIRROR), archive, remote.size, remote.digest)
+    download(remote, progress)
+
+    def only_it(member: str) -> str | None:
+        return name if PurePosixPath(member).name == name else None
+
+    if not unpack(archive, directory, only_it, progress):
+        raise BadInputError(f"{archive} holds no {name}")
+    return target
+
+
+def prepare_weights(model: str, base_url: str | None = None, progress: bool = True) -> Path:
+    """Bring torchvision's weights of a model into torch's cache, where they are looked for.
+
+    Their file name holds the start of their SHA-256, which is checked. Raises BadArgumentError
+    where torchvision has no such model, DownloadError where they cannot be had.
+    """
+    import torchvision
+
+    try:
+        url = torchvision.models.get_model_weights(model).DEFAULT.url
+    except ValueError as error:
+        raise BadArgumentError(
+            f"torchvision has no model {model!r}; one that it has is resnet18"
+        ) from error
+    name = PurePosixPath(urlsplit(url).path).name
+    target = torch_cache() / name
+    digest = PurePosixPath(name).stem.rpartition("-")[2]
+    download(published(url, target, base_url, digest=f"sha256:{digest}"), progress)
+    return target
+
+
+def torch_cache() -> Path:
+    """Where torch keeps downloaded weights (as torch.hub.get_dir, without importing torch)."""
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    home = os.environ.get("TORCH_HOME") or f"{cache}/torch"
+    return Path(home).expanduser() / "hub" / "checkpoints"

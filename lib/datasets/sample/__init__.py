@@ -1,0 +1,210 @@
+"""The sample: a mini-COCO that the project draws itself, deterministic by seed, of any size."""
+
+import io
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context, parent_process
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+from lib.datasets.sample.composing import Description, compose, generator
+from lib.datasets.sample.oracle import expected_recall, scene_caption_oracle
+from lib.datasets.sample.wording import Caption, captions_of, facts_of
+from lib.errors import BadArgumentError, MissingError
+
+__all__ = ["SPLITS", "SampleSummary", "draw_sample", "expected_recall", "load_facts",
+           "scene_caption_oracle", "split_of"]  # fmt: skip
+
+SPLITS = ("train", "validation", "test")
+JPEG_QUALITY = 88
+
+
+@dataclass(frozen=True)
+class SampleSummary:
+    """What `draw_sample` wrote."""
+
+    directory: Path
+    images: int
+    captions: int
+    images_per_split: dict[str, int]
+    kinds: int
+    seconds: float
+
+
+def split_of(index: int) -> str:
+    """The part of an image: of every ten eight are for training, one for each of the others."""
+    return {4: "validation", 9: "test"}.get(index % 10, "train")
+
+
+def image_id_of(index: int) -> int:
+    """COCO's kind of id of the image `index`."""
+    return index + 1
+
+
+def draw_sample(
+    directory: str | Path,
+    count: int = 1200,
+    seed: int = 0,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> SampleSummary:
+    """Draw `count` captioned images into a directory, the same bytes for the same seed.
+
+    Writes `images/<12-digit id>.jpg`, COCO's caption JSON for each part (`captions_train.json`,
+    `captions_validation.json`, `captions_test.json`; five captions an image) and `scenes.json`
+    (what each image shows and which facts each caption states, for `scene_caption_oracle`). An
+    image depends on seed and index only, so a larger sample begins with the smaller one.
+    `workers` processes draw, one per CPU by default; `progress(done, count)` is called as images
+    are finished. Raises BadArgumentError for a count or a number of workers below 1, a negative
+    seed, or a directory that cannot be written.
+    """
+    for name, value, least in (
+        ("count", count, 1),
+        ("workers", 1 if workers is None else workers, 1),
+        ("seed", seed, 0),
+    ):
+        if value < least:
+            raise BadArgumentError(f"{name} is {value}; give {least} or more")
+    started = time.perf_counter()
+    folder = Path(directory)
+    rows: list[_Row] = []
+    try:
+        (folder / "images").mkdir(parents=True, exist_ok=True)
+        for row in _drawn(folder / "images", count, seed, workers):
+            rows.append(row)
+            if progress:
+                progress(len(rows), count)
+        _write_descriptions(folder, rows)
+    except OSError as error:
+        raise BadArgumentError(
+            f"the sample cannot be written to {folder}: {error}; name a directory that can be"
+        ) from error
+    return SampleSummary(
+        directory=folder,
+        images=count,
+        captions=sum(len(row.captions) for row in rows),
+        images_per_split={
+            split: sum(split_of(row.index) == split for row in rows) for split in SPLITS
+        },
+        kinds=len({group.kind for row in rows for group in row.description.groups}),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def load_facts(
+    directory: str | Path, split: str
+) -> tuple[list[frozenset[str]], list[frozenset[str]]]:
+    """Facts stated by each caption of a part, and described of each of its images.
+
+    Both in the order of the part's caption file, ready for `scene_caption_oracle`. Raises
+    MissingError where `draw_sample` has not written.
+    """
+    path = Path(directory) / "scenes.json"
+    if not path.exists():
+        raise MissingError(f"{path} is not there; draw the sample first (prepare_data)")
+    scenes = [scene for scene in json.loads(path.read_text()) if scene["split"] == split]
+    stated = [frozenset(facts) for scene in scenes for facts in scene["caption_facts"]]
+    return stated, [frozenset(scene["facts"]) for scene in scenes]
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One finished image."""
+
+    index: int
+    width: int
+    height: int
+    description: Description
+    captions: list[Caption]
+
+
+def _draw_one(folder: Path, seed: int, index: int) -> _Row:
+    description, image = compose(seed, index)
+    encoded = io.BytesIO()
+    image.save(encoded, "JPEG", quality=JPEG_QUALITY)
+    path = folder / f"{image_id_of(index):012d}.jpg"
+    # Under another name first: an interrupted run leaves no half-written picture.
+    partial_path = path.with_suffix(".part")
+    partial_path.write_bytes(encoded.getvalue())
+    partial_path.replace(path)
+    captions = captions_of(description, generator(seed, index, 1))
+    return _Row(index, image.width, image.height, description, captions)
+
+
+def _drawn(folder: Path, count: int, seed: int, workers: int | None) -> Iterator[_Row]:
+    """Rows in order of their index."""
+    draw = partial(_draw_one, folder, seed)
+    processes = min(workers or os.cpu_count() or 1, (count + 39) // 40)
+    if processes == 1:
+        yield from map(draw, range(count))
+        return
+    # Spawned, not forked: the caller may hold threads (Ray, torch) that a fork would break.
+    context = get_context("spawn")
+    with ProcessPoolExecutor(processes, context, initializer=_end_with_parent) as pool:
+        yield from pool.map(draw, range(count), chunksize=8)
+
+
+def _end_with_parent() -> None:
+    """Make a drawing process end when the one that started it is killed, rather than linger."""
+    parent = parent_process()
+    if parent:
+
+        def watch() -> None:
+            parent.join()
+            os._exit(1)
+
+        Thread(target=watch, daemon=True).start()
+
+
+def _write_descriptions(folder: Path, rows: list[_Row]) -> None:
+    for split in SPLITS:
+        document = _coco([row for row in rows if split_of(row.index) == split])
+        _write_json(folder / f"captions_{split}.json", document)
+    scenes = [
+        {
+            "image_id": image_id_of(row.index),
+            "split": split_of(row.index),
+            "scene": row.description.scene,
+            "mood": row.description.mood,
+            "objects": [
+                {"kind": group.kind, "count": group.count, "colour": group.colour}
+                for group in row.description.groups
+            ],
+            "facts": sorted(facts_of(row.description)),
+            "caption_facts": [sorted(caption.facts) for caption in row.captions],
+        }
+        for row in rows
+    ]
+    _write_json(folder / "scenes.json", scenes)
+
+
+def _coco(rows: list[_Row]) -> dict[str, Any]:
+    """COCO's caption format."""
+    images = [
+        {
+            "id": image_id_of(row.index),
+            "file_name": f"{image_id_of(row.index):012d}.jpg",
+            "width": row.width,
+            "height": row.height,
+        }
+        for row in rows
+    ]
+    annotations = [
+        {"id": row.index * 10 + place, "image_id": image_id_of(row.index), "caption": caption.text}
+        for row in rows
+        for place, caption in enumerate(row.captions)
+    ]
+    info = {"description": "Scenes drawn by this project, with captions"}
+    return {"info": info, "images": images, "annotations": annotations}
+
+
+def _write_json(path: Path, document: Any) -> None:
+    partial_path = path.with_suffix(".part")
+    partial_path.write_text(json.dumps(document, indent=1), encoding="utf-8")
+    partial_path.replace(path)

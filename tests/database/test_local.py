@@ -1,0 +1,235 @@
+"""Versions of a database: loading, removing, compacting, filters, a writer beside a reader."""
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from lib.database import opening as loading
+from lib.database.compaction import compact_database
+from lib.database.interface import Filter, natural_key, natural_order
+from lib.database.manifest import commit_version, manifest_file, read_manifest, remove_images
+from lib.database.opening import load_version, open_database
+from lib.errors import BadArgumentError, BadInputError, ConflictError, MissingError
+from lib.schemas import embedding_schema, vectors_to_column
+from lib.storage import join, write_json_atomic, write_table_atomic
+
+
+def write_file(db: str, name: str, ids: list[str], seed: int) -> dict[str, Any]:
+    vectors = np.random.default_rng(seed).standard_normal((len(ids), 4)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    sizes = pa.array([int(each) if each.isdecimal() else 7 for each in ids], pa.int32())
+    columns = [pa.array(ids)] * 3 + [sizes] * 2 + [pa.array([1] * len(ids)), pa.array(ids)]
+    table = pa.table([*columns, vectors_to_column(vectors)], schema=embedding_schema(4, {}))
+    write_table_atomic(table, join(db, "embeddings", name))
+    return {"name": name, "rows": len(ids), "sources": [name]}
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> str:
+    made = str(tmp_path / "db")
+    files = [
+        write_file(made, "a.parquet", ["10", "b/1.jpg", "9"], 0),
+        write_file(made, "b.parquet", ["100", "a/1.jpg", "2"], 1),
+        write_file(made, "c.parquet", ["30", "31"], 2),
+    ]
+    manifest = {"version": 1, "embedder_digest": "e", "files": files}
+    write_json_atomic(manifest_file(made), manifest)
+    return made
+
+
+def vectors_by_id(db: str) -> dict[str, list[float]]:
+    database = open_database(db)
+    return dict(zip(database.image_ids, database.embeddings.tolist(), strict=True))
+
+
+def test_rows_are_in_natural_order_with_their_own_vectors(db: str) -> None:
+    database = open_database(db)
+    assert list(database.image_ids) == ["2", "9", "10", "30", "31", "100", "a/1.jpg", "b/1.jpg"]
+    assert list(database.image_ids) == sorted(database.image_ids, key=natural_key)
+    assert database.images["width"].to_pylist()[:6] == [2, 9, 10, 30, 31, 100]
+    files = read_manifest(db)["files"]
+    alone = load_version(db, read_manifest(db), files[1:2])
+    assert alone.embeddings.tolist()[0] == vectors_by_id(db)["2"]
+    assert [database.row_of(image_id) for image_id in ("100", "no", "99")] == [5, None, None]
+    assert all(database.row_of(image_id) == row for row, image_id in enumerate(database.image_ids))
+    rows, scores = database.search(database.embeddings[[3]], 1)
+    assert rows.tolist() == [[3]]
+    assert scores[0, 0] == pytest.approx(1)
+
+
+def test_numbers_too_long_for_a_number_are_names() -> None:
+    ids = pa.chunked_array([["9" * 30, "x", "12", "٣", "2"]])
+    ordered = [ids[int(row)].as_py() for row in natural_order(ids)]
+    assert ordered == sorted(ids.to_pylist(), key=natural_key)
+    assert ordered[:2] == ["2", "12"]
+
+
+def test_removed_images_are_gone_and_stay_gone(db: str) -> None:
+    before = vectors_by_id(db)
+    assert remove_images(db, ["9", "a/1.jpg"]) == 2
+    assert remove_images(db, ["9"]) == 0
+    database = open_database(db)
+    assert database.version == 2
+    assert vectors_by_id(db) == {
+        name: vector for name, vector in before.items() if name not in ("9", "a/1.jpg")
+    }
+    with pytest.raises(BadInputError, match="'nowhere'; nothing was removed"):
+        remove_images(db, ["10", "nowhere"])
+    assert open_database(db).version == 2
+
+
+def test_compaction_keeps_what_is_found(db: str) -> None:
+    remove_images(db, ["31"])
+    before = vectors_by_id(db)
+    report = compact_database(db)
+    assert (report.files_before, report.files_after, report.rows_dropped) == (3, 1, 1)
+    assert vectors_by_id(db) == before
+    assert len(list(Path(db, "embeddings").glob("*.parquet"))) == 1
+    again = compact_database(db)
+    assert (again.version, again.files_after) == (report.version, 1)
+    assert compact_database(db, file_rows=3).files_after == 1
+    remove_images(db, ["10"])
+    assert compact_database(db).rows_dropped == 1
+    assert "10" not in vectors_by_id(db)
+
+
+def test_a_reader_whose_files_went_loads_the_new_version(
+    db: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stale = read_manifest(db)
+    compact_database(db)
+    manifests = [stale]
+    monkeypatch.setattr(
+        loading,
+        "read_manifest",
+        lambda db: manifests.pop() if manifests else read_manifest(db),
+    )
+    assert len(open_database(db)) == 8
+
+
+def test_of_two_writers_the_second_is_refused_and_loses_nothing(db: str) -> None:
+    stale = read_manifest(db)
+    remove_images(db, ["9"])
+    with pytest.raises(ConflictError, match=r"version 2 .* started from version 1"):
+        commit_version(db, {**stale, "removed": ["10"]})
+    assert read_manifest(db)["removed"] == ["9"]
+
+
+def test_writers_at_the_same_moment_never_overwrite_one_another(db: str) -> None:
+    ids = ["2", "9", "10", "30", "31", "100"]
+
+    def remove(image_id: str) -> None:
+        while True:
+            with suppress(ConflictError):
+                remove_images(db, [image_id])
+                return
+
+    with ThreadPoolExecutor(len(ids)) as pool:
+        list(pool.map(remove, ids))
+    assert set(read_manifest(db)["removed"]) == set(ids)
+    assert read_manifest(db)["version"] == 1 + len(ids)
+
+
+def test_a_commit_leaves_files_that_another_job_is_about_to_commit(db: str) -> None:
+    file = write_file(db, "d.parquet", ["77"], 3)
+    compact_database(db)
+    manifest = read_manifest(db)
+    commit_version(db, {**manifest, "files": [*manifest["files"], file]})
+    assert "77" in vectors_by_id(db)
+
+
+def test_a_lost_file_is_named(db: str) -> None:
+    Path(db, "embeddings", "b.parquet").unlink()
+    with pytest.raises(MissingError, match=r"b\.parquet"):
+        open_database(db)
+
+
+def test_filters(db: str, tmp_path: Path) -> None:
+    database = open_database(db)
+    ids = np.array(list(database.image_ids))
+    wide = database.where((pc.field("width") > 9) & (pc.field("width") < 100))
+    assert ids[wide].tolist() == ["10", "30", "31"]
+    more = pa.table({"image_id": ["2", "30", "30"], "licence": ["free", "no", "free"]})
+    assert ids[database.where(pc.field("licence") == "free", more)].tolist() == ["2", "30"]
+    assert ids[database.among(["100", "2", "no"])].tolist() == ["2", "100"]
+    rows, _ = database.search(database.embeddings[[0]], 9, wide)
+    assert set(rows[0]) == set(np.flatnonzero(wide))
+    with pytest.raises(BadArgumentError, match="nope"):
+        database.where(pc.field("nope") == 1)
+
+
+def test_an_empty_version_finds_nothing(db: str) -> None:
+    remove_images(db, list(vectors_by_id(db)))
+    database = open_database(db)
+    assert len(database) == 0
+    assert database.search(np.ones((2, 4), np.float32), 3)[0].shape == (2, 0)
+    assert commit_version(db, read_manifest(db)) == 3
+
+
+def test_a_large_version_is_mapped_from_one_ordered_copy(
+    db: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queries = np.random.default_rng(3).standard_normal((3, 4)).astype(np.float32)
+    in_memory = open_database(db).search_images(queries, 5)
+    monkeypatch.setattr(loading, "MAPPED_ROWS", 1)
+    with ThreadPoolExecutor(4) as pool:  # one makes the copy, the others wait for it
+        databases = list(pool.map(open_database, [db] * 4))
+    for database in databases:
+        assert not database.embeddings.flags.owndata
+        found = database.search_images(queries, 5)
+        assert found.images.to_pylist() == in_memory.images.to_pylist()
+        np.testing.assert_array_equal(found.scores, in_memory.scores)
+    (copy,) = (each for each in Path(db, "mapped").iterdir() if each.suffix != ".lock")
+    made = (copy / "embeddings.npy").stat().st_mtime_ns
+    assert open_database(db).norm == pytest.approx(1)
+    assert (copy / "embeddings.npy").stat().st_mtime_ns == made
+    manifest = read_manifest(db)
+    part = load_version(db, manifest, manifest["files"][:1])
+    assert list(part.image_ids) == ["9", "10", "b/1.jpg"]
+    remove_images(db, ["30"])
+    assert len(open_database(db)) == 7
+    assert not copy.exists()  # nothing of an old version stays
+    assert databases[0].look_up("30")[0].image_id == "30"  # whoever has it open keeps it
+    kept = {path.name for path in Path(db, "mapped").iterdir()}
+    assert len(kept) == 2  # a copy and its lock
+    remove_images(db, list(open_database(db).image_ids))
+    assert len(open_database(db)) == 0
+
+
+def test_where_no_copy_can_be_kept_it_is_loaded_into_memory(
+    db: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(loading, "MAPPED_ROWS", 1)
+    Path(db, "mapped").write_text("a file where the directory would be")
+    assert len(open_database(db)) == 8
+    assert "cannot be mapped" in caplog.text
+
+
+def test_an_embedding_that_is_not_finite_is_refused_and_its_file_named(db: str) -> None:
+    file = write_file(db, "d.parquet", ["77", "78"], 3)
+    vectors = np.full((2, 4), np.nan, np.float32)
+    path = join(db, "embeddings", "d.parquet")
+    table = pq.read_table(path)
+    place = table.schema.get_field_index("embedding")
+    write_table_atomic(table.set_column(place, "embedding", vectors_to_column(vectors)), path)
+    manifest = read_manifest(db)
+    commit_version(db, {**manifest, "files": [*manifest["files"], file]})
+    with pytest.raises(BadInputError, match=r"d\.parquet: the embedding of row 0"):
+        open_database(db)
+
+
+def test_filters_of_a_request(db: str) -> None:
+    database = open_database(db)
+    query = database.embeddings[:1]
+    narrow = database.search_images(query, 9, Filter(min_width=9, image_ids=("9", "2", "30")))
+    assert {image.image_id for image in narrow.of(0)} == {"9", "30"}
+    assert narrow.scores.shape == (1, 2)
+    assert database.search_images(query, 9, Filter(path_prefix="a/")).of(0)[0].uri == "a/1.jpg"
+    assert database.search_images(query, 9, Filter(image_ids=())).of(0) == []

@@ -1,0 +1,138 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray
+
+from lib.database.interface import Filter, Hits, UnknownImageError
+from lib.database.manifest import manifest_file, read_manifest, remove_images
+from lib.database.opening import open_database
+from lib.database.remote import RemoteCollection, choose_shards, shards_needed, split_evenly
+from lib.errors import BadArgumentError, MissingError
+from lib.storage import write_json_atomic
+from tests.database.test_local import write_file
+from tests.serving_database import make_database
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> str:
+    made = str(tmp_path / "db")
+    # The same seed in two files: equal vectors, so equal scores, in different shards.
+    files = [
+        write_file(made, f"{number}.parquet", [str(row * 5 + number) for row in range(40)], seed)
+        for number, seed in enumerate([0, 1, 0, 2, 3])
+    ]
+    manifest = {"version": 1, "embedder_digest": "e", "files": files}
+    write_json_atomic(manifest_file(made), manifest)
+    remove_images(made, ["3", "11"])
+    return made
+
+
+def assert_equal(found: Hits, expected: Hits) -> None:
+    assert found.images.to_pylist() == expected.images.to_pylist()
+    np.testing.assert_array_equal(found.scores, expected.scores)
+
+
+@pytest.mark.usefixtures("ray_local")
+@pytest.mark.parametrize("shards", [1, 3])
+def test_shards_answer_as_one_process_does(db: str, shards: int) -> None:
+    queries = np.random.default_rng(9).standard_normal((6, 4)).astype(np.float32)
+    database = open_database(db)
+    collection = RemoteCollection(db, shards)
+    assert collection.shard_count == shards
+    assert len(collection) == len(database) == 198
+    assert (collection.version, collection.embedder_digest) == (2, "e")
+    for k in (1, 70, 500):
+        for wanted in (None, Filter(min_width=90), Filter(image_ids=("4", "5", "no"))):
+            found = collection.search_images(queries, k, wanted)
+            assert_equal(found, database.search_images(queries, k, wanted))
+    image, embedding = collection.look_up("17")
+    assert image == database.look_up("17")[0]
+    np.testing.assert_array_equal(embedding, database.look_up("17")[1])
+    for absent in ("11", "nowhere"):
+        with pytest.raises(UnknownImageError, match=absent):
+            collection.look_up(absent)
+
+
+@pytest.mark.usefixtures("ray_local")
+def test_a_shard_that_dies_is_started_again(db: str) -> None:
+    queries = np.eye(4, dtype=np.float32)
+    collection = RemoteCollection(db, 2)
+    expected = open_database(db).search_images(queries, 5)
+    ray.kill(collection._shards[0], no_restart=False)
+    assert_equal(collection.search_images(queries, 5), expected)
+
+
+@pytest.mark.usefixtures("ray_local")
+def test_a_lost_file_is_named(db: str) -> None:
+    Path(db, "embeddings", "1.parquet").unlink()
+    with pytest.raises(MissingError, match=r"1\.parquet"):
+        RemoteCollection(db, 2)
+    with pytest.raises(BadArgumentError, match="at least 1"):
+        RemoteCollection(db, 0)
+
+
+@pytest.mark.usefixtures("ray_local")
+def test_the_number_of_shards_comes_from_size_and_memory(db: str) -> None:
+    assert choose_shards(db, read_manifest(db)) == 1
+    assert shards_needed(10_000, 50, 24 * 2**30) == 1
+    by_hand = 10**9 * (200 * 1.84 + 100) / (32 * 2**30)
+    assert shards_needed(10**9, 50, 64 * 2**30) == int(by_hand) + 1
+    files = [{"name": str(number), "rows": number} for number in range(10)]
+    parts = split_evenly(files, 3)
+    assert [sum(file["rows"] for file in part) for part in parts] == [16, 15, 14]
+
+
+ON_TWO_NODES = """
+import os, subprocess, sys
+import numpy as np
+import ray
+from ray.cluster_utils import Cluster
+from lib.database.opening import open_database
+from lib.database.remote import RemoteCollection
+
+db, job_db = sys.argv[1:]
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+cluster.add_node(num_cpus=1)
+ray.init(address=cluster.address, log_to_driver=False)
+try:
+    where = lambda shard: ray.get_runtime_context().get_node_id()
+    here = ray.get_runtime_context().get_node_id()
+    for _ in range(2):  # more often than chance puts them there
+        collection = RemoteCollection(db, 2)
+        nodes = ray.get([shard.__ray_call__.remote(where) for shard in collection._shards])
+        assert len(set(nodes)) == 2, nodes
+        (alone,) = RemoteCollection(db, 1)._shards
+        assert ray.get(alone.__ray_call__.remote(where)) == here
+    queries = np.eye(4, dtype=np.float32)
+    found, expected = (each.search_images(queries, 9) for each in (collection, open_database(db)))
+    assert found.images.to_pylist() == expected.images.to_pylist()
+    environment = {**os.environ, "RAY_ADDRESS": cluster.address}
+    query = [sys.executable, "-m", "jobs.query", "--db", job_db, "--k", "2", "red ball"]
+    subprocess.run(query, check=True, env=environment)
+finally:
+    ray.shutdown()
+    cluster.shutdown()
+"""
+
+
+def test_shards_lie_on_nodes_of_their_own_and_a_job_searches_on_its_cluster(
+    db: str, tmp_path: Path
+) -> None:
+    job_db = make_database(tmp_path / "drawn", images=8)
+    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    done = subprocess.run(
+        [sys.executable, "-c", ON_TWO_NODES, db, str(job_db)],
+        cwd=ROOT,
+        env={**environment, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
+    assert "1 queries over 8 images" in done.stdout

@@ -1,0 +1,168 @@
+"""Backbones: their weights' origin, what is refused, and that the fast forms agree."""
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import torch
+
+from lib.descriptors.acceleration import accelerate, tolerates_bfloat16
+from lib.descriptors.backbones import PACKAGED, load_backbone
+from lib.errors import BadArgumentError, BadInputError, MissingError
+
+
+@pytest.fixture(scope="module")
+def images() -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    blobs = torch.rand(4, 3, 14, 14, generator=generator) * 255
+    return torch.nn.functional.interpolate(blobs, (224, 224), mode="bicubic").clamp(0, 255).byte()
+
+
+@pytest.fixture
+def weights_server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    folder = tmp_path / "served"
+    folder.mkdir()
+    handler = partial(_Quiet, directory=str(folder))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", folder
+    server.shutdown()
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def state_of(name: str, seed: int) -> dict[str, torch.Tensor]:
+    import torchvision
+
+    torch.manual_seed(seed)
+    state: dict[str, torch.Tensor] = torchvision.models.get_model(name).state_dict()
+    return state
+
+
+@pytest.mark.parametrize(("name", "size"), [("resnet18", 512), (PACKAGED, 1280)])
+def test_descriptor_is_the_mean_of_the_feature_map(
+    name: str, size: int, images: torch.Tensor
+) -> None:
+    backbone = load_backbone(name, None if name == PACKAGED else "random")
+    maps, descriptors = backbone.feature_map(images), backbone.describe(images)
+    assert backbone.descriptor_size == size
+    assert maps.shape == (4, size, 7, 7)
+    assert maps.dtype == descriptors.dtype == torch.float32
+    torch.testing.assert_close(maps.mean((2, 3)), descriptors)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["resnet18", PACKAGED, "vit_tiny_patch16_224"],
+)
+def test_accelerated_form_agrees_with_the_reference(name: str, images: torch.Tensor) -> None:
+    backbone = load_backbone(name, None if name == PACKAGED else "random")
+    reference = backbone.describe(images)
+    inputs = backbone.normalise(images).contiguous(memory_format=torch.channels_last)
+    for bfloat16, least in ((False, 0.999999), (True, 0.999)):
+        if bfloat16 and not tolerates_bfloat16(backbone.network):
+            assert name == PACKAGED
+            continue
+        with torch.inference_mode():
+            fast = accelerate(backbone.network, inputs, bfloat16)(
+                inputs.bfloat16() if bfloat16 else inputs
+            ).float()
+        assert torch.nn.functional.cosine_similarity(fast, reference).min() > least
+
+
+def test_resnet18_is_torchvisions_without_its_last_layer(
+    tmp_path: Path, images: torch.Tensor
+) -> None:
+    import torchvision
+
+    state = state_of("resnet18", 3)
+    torch.save(state, tmp_path / "w.pth")
+    backbone = load_backbone("resnet18", str(tmp_path / "w.pth"))
+    plain = torchvision.models.resnet18()
+    plain.load_state_dict(state)
+    plain.eval()
+    body = torch.nn.Sequential(*list(plain.children())[:-1])
+    transforms = torchvision.models.ResNet18_Weights.DEFAULT.transforms()
+    normalised = (images.float() / 255 - torch.tensor(transforms.mean).view(3, 1, 1)) / (
+        torch.tensor(transforms.std).view(3, 1, 1)
+    )
+    with torch.no_grad():
+        expected = body(normalised).flatten(1)
+    torch.testing.assert_close(backbone.describe(images), expected)
+    assert backbone.preprocessing.resize == transforms.resize_size[0]
+
+
+def test_weights_come_from_a_url_and_then_from_the_cache(
+    weights_server: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, folder = weights_server
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    torch.save(state_of("resnet18", 1), folder / "w.pth")
+    content = (folder / "w.pth").read_bytes()
+    name = f"resnet18-{hashlib.sha256(content).hexdigest()[:8]}.pth"
+    (folder / "w.pth").rename(folder / name)
+    first = load_backbone("resnet18", f"{url}/{name}")
+    (folder / name).unlink()
+    assert load_backbone("resnet18", f"{url}/{name}").weights_digest == first.weights_digest
+    assert not first.weights_digest.startswith("random")
+
+
+def test_a_damaged_download_is_refused_and_not_kept(
+    weights_server: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, folder = weights_server
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    (folder / "resnet18-0123abcd.pth").write_bytes(b"cut off")
+    with pytest.raises(MissingError, match="where 0123abcd is published"):
+        load_backbone("resnet18", f"{url}/resnet18-0123abcd.pth")
+    assert not list((tmp_path / "cache" / "hub" / "checkpoints").glob("*.pth"))
+    with pytest.raises(MissingError, match="404"):
+        load_backbone("resnet18", f"{url}/absent.pth")
+
+
+def test_auto_takes_the_packaged_network_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("lib.datasets.download.FIRST_WAIT_S", 0.01)
+    # The proxy refuses, as a firewall does: the official address is tried for real, and in vain.
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    assert load_backbone("auto").name == PACKAGED
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert PACKAGED in said
+
+
+def test_wrong_weights_are_refused_by_name(tmp_path: Path) -> None:
+    torch.save(state_of("resnet34", 0), tmp_path / "34.pth")
+    with pytest.raises(BadInputError, match=r"not of resnet18: .*unexpected layer1.2.conv1"):
+        load_backbone("resnet18", str(tmp_path / "34.pth"))
+    (tmp_path / "junk.pth").write_bytes(b"junk")
+    with pytest.raises(BadInputError, match=r"junk\.pth cannot be read as weights: it is damaged"):
+        load_backbone("resnet18", str(tmp_path / "junk.pth"))
+    with pytest.raises(MissingError, match="no weights at"):
+        load_backbone("resnet18", str(tmp_path / "absent.pth"))
+
+
+def test_a_network_without_a_linear_layer_is_a_bad_argument() -> None:
+    with pytest.raises(BadArgumentError, match="squeezenet1_1 has no final linear layer"):
+        load_backbone("squeezenet1_1", "random")
+
+
+def test_unknown_backbone_is_a_bad_argument() -> None:
+    with pytest.raises(BadArgumentError, match="no backbone 'resnet19'"):
+        load_backbone("resnet19")
+
+
+def test_provenance_tells_weights_apart() -> None:
+    untrained = load_backbone("resnet18", "random")
+    assert untrained.weights_digest == load_backbone("resnet18", "random").weights_digest
+    assert untrained.provenance("float16").weights_digest.startswith("random-")
+    assert untrained.provenance("float16").descriptor_size == 512

@@ -1,0 +1,328 @@
+"""The extraction run on a real local Ray: resume, change, failures, refusals, accounting."""
+
+import io
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from lib.descriptors import plan as described
+from lib.descriptors.backbones import Backbone, load_backbone
+from lib.descriptors.external_sort import sort_bounded
+from lib.descriptors.extraction import FailureLimit, Run, extract
+from lib.descriptors.shards import Settings, Shard, cut_shards, suitable_shard_size
+from lib.errors import BadInputError, ImageSearchError, MismatchError
+from lib.images.listing import ListedImage
+from lib.progress import Progress
+from lib.storage import write_bytes_atomic
+
+pytestmark = pytest.mark.usefixtures("ray_local")
+SETTINGS = Settings(shard_size=7)
+
+
+@pytest.fixture(scope="session")
+def backbone() -> Backbone:
+    return load_backbone("resnet18", "random")
+
+
+def jpeg(seed: int, size: int = 64) -> bytes:
+    """A picture of coloured blobs, another one for every seed."""
+    blobs = np.random.default_rng(seed).integers(0, 256, (4, 4, 3)).astype(np.uint8)
+    sink = io.BytesIO()
+    Image.fromarray(blobs).resize((size, size)).save(sink, "JPEG")
+    return sink.getvalue()
+
+
+def make_images(folder: Path, count: int, first: int = 0) -> Path:
+    (folder / "deep").mkdir(parents=True, exist_ok=True)
+    for number in range(first, first + count):
+        below = "deep/" if number % 3 == 0 else ""
+        (folder / f"{below}{number:05}.jpg").write_bytes(jpeg(number))
+    return folder
+
+
+def rows(db: Path, kind: str = "descriptors") -> list[dict[str, object]]:
+    """All rows of a database in order of path."""
+    tables = [pq.read_table(file) for file in sorted((db / kind).glob("*.parquet"))]
+    found = pa.concat_tables(tables).to_pylist() if tables else []
+    return sorted(found, key=lambda row: str(row["path"]))
+
+
+@pytest.fixture
+def run(backbone: Backbone, tmp_path: Path) -> Callable[..., Run]:
+    def extracted(images: Path | str, db: Path | str = tmp_path / "db", **options: object) -> Run:
+        settings = options.pop("settings", SETTINGS)
+        return extract(str(images), str(db), backbone, settings, **options)  # type: ignore[arg-type]
+
+    return extracted
+
+
+def test_every_image_has_its_row(
+    run: Callable[..., Run], backbone: Backbone, tmp_path: Path
+) -> None:
+    images = make_images(tmp_path / "images", 20)
+    done = run(images, ids=lambda path: "17" if path.endswith("00017.jpg") else None)
+    assert (done.listed, done.described, done.failed, done.shards) == (20, 20, 0, 3)
+    found = rows(tmp_path / "db")
+    assert [row["path"] for row in found] == sorted(
+        str(file.relative_to(images)) for file in images.rglob("*.jpg")
+    )
+    assert {row["image_id"] for row in found if str(row["path"]).endswith("17.jpg")} == {"17"}
+    assert all(row["width"] == row["height"] == 64 for row in found)
+    first = found[0]
+    content = Path(str(first["uri"])).read_bytes()
+    assert len(content) == first["bytes"]
+    from lib.images.preprocessing import decode
+
+    reference = backbone.describe(decode(content, backbone.preprocessing).pixels[None])[0].numpy()
+    value = np.array(first["descriptor"])
+    cosine = reference @ value / np.linalg.norm(reference) / np.linalg.norm(value)
+    assert cosine > 0.999
+    file = next((tmp_path / "db" / "descriptors").glob("*.parquet"))
+    assert pq.read_schema(file).field("descriptor").type == pa.list_(pa.float32(), 512)
+
+
+def test_a_rerun_does_only_what_is_missing_and_gives_the_same_rows(
+    run: Callable[..., Run], tmp_path: Path
+) -> None:
+    images = make_images(tmp_path / "images", 30)
+    run(images)
+    undisturbed = rows(tmp_path / "db")
+    names = sorted(file.name for file in (tmp_path / "db" / "descriptors").iterdir())
+    for name in names[1:4:2]:
+        (tmp_path / "db" / "descriptors" / name).unlink()
+    again = run(images)
+    assert (again.already_described, again.described) == (16, 14)
+    assert rows(tmp_path / "db") == undisturbed
+    assert sorted(file.name for file in (tmp_path / "db" / "descriptors").iterdir()) == names
+    nothing = run(images)
+    assert (nothing.already_described, nothing.described, nothing.shards) == (30, 0, 0)
+
+
+def test_rows_do_not_depend_on_shards(run: Callable[..., Run], tmp_path: Path) -> None:
+    images = make_images(tmp_path / "images", 25)
+    run(images, tmp_path / "a", settings=Settings(shard_size=25))
+    run(images, tmp_path / "b", settings=Settings(shard_size=3))
+    assert rows(tmp_path / "a") == rows(tmp_path / "b")
+
+
+def test_added_changed_and_removed_images(run: Callable[..., Run], tmp_path: Path) -> None:
+    images = make_images(tmp_path / "images", 20)
+    run(images)
+    before = {row["path"]: row for row in rows(tmp_path / "db")}
+    make_images(images, 3, first=100)
+    (images / "00001.jpg").write_bytes(jpeg(999))
+    (images / "00002.jpg").unlink()
+    done = run(images)
+    assert (done.listed, done.described, done.changed, done.removed) == (22, 4, 1, 1)
+    after = {row["path"]: row for row in rows(tmp_path / "db")}
+    assert len(rows(tmp_path / "db")) == len(after) == 23
+    assert after["00001.jpg"]["descriptor"] != before["00001.jpg"]["descriptor"]
+    assert after["00002.jpg"] == before["00002.jpg"]
+    assert after["00004.jpg"] == before["00004.jpg"]
+    pruned = run(images, prune=True)
+    assert (pruned.pruned, pruned.described) == (1, 0)
+    assert "00002.jpg" not in {row["path"] for row in rows(tmp_path / "db")}
+
+
+def test_bad_images_become_failures_and_are_tried_again_on_request(
+    run: Callable[..., Run], tmp_path: Path
+) -> None:
+    images = make_images(tmp_path / "images", 10)
+    (images / "empty.jpg").write_bytes(b"")
+    (images / "page.jpg").write_bytes(b"<html>not found</html>")
+    (images / "half.jpg").write_bytes(jpeg(1, 256)[:1500])
+    done = run(images)
+    assert (done.described, done.failed) == (10, 3)
+    failures = {row["path"]: row for row in rows(tmp_path / "db", "failures")}
+    assert {path: row["reason"] for path, row in failures.items()} == {
+        "empty.jpg": "empty",
+        "half.jpg": "truncated",
+        "page.jpg": "not_an_image",
+    }
+    assert len(str(failures["half.jpg"]["sha256"])) == 64
+    assert failures["half.jpg"]["bytes"] == 1500
+    assert run(images).already_failed == 3
+    retried = run(images, retry_failed=True)
+    assert (retried.already_described, retried.failed, retried.already_failed) == (10, 3, 0)
+    (images / "page.jpg").write_bytes(jpeg(5))
+    mended = run(images)
+    assert (mended.changed, mended.described, mended.already_failed) == (1, 1, 2)
+    assert len(rows(tmp_path / "db")) == 11
+    assert len(rows(tmp_path / "db", "failures")) == 2
+
+
+def test_too_many_failures_stop_the_run(run: Callable[..., Run], tmp_path: Path) -> None:
+    images = make_images(tmp_path / "images", 4)
+    for number in range(6):
+        (images / f"bad{number}.jpg").write_bytes(b"")
+    with pytest.raises(ImageSearchError, match=r"empty \d.*--max-failures"):
+        run(images, limit=FailureLimit(count=2))
+    assert FailureLimit(share=0.5).exceeded(60, 100)
+    assert not FailureLimit(share=0.5).exceeded(50, 99)
+
+
+def test_rows_written_twice_are_found_and_dropped(run: Callable[..., Run], tmp_path: Path) -> None:
+    images = make_images(tmp_path / "images", 10)
+    run(images)
+    undisturbed = rows(tmp_path / "db")
+    folder = tmp_path / "db" / "descriptors"
+    file = min(folder.iterdir())
+    (folder / "999999999999-late.parquet").write_bytes(file.read_bytes())
+    assert run(images).described == 0
+    assert rows(tmp_path / "db") == undisturbed
+
+
+def test_descriptors_of_another_origin_are_refused(run: Callable[..., Run], tmp_path: Path) -> None:
+    images = make_images(tmp_path / "images", 3)
+    run(images)
+    with pytest.raises(MismatchError, match="another --db"):
+        run(images, settings=Settings(precision="float16"))
+
+
+def test_float16_halves_the_values(run: Callable[..., Run], tmp_path: Path) -> None:
+    images = make_images(tmp_path / "images", 3)
+    run(images, tmp_path / "half", settings=Settings(precision="float16"))
+    run(images)
+    half, full = (
+        np.array([row["descriptor"] for row in rows(tmp_path / name)], np.float32)
+        for name in ("half", "db")
+    )
+    np.testing.assert_allclose(half, full, rtol=1e-3, atol=1e-4)
+
+
+def test_nothing_to_describe_is_an_error(run: Callable[..., Run], tmp_path: Path) -> None:
+    (tmp_path / "void").mkdir()
+    with pytest.raises(BadInputError, match="holds no image"):
+        run(tmp_path / "void")
+
+
+FULL_DISK = """
+import resource, signal, sys
+from lib.storage import write_bytes_atomic
+# As a disk that fills while a file grows: the write stops part of the way with an OSError.
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    write_bytes_atomic(sys.argv[1], b"x" * 100_000)
+except OSError as error:
+    print(error)
+"""
+
+
+def test_a_file_that_outgrows_the_disk_leaves_nothing_behind(tmp_path: Path) -> None:
+    target = tmp_path / "descriptors" / "shard.parquet"
+    command = [sys.executable, "-c", FULL_DISK, str(target)]
+    done = subprocess.run(
+        command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True
+    )
+    assert "File too large" in done.stdout
+    assert str(target) in done.stdout
+    assert list(target.parent.iterdir()) == []
+
+
+def test_a_full_disk_is_a_clear_error_and_the_run_goes_on_later(
+    run: Callable[..., Run], tmp_path: Path
+) -> None:
+    """A file system of 64 KiB fills after a few shards; the rest comes once it has grown."""
+    db = tmp_path / "db"
+    db.mkdir()
+    mounted = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(db)]
+    if subprocess.run(mounted, capture_output=True).returncode:
+        pytest.skip("only root may mount a small file system")
+    try:
+        images = make_images(tmp_path / "images", 40)
+        with pytest.raises(OSError, match=r"No space left on device.*descriptors"):
+            run(images)
+        there = rows(db)
+        assert 0 < len(there) < 40
+        assert not list(db.rglob(".tmp-*"))
+        subprocess.run(["mount", "-o", "remount,size=10m", str(db)], check=True)
+        done = run(images)
+        assert (done.already_described, done.described) == (len(there), 40 - len(there))
+        assert len(rows(db)) == 40
+    finally:
+        subprocess.run(["umount", "--lazy", str(db)], check=True)
+
+
+def test_a_bucket_that_refuses_is_a_clear_error(s3_bucket: str) -> None:
+    absent = f"{s3_bucket}-absent/db/descriptors/a.parquet"
+    with pytest.raises(OSError, match="bucket"):
+        write_bytes_atomic(absent, b"x")
+
+
+def test_zip_in_place_equals_the_directory(run: Callable[..., Run], tmp_path: Path) -> None:
+    images = make_images(tmp_path / "images", 9)
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        for file in images.rglob("*.jpg"):
+            archive.write(file, file.relative_to(images))
+    run(images, tmp_path / "a")
+    run(tmp_path / "all.zip", tmp_path / "b")
+    same = ("path", "bytes", "descriptor")
+    assert [[row[name] for name in same] for row in rows(tmp_path / "a")] == [
+        [row[name] for name in same] for row in rows(tmp_path / "b")
+    ]
+
+
+def test_shards_are_a_function_of_the_list_and_halves_cover_all() -> None:
+    listed = [ListedImage(f"{n:03}", f"/{n}", n, "", str(n)) for n in range(10)]
+    shards = list(cut_shards(enumerate(listed), 4))
+    assert [len(shard.images) for shard in shards] == [4, 4, 2]
+    assert [shard.name for shard in shards] == [
+        shard.name for shard in cut_shards(enumerate(listed), 4)
+    ]
+    halves = Shard(0, listed).halves()
+    assert [image for half in halves for image in half.images] == listed
+
+
+def test_sorting_beyond_memory_equals_sorting() -> None:
+    words = [str(value) for value in np.random.default_rng(0).integers(0, 5000, 9_000)]
+    assert list(sort_bounded(words, key=str, run_rows=1_500)) == sorted(words)
+    assert list(sort_bounded([], key=str)) == []
+
+
+def test_progress_tells_rate_failures_and_stages() -> None:
+    stream = io.StringIO()
+    progress = Progress(100, stream)
+    progress.shard_done(40, 2, {"read": 1.0, "decode": 1.0, "forward": 6.0, "write": 0.0})
+    progress.close()
+    said = stream.getvalue()
+    for part in ("42/100 images", "2 failed", "1 shards", "forward 75%", "left"):
+        assert part in said
+
+
+def test_the_rate_of_now_is_that_of_the_last_twenty_seconds() -> None:
+    progress = Progress(3_000, io.StringIO())
+    start = time.monotonic()
+    progress.shard_done(200, 0, {})
+    assert "7/s now" in progress.line(start + 30)
+    progress.shard_done(1_000, 0, {})
+    assert "39/s now, 39/s overall" in progress.line(start + 30.6)
+    progress.shard_done(200, 0, {})
+    assert "60/s now, 28/s overall" in progress.line(start + 50.1)
+
+
+@pytest.mark.parametrize(
+    ("images", "size"),
+    [(1, 100), (3_200, 100), (3_201, 101), (32_000, 1_000), (10**9, 1_000)],
+)
+def test_a_small_collection_is_cut_for_several_workers(images: int, size: int) -> None:
+    assert suitable_shard_size(images) == size
+
+
+def test_a_comparison_reads_all_kinds_of_rows(run: Callable[..., Run], tmp_path: Path) -> None:
+    images = make_images(tmp_path / "images", 5)
+    (images / "bad.jpg").write_bytes(b"")
+    run(images)
+    known = {record.path: record for record in described.records(str(tmp_path / "db"))}
+    assert len(known) == 6
+    assert known["bad.jpg"].failed
+    assert described.count_rows(str(tmp_path / "db")) == (5, 1)

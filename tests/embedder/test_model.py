@@ -1,0 +1,130 @@
+"""The dense layer, the closed form, and the file that keeps both sides."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lib.embedder.dataset import fit_text_side
+from lib.embedder.model import Embedder
+from lib.embedder.ridge import RidgePath, moments, normalising_powers
+from lib.embedder.space import embedder_file, load_semantic_space, save_semantic_space
+from lib.errors import BadInputError, MismatchError, MissingError
+from lib.text.encoder import TextEncoder
+from tests import toy_world
+
+
+def test_se_image_by_hand() -> None:
+    embedder = Embedder.from_arrays(np.array([[1.0, 0.0], [0.0, 2.0]]), np.array([2.0, 0.0]))
+    found = embedder.se_image(np.array([[1.0, 2.0], [-2.0, 0.0]]))
+    assert found.dtype == np.float32
+    # (1·1 + 2, 2·2) = (3, 4); the second lands on zero, which has no direction.
+    assert found == pytest.approx(np.array([[0.6, 0.8], [0.0, 0.0]]))
+    assert embedder.se_image(np.array([1.0, 2.0])) == pytest.approx(np.array([0.6, 0.8]))
+
+
+def test_se_image_is_the_modules_forward() -> None:
+    torch.manual_seed(0)
+    embedder, descriptors = Embedder(20, 5), torch.randn(7, 20)
+    assert sum(parameter.numel() for parameter in embedder.parameters()) == 20 * 5 + 5
+    forward = embedder(descriptors).detach().numpy()
+    assert embedder.se_image(descriptors.numpy()) == pytest.approx(forward, abs=1e-6)
+    assert embedder.se_image(descriptors.numpy().astype(np.float16)) == pytest.approx(
+        forward, abs=2e-3
+    )
+
+
+def test_se_image_refuses_descriptors_of_another_size() -> None:
+    with pytest.raises(ValueError, match="descriptors have 4 values; the embedder takes 3"):
+        Embedder(3, 2).se_image(np.zeros((1, 4)))
+
+
+@pytest.mark.parametrize("count", [30, 200])  # fewer images than values, and more
+def test_ridge_and_left_out_predictions_are_those_of_fitting_again(count: int) -> None:
+    rng = np.random.default_rng(0)
+    inputs = torch.from_numpy(rng.normal(size=(count, 50)).astype(np.float32))
+    targets = inputs[:, :3] + torch.from_numpy(rng.normal(size=(count, 3)).astype(np.float32))
+    inputs, targets = inputs - inputs.mean(0), targets - targets.mean(0)
+    path = RidgePath(moments(inputs, targets))
+    z, y = inputs.double(), targets.double()
+    strength = 0.1
+    penalty = strength * count * torch.eye(50, dtype=torch.float64)
+    torch.testing.assert_close(
+        path.solve(strength).double(),
+        torch.linalg.solve(z.T @ z + penalty, z.T @ y),
+        atol=1e-5,
+        rtol=1e-4,
+    )
+    (left_out,) = path.left_out(inputs, targets, [strength])
+    for image in (0, 7, count - 1):
+        rest = torch.arange(count) != image
+        mean_z, mean_y = z[rest].mean(0), y[rest].mean(0)
+        centred = z[rest] - mean_z
+        solved = torch.linalg.solve(centred.T @ centred + penalty, centred.T @ (y[rest] - mean_y))
+        expected = (z[image] - mean_z) @ solved + mean_y
+        torch.testing.assert_close(left_out[image].double(), expected, atol=1e-4, rtol=1e-3)
+
+
+def test_wccn_whitens_the_variation_within_an_image() -> None:
+    rng = np.random.default_rng(0)
+    noise = torch.from_numpy(rng.normal(size=(5000, 4)) * [1.0, 0.8, 0.6, 0.5])
+    powers = normalising_powers(noise.T @ noise / len(noise))
+    whitened = noise.float() @ powers[0.5]
+    torch.testing.assert_close(
+        whitened.T @ whitened / len(whitened), torch.eye(4), atol=1e-3, rtol=0
+    )
+    torch.testing.assert_close(powers[0.0], torch.eye(4), atol=1e-5, rtol=0)
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> tuple[str, TextEncoder, Embedder]:
+    """A database that holds an embedder with random weights."""
+    text = fit_text_side(["the thing1 thing2", "the thing3"], toy_world.word_vectors())
+    embedder = Embedder(toy_world.SIZE, toy_world.DIMENSION)
+    metadata = {
+        "descriptors": vars(toy_world.provenance()),
+        "word_vectors": {
+            "source": "toy.txt",
+            "digest": _digest(toy_world.word_vectors()),
+            "dimension": toy_world.DIMENSION,
+        },
+    }
+    save_semantic_space(str(tmp_path), text, embedder, metadata)
+    return str(tmp_path), text, embedder
+
+
+def _digest(vectors: object) -> str:
+    from lib.text.word_vectors import word_vectors_digest
+
+    return word_vectors_digest(vectors)  # type: ignore[arg-type]
+
+
+def test_a_saved_space_embeds_as_before(saved: tuple[str, TextEncoder, Embedder]) -> None:
+    db, text, embedder = saved
+    space = load_semantic_space(db, toy_world.word_vectors())
+    descriptors = np.random.default_rng(0).normal(size=(5, toy_world.SIZE)).astype(np.float32)
+    assert np.array_equal(space.se_image(descriptors), embedder.se_image(descriptors))
+    for query in ("thing1 the", "thing7"):
+        assert np.array_equal(space.se_text(query), text.se_text(query))
+    assert space.provenance == toy_world.provenance()
+
+
+def test_other_word_vectors_are_refused(saved: tuple[str, TextEncoder, Embedder]) -> None:
+    db, _, _ = saved
+    with pytest.raises(MismatchError, match=r"12 dimensions, they have 5.*jobs\.train_embedder"):
+        load_semantic_space(db, toy_world.word_vectors(dimension=5))
+    with pytest.raises(MismatchError, match="other values"):
+        load_semantic_space(db, toy_world.word_vectors(seed=1))
+
+
+def test_a_missing_or_damaged_embedder_is_named(
+    saved: tuple[str, TextEncoder, Embedder], tmp_path: Path
+) -> None:
+    db, _, _ = saved
+    with pytest.raises(MissingError, match=r"run jobs\.train_embedder first"):
+        load_semantic_space(str(tmp_path / "other"))
+    file = Path(embedder_file(db))
+    file.write_bytes(file.read_bytes()[:-200])
+    with pytest.raises(BadInputError, match=r"embedder\.npz is damaged"):
+        load_semantic_space(db, toy_world.word_vectors())

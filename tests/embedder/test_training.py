@@ -1,0 +1,331 @@
+"""Training learns, repeats, resumes, and gives one result for any number of workers."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch.multiprocessing.spawn import spawn
+
+from lib.datasets.captions import Captions, held_out, select
+from lib.embedder.dataset import Examples, fit_text_side
+from lib.embedder.fitting import Settings, State, TrainingData, fit
+from lib.embedder.losses import in_batch_loss
+from lib.embedder.metrics import caption_ranks, recall
+from lib.embedder.model import Embedder
+from lib.embedder.space import load_semantic_space
+from lib.embedder.training import prepare, train
+from lib.errors import BadArgumentError, BadInputError, MissingError
+from tests import toy_world
+
+CPU = torch.device("cpu")
+PROJECT = Path(__file__).parents[2]
+
+
+def _data(
+    descriptors: np.ndarray, captions: Captions, rejoin: bool = False
+) -> tuple[TrainingData, Examples]:
+    """Training data of three quarters of a toy world, and its last quarter as test captions."""
+    images = sorted(captions.images, key=int)
+    test = set(images[3 * len(images) // 4 :])
+    apart = held_out(set(images) - test, 0.2)
+    text = fit_text_side(select(captions, set(images) - test).texts, toy_world.word_vectors())
+    parts = []
+    for wanted in (set(images) - test - apart, apart, test):
+        chosen = select(captions, wanted)
+        rows = np.array([int(image) for image in chosen.image_ids])
+        parts.append(Examples(text.embed(chosen.texts), rows, np.arange(len(rows))))
+    read = lambda rows: descriptors[rows]  # noqa: E731
+    return TrainingData(parts[0], parts[1], read, rejoin), parts[2]
+
+
+def _test_recall(data: TrainingData, test: Examples, state: State) -> float:
+    embeddings = Embedder.from_arrays(state["M"].numpy(), state["b"].numpy()).se_image(
+        data.read(test.images)
+    )
+    ranks = caption_ranks(test.texts, embeddings, np.searchsorted(test.images, test.rows))
+    return recall(ranks, 10)
+
+
+@pytest.fixture(scope="module")
+def toy() -> tuple[TrainingData, Examples]:
+    return _data(*toy_world.world(400))
+
+
+def test_training_ranks_unseen_images_well(toy: tuple[TrainingData, Examples]) -> None:
+    data, test = toy
+    state = fit(data, Settings(epochs=5), CPU)
+    assert _test_recall(data, test, state) > 0.8  # chance is 0.1
+    epochs = [row["epoch"] for row in state["history"]]
+    assert epochs == list(range(len(epochs)))
+    assert {"loss", "validation_recall@10", "validation_triple_accuracy"} <= state["history"][
+        1
+    ].keys()
+
+
+def test_a_seed_makes_a_run_repeatable(toy: tuple[TrainingData, Examples]) -> None:
+    data, _ = toy
+    first, again, other = (fit(data, Settings(epochs=3, seed=seed), CPU) for seed in (1, 1, 2))
+    assert torch.equal(first["M"], again["M"])
+    losses = [[row["loss"] for row in state["history"][1:]] for state in (first, again, other)]
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_going_on_from_a_checkpoint_gives_the_uninterrupted_result(
+    toy: tuple[TrainingData, Examples], tmp_path: Path
+) -> None:
+    data, _ = toy
+    settings = Settings(epochs=6, patience=6, batch_size=64)
+
+    def keep(state: State) -> None:
+        torch.save(state, tmp_path / f"{len(state['history'])}.pt")
+
+    whole = fit(data, settings, CPU, after_epoch=keep)
+    half = torch.load(tmp_path / "3.pt", weights_only=True)
+    resumed = fit(data, settings, CPU, half)
+    assert torch.equal(whole["M"], resumed["M"])
+    losses = [[row["loss"] for row in state["history"]] for state in (whole, resumed)]
+    assert losses[0] == losses[1]
+
+
+def test_ranking_is_kept_where_it_helps() -> None:
+    """Outliers in the descriptors mislead squared errors, not rankings."""
+    descriptors, captions = toy_world.world(1200, noise=2.0)
+    rng = np.random.default_rng(0)
+    descriptors *= rng.choice([1, 1, 1, 40], size=(1200, 1)).astype(np.float32)
+    data, test = _data(descriptors, captions)
+    closed = fit(data, Settings(epochs=0), CPU)
+    ranked = fit(data, Settings(batch_size=128), CPU)
+    assert closed["chosen"]["method"] == "closed form"
+    assert ranked["chosen"]["method"] == "ranking"
+    assert ranked["chosen"]["validation_gain"] > 0
+    assert _test_recall(data, test, ranked) > _test_recall(data, test, closed)
+
+
+def test_ranking_is_dropped_where_it_does_not_help(toy: tuple[TrainingData, Examples]) -> None:
+    data, _ = toy
+    closed = fit(data, Settings(epochs=0), CPU)
+    spoilt = fit(data, Settings(epochs=3, learning_rate=10.0), CPU)
+    assert spoilt["chosen"]["method"] == "closed form"
+    assert torch.equal(closed["M"], spoilt["M"])
+
+
+def test_images_that_the_job_held_out_join_the_closed_form() -> None:
+    descriptors, captions = toy_world.world(160)
+    apart, _ = _data(descriptors, captions)
+    joined, _ = _data(descriptors, captions, rejoin=True)
+    everything = TrainingData(apart.training + apart.validation, Examples(*_nothing()), apart.read)
+    expected = fit(everything, Settings(epochs=0), CPU)
+    assert torch.equal(fit(joined, Settings(epochs=0), CPU)["M"], expected["M"])
+    assert not torch.equal(fit(apart, Settings(epochs=0), CPU)["M"], expected["M"])
+
+
+def _nothing() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return np.zeros((0, toy_world.DIMENSION), np.float32), np.zeros(0, int), np.zeros(0, int)
+
+
+def test_a_constant_descriptor_value_does_no_harm() -> None:
+    descriptors, captions = toy_world.world(200)
+    plain, test = _data(descriptors, captions)
+    constant = np.concatenate([descriptors, np.full((200, 2), 7.5, np.float32)], axis=1)
+    data, _ = _data(constant, captions)
+    expected = fit(plain, Settings(epochs=0), CPU)
+    found = fit(data, Settings(epochs=0), CPU)
+    assert not found["M"][-2:].any()
+    assert _test_recall(data, test, found) == pytest.approx(_test_recall(plain, test, expected))
+
+
+def _gradient_of_two(rank: int, directory: str) -> None:
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{directory}/meeting", rank=rank, world_size=2
+    )
+    inputs, texts = _batch()
+    layer = torch.nn.Linear(6, 4, bias=False)
+    torch.nn.init.constant_(layer.weight, 0.3)
+    part = slice(rank * 4, rank * 4 + 4)
+    in_batch_loss(layer(inputs[part]), texts[part]).backward()
+    assert layer.weight.grad is not None
+    torch.distributed.all_reduce(layer.weight.grad)
+    if rank == 0:
+        torch.save(layer.weight.grad, f"{directory}/gradient.pt")
+    torch.distributed.destroy_process_group()
+
+
+def _batch() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    inputs, texts = torch.randn(8, 6, generator=generator), torch.randn(8, 4, generator=generator)
+    return inputs, torch.nn.functional.normalize(texts, dim=1)
+
+
+def test_two_workers_sum_to_the_gradient_of_one(tmp_path: Path) -> None:
+    spawn(_gradient_of_two, (str(tmp_path),), nprocs=2)
+    inputs, texts = _batch()
+    layer = torch.nn.Linear(6, 4, bias=False)
+    torch.nn.init.constant_(layer.weight, 0.3)
+    in_batch_loss(layer(inputs), texts).backward()
+    torch.testing.assert_close(torch.load(tmp_path / "gradient.pt"), layer.weight.grad)
+
+
+def test_two_workers_of_which_one_is_killed_give_the_result_of_one(
+    ray_local: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    descriptors, captions = toy_world.world(400)
+    db = toy_world.write_database(tmp_path / "db", descriptors)
+    images = sorted(captions.images, key=int)
+    training, validation, test = (
+        select(captions, set(part)) for part in (images[:260], images[260:320], images[320:])
+    )
+    settings = Settings(epochs=12, patience=12)
+    vectors = toy_world.word_vectors()
+    killer = threading.Thread(target=_kill_a_worker, args=(tmp_path / "db",))
+    killer.start()
+    report = train(db, training, validation, vectors, "toy", settings, rejoin=False, workers=2)
+    killer.join()
+    assert [row["epoch"] for row in report.history] == list(range(13))
+    prepared = prepare(db, training, validation, vectors, rejoin=False)
+    data = TrainingData(prepared.training, prepared.validation, lambda rows: descriptors[rows])
+    alone = fit(data, settings, CPU)
+    for figure in ("validation_recall@10", "validation_ndcg"):
+        assert report.history[0][figure] == pytest.approx(alone["history"][0][figure], abs=0.02)
+        assert report.history[-1][figure] == pytest.approx(alone["history"][-1][figure], abs=0.05)
+    space = load_semantic_space(db, vectors)
+    unseen = np.arange(320, 400)
+    ranks = caption_ranks(
+        space.text.embed(test.texts),
+        space.se_image(descriptors[unseen]),
+        np.array([int(image) - 320 for image in test.image_ids]),
+    )
+    assert recall(ranks, 10) > 0.7
+    written = {path.name for path in (tmp_path / "db" / "embedder").iterdir()}
+    assert written == {"embedder.npz", "metrics.csv", "training.png", "tensorboard"}
+    assert len(pd.read_csv(tmp_path / "db" / "embedder" / "metrics.csv")) == 13
+    assert "epoch 12 of at most 12" in capsys.readouterr().out
+
+
+def _epochs_done(db: Path) -> int:
+    try:
+        return len(pd.read_csv(db / "embedder" / "metrics.csv"))
+    except (OSError, ValueError):
+        return 0
+
+
+def _kill_a_worker(db: Path) -> None:
+    """SIGKILL one of this test's Ray Train workers once two epochs are done."""
+    deadline = time.monotonic() + 120
+    while _epochs_done(db) < 3 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(_train_workers_below(os.getpid())[0], signal.SIGKILL)
+
+
+def _train_workers_below(ancestor: int) -> list[int]:
+    parents, names = {}, {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parents[int(entry.name)] = int(
+                    (entry / "stat").read_text().rsplit(")")[-1].split()[1]
+                )
+                names[int(entry.name)] = (entry / "cmdline").read_text()
+            except OSError:
+                continue
+
+    def descends(process: int) -> bool:
+        while process > 1 and process != ancestor:
+            process = parents.get(process, 0)
+        return process == ancestor
+
+    return [pid for pid, name in names.items() if "RayTrainWorker" in name and descends(pid)]
+
+
+def test_a_killed_job_goes_on_where_it_was(tmp_path: Path) -> None:
+    descriptors, captions = toy_world.world(300)
+    toy_world.write_database(tmp_path / "db", descriptors)
+    toy_world.word_vectors().save_word2vec_format(str(tmp_path / "toy.txt"), write_header=False)
+    rows = zip(captions.image_ids, captions.texts, strict=True)
+    table = pd.DataFrame([(f"{image}.jpg", text) for image, text in rows])
+    table.to_csv(tmp_path / "captions.csv", index=False, header=["image", "caption"])
+    command = [sys.executable, "-m", "jobs.train_embedder", "--db", str(tmp_path / "db")]
+    command += ["--captions", str(tmp_path / "captions.csv"), "--epochs", "30", "--patience", "30"]
+    command += [
+        "--word-vectors",
+        str(tmp_path / "toy.txt"),
+        "--json",
+        str(tmp_path / "report.json"),
+    ]
+    # A group of its own, so that Ray's processes die with the job.
+    job = subprocess.Popen(command, cwd=PROJECT, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 120
+        while _epochs_done(tmp_path / "db") < 4 and time.monotonic() < deadline:
+            assert job.poll() is None
+            time.sleep(0.05)
+    finally:
+        killed = time.time()
+        os.killpg(job.pid, signal.SIGKILL)
+        job.wait()
+    assert not (tmp_path / "db" / "embedder" / "embedder.npz").exists()
+    subprocess.run(command, cwd=PROJECT, check=True, timeout=200)
+    history: list[dict[str, Any]] = json.loads((tmp_path / "report.json").read_text())["history"]
+    assert [row["epoch"] for row in history] == list(range(31))
+    assert sum(row["time"] < killed for row in history) >= 3
+
+
+def test_what_cannot_be_trained_is_refused_clearly(tmp_path: Path) -> None:
+    descriptors, captions = toy_world.world(20)
+    vectors = toy_world.word_vectors()
+    none = select(captions, set())
+    with pytest.raises(MissingError, match=r"run jobs\.extract_descriptors first"):
+        prepare(str(tmp_path / "empty"), captions, none, vectors, False)
+    db = toy_world.write_database(tmp_path / "db", descriptors)
+    strangers = Captions(
+        [f"x{image}" for image in captions.image_ids],
+        captions.texts,
+        {f"x{image}": captioned for image, captioned in captions.images.items()},
+        "strangers.json",
+    )
+    renamed = Captions(strangers.image_ids, strangers.texts, {}, "strangers.json")
+    with pytest.raises(BadInputError, match=r"no captions for any image.*strangers\.json"):
+        prepare(db, renamed, none, vectors, False)
+    with pytest.raises(BadInputError, match="share 20 images"):
+        prepare(db, captions, captions, vectors, False)
+    with pytest.raises(BadInputError, match="two images or more"):
+        prepare(db, select(captions, {"3"}), none, vectors, False)
+    # Found by the file's name where the id is unknown.
+    assert len(prepare(db, strangers, none, vectors, False).training.rows) == len(captions)
+
+
+def test_captions_of_absent_images_and_unknown_words_are_counted(tmp_path: Path) -> None:
+    descriptors, captions = toy_world.world(40)
+    db = toy_world.write_database(tmp_path / "db", descriptors[:30])
+    texts = ["blorp quux", *captions.texts[1:]]
+    changed = Captions(captions.image_ids, texts, captions.images, "toy")
+    prepared = prepare(db, changed, select(captions, set()), toy_world.word_vectors(), False)
+    assert prepared.training.absent == 30
+    assert prepared.training.wordless == 1
+    assert len(prepared.training.rows) == 89
+    assert prepared.training.captions[0] == 1
+
+
+def test_no_workers_is_a_bad_argument(tmp_path: Path) -> None:
+    descriptors, captions = toy_world.world(20)
+    db = toy_world.write_database(tmp_path / "db", descriptors)
+    with pytest.raises(BadArgumentError, match="--workers must be 1 or more"):
+        train(
+            db,
+            captions,
+            select(captions, set()),
+            toy_world.word_vectors(),
+            "toy",
+            Settings(),
+            False,
+            workers=0,
+        )

@@ -1,0 +1,232 @@
+"""Every kind of source lists the same images and reads the same bytes; bad storage is told."""
+
+import json
+import tarfile
+import threading
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import ClassVar
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+
+from lib.errors import BadInputError, MissingError
+from lib.images import reading
+from lib.images.decoding import ImageError
+from lib.images.listing import ListedImage, list_images
+from lib.images.reading import read_image
+
+CONTENTS = {f"{'deep/' if n % 2 else ''}{n}.jpg": bytes([n]) * (100 + n) for n in range(6)}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    root = tmp_path / "images"
+    for path, content in CONTENTS.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(content)
+    (root / "notes.txt").write_text("no image")
+    return root
+
+
+def contents(source: str) -> dict[str, bytes]:
+    return {image.path: read_image(image) for image in list_images(source)}
+
+
+def zipped(folder: Path) -> str:
+    target = folder.parent / "all.zip"
+    with zipfile.ZipFile(target, "w") as archive:
+        for path in CONTENTS:
+            archive.write(folder / path, path)
+    return str(target)
+
+
+def tarred(folder: Path) -> str:
+    target = folder.parent / "all.tar"
+    with tarfile.open(target, "w") as archive:
+        for path in CONTENTS:
+            archive.add(folder / path, path)
+    return str(target)
+
+
+def as_csv(folder: Path) -> str:
+    target = folder.parent / "list.csv"
+    uris = [str(folder / path) for path in CONTENTS]
+    pyarrow.csv.write_csv(pa.table({"path": list(CONTENTS), "url": uris}), target)
+    return str(target)
+
+
+def as_uris(folder: Path) -> str:
+    target = folder.parent / "list.parquet"
+    uris = [str(folder / path) for path in CONTENTS]
+    pq.write_table(pa.table({"file_name": list(CONTENTS), "uri": uris}), target)
+    return str(target)
+
+
+def as_bytes(folder: Path) -> str:
+    target = folder.parent / "bytes.parquet"
+    table = pa.table({"path": list(CONTENTS), "image": [{"bytes": c} for c in CONTENTS.values()]})
+    pq.write_table(table, target, row_group_size=2)
+    return str(target)
+
+
+def as_coco(folder: Path) -> str:
+    target = folder.parent / "captions.json"
+    images = [
+        {"id": 1000 + n, "file_name": path, "coco_url": str(folder / path)}
+        for n, path in enumerate(CONTENTS)
+    ]
+    target.write_text(json.dumps({"images": images, "annotations": []}))
+    return str(target)
+
+
+@pytest.mark.parametrize("make", [str, zipped, tarred, as_csv, as_uris, as_bytes, as_coco])
+def test_every_kind_of_source_gives_the_same_images(
+    make: Callable[[Path], str], folder: Path
+) -> None:
+    assert contents(make(folder)) == CONTENTS
+
+
+def test_a_glob_takes_what_it_names(folder: Path) -> None:
+    assert contents(f"{folder}/deep/*.jpg") == {
+        path.removeprefix("deep/"): content
+        for path, content in CONTENTS.items()
+        if path.startswith("deep/")
+    }
+
+
+def test_versions_follow_content(folder: Path) -> None:
+    for make in (str, zipped, tarred):
+        first = {image.path: image for image in list_images(make(folder))}
+        assert all(image.etag for image in first.values())
+        (folder / "0.jpg").write_bytes(b"another")
+        second = {image.path: image for image in list_images(make(folder))}
+        assert first["0.jpg"] != second["0.jpg"]
+        (folder / "0.jpg").write_bytes(CONTENTS["0.jpg"])
+
+
+def test_ids_of_a_coco_file(folder: Path) -> None:
+    assert {image.image_id for image in list_images(as_coco(folder))} == {
+        str(1000 + n) for n in range(6)
+    }
+
+
+def test_sources_that_cannot_be_listed(tmp_path: Path) -> None:
+    with pytest.raises(MissingError, match="no such file"):
+        list(list_images(str(tmp_path / "absent")))
+    with pytest.raises(MissingError, match="no file matches"):
+        list(list_images(f"{tmp_path}/*.jpg"))
+    (tmp_path / "a.zip").write_bytes(b"PK no")
+    with pytest.raises(BadInputError, match="no whole zip"):
+        list(list_images(str(tmp_path / "a.zip")))
+    (tmp_path / "a.tar.gz").write_bytes(b"")
+    with pytest.raises(BadInputError, match="compressed tar"):
+        list(list_images(str(tmp_path / "a.tar.gz")))
+    pq.write_table(pa.table({"name": ["x"]}), tmp_path / "a.parquet")
+    with pytest.raises(BadInputError, match="it has name"):
+        list(list_images(str(tmp_path / "a.parquet")))
+
+
+class Unreliable(BaseHTTPRequestHandler):
+    """Fails in the way that the path names, as often as it says."""
+
+    seen: ClassVar[dict[str, int]] = {}
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        how, _, times = self.path.strip("/").partition("-")
+        self.seen[self.path] = self.seen.get(self.path, 0) + 1
+        broken = self.seen[self.path] <= int(times.partition(".")[0] or 0)
+        if broken and how in ("503", "404", "403"):
+            self.send_error(int(how))
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", "1000")
+        self.end_headers()
+        self.wfile.write(b"x" * 500)
+        if broken and how == "stall":
+            self.wfile.flush()
+            time.sleep(1.5)
+        elif broken and how == "cut":
+            self.close_connection = True
+            return
+        self.wfile.write(b"x" * 500)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def unreliable(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setattr(reading, "FIRST_WAIT_S", 0.02)
+    monkeypatch.setattr(reading, "HTTP_STALL_S", 0.4)
+    Unreliable.seen.clear()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Unreliable)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+def image_at(uri: str) -> ListedImage:
+    return ListedImage("a.jpg", uri, -1, "", "a")
+
+
+@pytest.mark.parametrize("how", ["good-0.jpg", "503-2.jpg", "stall-1.jpg", "cut-2.jpg"])
+def test_transient_errors_are_tried_again(unreliable: str, how: str) -> None:
+    assert read_image(image_at(f"{unreliable}/{how}")) == b"x" * 1000
+
+
+@pytest.mark.parametrize(
+    ("how", "reason", "attempts"),
+    [
+        ("404-9.jpg", "missing", 1),
+        ("403-9.jpg", "forbidden", 1),
+        ("503-9.jpg", "unreadable", 4),
+        ("cut-9.jpg", "unreadable", 4),
+    ],
+)
+def test_lasting_errors_have_a_reason(
+    unreliable: str, how: str, reason: str, attempts: int
+) -> None:
+    with pytest.raises(ImageError) as caught:
+        read_image(image_at(f"{unreliable}/{how}"))
+    assert caught.value.reason == reason, str(caught.value)
+    assert Unreliable.seen[f"/{how}"] == attempts
+
+
+@pytest.fixture
+def bucket(s3_bucket: str) -> str:
+    """A bucket that holds the images."""
+    from s3fs import S3FileSystem
+
+    for path, content in CONTENTS.items():
+        S3FileSystem().pipe_file(f"{s3_bucket}/set/{path}", content)
+    return s3_bucket
+
+
+def test_object_storage_lists_reads_and_tells_versions(bucket: str) -> None:
+    assert contents(f"{bucket}/set") == CONTENTS
+    assert all(image.etag for image in list_images(f"{bucket}/set"))
+
+
+def test_a_database_on_object_storage(bucket: str, folder: Path) -> None:
+    from lib.descriptors import plan as described
+    from lib.storage import join, write_table_atomic
+
+    table = pa.table({"path": ["a"], "bytes": [1], "etag": ["x"]})
+    write_table_atomic(table, join(f"{bucket}/db", "failures", "1.parquet"))
+    assert [record.path for record in described.records(f"{bucket}/db")] == ["a"]
+    assert described.count_rows(f"{bucket}/db") == (0, 1)
+
+
+def test_a_zip_behind_a_url_is_read_in_place(bucket: str, folder: Path) -> None:
+    from s3fs import S3FileSystem
+
+    S3FileSystem().put_file(zipped(folder), f"{bucket}/all.zip")
+    assert contents(f"{bucket}/all.zip") == CONTENTS

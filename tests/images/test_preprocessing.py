@@ -1,0 +1,193 @@
+"""Decoding: every odd kind of file becomes what a person would see, or a typed reason."""
+
+import io
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lib.descriptors.backbones import Preprocessing
+from lib.images.decoding import ImageError
+from lib.images.preprocessing import _decode_with_pillow, decode
+
+SMALL = Preprocessing(256, 224, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+
+
+def scene(width: int = 320, height: int = 240) -> Image.Image:
+    """Red on the left, blue on the right, a white band at the top: every turn shows."""
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[:, : width // 2, 0] = 220
+    pixels[:, width // 2 :, 2] = 220
+    pixels[: height // 3] = 255
+    return Image.fromarray(pixels)
+
+
+def encoded(image: Image.Image, kind: str = "JPEG", **options: object) -> bytes:
+    sink = io.BytesIO()
+    image.save(sink, kind, **options)
+    return sink.getvalue()
+
+
+def exif(orientation: int) -> bytes:
+    data = Image.Exif()
+    data[0x0112] = orientation
+    return data.tobytes()
+
+
+def looks_like_scene(pixels: torch.Tensor) -> None:
+    assert pixels.shape == (3, 224, 224)
+    assert pixels.dtype == torch.uint8
+    left, right, top = pixels[:, 150:, 20:80], pixels[:, 150:, 150:210], pixels[:, 5:50, 20:200]
+    assert left[0].float().mean() > 180
+    assert left[2].float().mean() < 60
+    assert right[2].float().mean() > 180
+    assert right[0].float().mean() < 60
+    assert top.float().mean() > 225
+
+
+def sixteen_bit_png() -> bytes:
+    grey = np.linspace(0, 65535, 256 * 256).reshape(256, 256).astype(np.uint16)
+    return encoded(Image.fromarray(grey), "PNG")
+
+
+VARIANTS: dict[str, Callable[[], bytes]] = {
+    "jpeg": lambda: encoded(scene(), quality=95),
+    "progressive": lambda: encoded(scene(), quality=95, progressive=True),
+    "cmyk jpeg": lambda: encoded(scene().convert("CMYK"), quality=95),
+    "png": lambda: encoded(scene(), "PNG"),
+    "palette png": lambda: encoded(scene().quantize(16), "PNG"),
+    "alpha png": lambda: encoded(scene().convert("RGBA"), "PNG"),
+    "webp": lambda: encoded(scene(), "WEBP", quality=95),
+    "animated gif": lambda: encoded(
+        scene(), "GIF", save_all=True, append_images=[Image.new("RGB", (320, 240), "green")]
+    ),
+    "tiff": lambda: encoded(scene(), "TIFF"),
+    "bmp": lambda: encoded(scene(), "BMP"),
+    "wrong ending": lambda: encoded(scene(), "PNG"),
+}
+
+
+@pytest.mark.parametrize("kind", VARIANTS)
+def test_every_format_shows_the_same_picture(kind: str) -> None:
+    picture = decode(VARIANTS[kind](), SMALL)
+    looks_like_scene(picture.pixels)
+    assert (picture.width, picture.height) == (320, 240)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_exif_orientation_is_applied(orientation: int, kind: str) -> None:
+    undo = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    stored = scene() if orientation == 1 else scene().transpose(undo[orientation])
+    picture = decode(encoded(stored, kind, exif=exif(orientation)), SMALL)
+    looks_like_scene(picture.pixels)
+    assert (picture.width, picture.height) == (320, 240)
+
+
+def test_transparency_goes_over_white() -> None:
+    clear = Image.new("RGBA", (300, 300), (255, 0, 0, 0))
+    assert decode(encoded(clear, "PNG"), SMALL).pixels.min() == 255
+
+
+def test_sixteen_bits_are_scaled_and_not_clipped() -> None:
+    pixels = decode(sixteen_bit_png(), SMALL).pixels.float()
+    assert pixels[:, :10].mean() < 30
+    assert 100 < pixels[:, 107:117].mean() < 155
+    assert pixels[:, -10:].mean() > 225
+
+
+def test_greyscale_has_three_equal_channels() -> None:
+    pixels = decode(encoded(scene().convert("L")), SMALL).pixels
+    assert torch.equal(pixels[0], pixels[1])
+    assert torch.equal(pixels[0], pixels[2])
+
+
+@pytest.mark.parametrize("size", [(1, 1), (20_000, 10), (10, 20_000), (224, 224), (5, 7)])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_extreme_shapes(size: tuple[int, int], kind: str) -> None:
+    picture = decode(encoded(Image.new("RGB", size, (10, 200, 30)), kind), SMALL)
+    assert picture.pixels.shape == (3, 224, 224)
+    mean = picture.pixels.float().mean((1, 2))
+    assert torch.allclose(mean, torch.tensor([10.0, 200.0, 30.0]), atol=4)
+    assert (picture.width, picture.height) == size
+
+
+def bomb() -> bytes:
+    """A PNG of a few bytes that claims 50,000 × 50,000 pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    header = struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"\0" * 1000))
+        + chunk(b"IEND", b"")
+    )
+
+
+BAD: dict[str, tuple[Callable[[], bytes], str]] = {
+    "no bytes": (lambda: b"", "empty"),
+    "html": (lambda: b"<!DOCTYPE html><html><body>404</body></html>", "not_an_image"),
+    "truncated jpeg": (
+        lambda: encoded(scene(), quality=95)[: len(encoded(scene(), quality=95)) // 2],
+        "truncated",
+    ),
+    "truncated png": (lambda: encoded(scene(), "PNG")[:300], "truncated"),
+    "only a start": (lambda: b"\xff\xd8\xff\xe0", "not_an_image"),
+    "bomb": (bomb, "too_large"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_what_cannot_be_decoded_says_why(kind: str) -> None:
+    make, reason = BAD[kind]
+    with pytest.raises(ImageError) as caught:
+        decode(make(), SMALL)
+    assert caught.value.reason == reason, str(caught.value)
+
+
+def test_any_damage_decodes_or_gives_a_reason() -> None:
+    whole = encoded(scene(), quality=90)
+    random = np.random.default_rng(0)
+    for _ in range(150):
+        damaged = bytearray(whole)
+        for position in random.integers(0, len(damaged), 3):
+            damaged[position] = random.integers(256)
+        try:
+            assert decode(bytes(damaged), SMALL).pixels.shape == (3, 224, 224)
+        except ImageError as error:
+            known = error.reason in ("truncated", "undecodable", "not_an_image", "too_large")
+            assert known, error.reason  # noqa: PT017 - either outcome is right
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_fast_path_equals_torchvision_transforms(coco_dir: Path, interpolation: str) -> None:
+    from torchvision.transforms import CenterCrop, InterpolationMode, Resize
+
+    preprocessing = Preprocessing(256, 224, (0.0,) * 3, (1.0,) * 3, interpolation)
+    for file in sorted((coco_dir / "images").glob("*.jpg"))[:20]:
+        content = file.read_bytes()
+        image = Image.open(file).convert("RGB")
+        expected = CenterCrop(224)(Resize(256, InterpolationMode(interpolation))(image))
+        target = torch.from_numpy(np.array(expected)).permute(2, 0, 1).float()
+        fast = decode(content, preprocessing).pixels.float()
+        slow = _decode_with_pillow(content, preprocessing).pixels.float()
+        assert (fast - target).abs().mean() < 1.0, file.name
+        assert (slow - target).abs().mean() < 2.0, file.name

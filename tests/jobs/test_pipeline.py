@@ -1,0 +1,189 @@
+"""The whole path through the jobs as a user runs them, and bad input at each."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+
+
+def run_job(name: str, *arguments: object, status: int = 0, cwd: Path = ROOT) -> tuple[str, str]:
+    """Run `python -m jobs.NAME`; returns what it printed and its errors."""
+    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    done = subprocess.run(
+        [sys.executable, "-m", f"jobs.{name}", *map(str, arguments)],
+        cwd=cwd,
+        env={**environment, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+    assert done.returncode == status, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout, done.stderr
+
+
+def summary_of(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("sample")
+    run_job("prepare_data", "--count", 600, "--output", directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def sample_db(sample: Path) -> Path:
+    """A database of the drawn sample, made by the pipeline; its summary lies beside it.
+
+    All paths are relative, as people type them; worker processes have other working directories.
+    """
+    arguments = [
+        *("--images", "images", "--db", "db", "--backbone", "efficientnet_lite0"),
+        *("--captions", "captions_train.json"),
+        *("--validation-captions", "captions_validation.json"),
+        *("--test-captions", "captions_test.json"),
+        *("--query", "orange juice", "--json", "summary.json"),
+    ]
+    run_job("pipeline", *arguments, cwd=sample)
+    return sample / "db"
+
+
+def test_the_sample_is_found_by_its_captions(sample: Path, sample_db: Path) -> None:
+    found = summary_of(sample / "summary.json")["evaluate"]
+    gallery = found["images"]
+    assert gallery > 50
+    assert found["caption_to_image"]["recall@10"] > 4 * 10 / gallery
+    assert found["triple_accuracy"] > 0.8
+    assert (sample_db / "queries.html").read_text().count("data:image/jpeg") == 10
+
+
+def test_orange_juice_brings_up_juice_or_oranges_and_no_truck(
+    sample: Path, sample_db: Path
+) -> None:
+    output = sample / "juice.json"
+    run_job("query", "--db", sample_db, "--k", 10, "orange juice", "--output", output)
+    hits = summary_of(output)["results"][0]["hits"]
+    assert len(hits) == 10
+    captions: dict[str, str] = {}
+    for part in ("train", "validation", "test"):
+        for annotation in summary_of(sample / f"captions_{part}.json")["annotations"]:
+            image_id = str(annotation["image_id"])
+            captions[image_id] = captions.get(image_id, "") + " " + annotation["caption"].lower()
+    for hit in hits:
+        assert "orange" in captions[hit["image_id"]] or "juice" in captions[hit["image_id"]]
+        assert "truck" not in captions[hit["image_id"]]
+
+
+def test_a_second_run_does_nothing_again(sample: Path, sample_db: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in sample_db.rglob("*.parquet")}
+    embedder = (sample_db / "embedder" / "embedder.npz").stat().st_mtime_ns
+    arguments = [
+        *("--images", sample / "images", "--db", sample_db, "--backbone", "efficientnet_lite0"),
+        *("--captions", sample / "captions_train.json"),
+        *("--validation-captions", sample / "captions_validation.json"),
+        *("--test-captions", sample / "captions_test.json"),
+        *("--query", "orange juice", "--json", sample / "again.json"),
+    ]
+    printed, _ = run_job("pipeline", *arguments)
+    assert "the embedder is up to date" in printed
+    again = summary_of(sample / "again.json")
+    assert again["extract_descriptors"]["described"] == 0
+    assert again["embed_database"]["files_embedded"] == 0
+    assert again["evaluate"] == summary_of(sample / "summary.json")["evaluate"]
+    assert (sample_db / "embedder" / "embedder.npz").stat().st_mtime_ns == embedder
+    after = {path: path.stat().st_mtime_ns for path in sample_db.rglob("*.parquet")}
+    assert after == before
+
+
+def test_images_are_shown_by_id(sample: Path, sample_db: Path) -> None:
+    ids = pd.read_parquet(next((sample_db / "embeddings").glob("*.parquet")))["image_id"][:3]
+    captions = sample / "captions_train.json"
+    for name in ("page.html", "sheet.png"):
+        output = sample / name
+        arguments = [*ids, "--captions", captions, "--output", output]
+        printed, _ = run_job("show", "--db", sample_db, *arguments)
+        assert "3 images" in printed
+    assert (sample / "page.html").read_text().count("data:image/jpeg") == 3
+    with Image.open(sample / "sheet.png") as sheet:
+        assert sheet.width > 3 * 200
+    _, errors = run_job("show", "--db", sample_db, "no-such", "--output", "x.png", status=1)
+    assert "no-such" in errors
+
+
+def test_queries_that_cannot_work_say_why(sample_db: Path) -> None:
+    for query, says in (("", "no word"), ("qqqzzz", "qqqzzz"), ('"open', "never closed")):
+        _, errors = run_job("query", "--db", sample_db, query, status=1)
+        assert says in errors
+    _, errors = run_job("query", "--db", sample_db, "dog", "--k", 0, status=2)
+    assert "k must be at least 1" in errors
+    printed, _ = run_job("query", "--db", sample_db, "dog", "--k", 100_000)
+    assert "fewer than --k 100000" in printed
+
+
+def test_an_embedder_of_another_backbone_is_refused(sample: Path, sample_db: Path) -> None:
+    other = sample / "other"
+    shutil.copytree(sample_db / "embedder", other / "embedder")
+    few = sample / "few"
+    few.mkdir()
+    for path in sorted((sample / "images").iterdir())[:3]:
+        shutil.copy(path, few)
+    arguments = ["--images", few, "--db", other, "--backbone", "resnet18", "--weights", "random"]
+    run_job("extract_descriptors", *arguments)
+    _, errors = run_job("embed_database", "--db", other, status=1)
+    assert "efficientnet_lite0" in errors
+    assert "resnet18" in errors
+    assert "jobs.train_embedder" in errors
+
+
+def test_bad_input_is_named(sample: Path, sample_db: Path, tmp_path: Path) -> None:
+    extract = ["extract_descriptors", "--db", tmp_path / "db", "--images"]
+    (tmp_path / "empty").mkdir()
+    packaged = [tmp_path / "empty", "--backbone", "efficientnet_lite0"]
+    _, errors = run_job(*extract, *packaged, status=1)  # type: ignore[arg-type]
+    assert f"{tmp_path / 'empty'} holds no image" in errors
+    arguments = [*extract, sample / "images", "--backbone"]
+    _, errors = run_job(*arguments, "resnet19", status=2)  # type: ignore[arg-type]
+    assert "resnet19" in errors
+    (tmp_path / "weights.pth").write_bytes(b"not weights")
+    arguments += ["resnet18", "--weights", tmp_path / "weights.pth"]
+    _, errors = run_job(*arguments, status=1)  # type: ignore[arg-type]
+    assert "weights.pth" in errors
+    captions = tmp_path / "captions.csv"
+    captions.write_text("image,caption\nelsewhere.jpg,a dog\n")
+    _, errors = run_job("train_embedder", "--db", sample_db, "--captions", captions, status=1)
+    assert "no captions for any image" in errors
+
+
+def test_real_photographs(coco_dir: Path, tmp_path: Path) -> None:
+    """Trained on the train part, the test part is found far above chance."""
+    document = summary_of(coco_dir / "captions.json")
+    parts = {"train": range(2, 5), "validation": range(1, 2), "test": range(1)}
+    for name, remainders in parts.items():
+        kept = {image["id"] for image in document["images"] if image["id"] % 5 in remainders}
+        part = {
+            "images": [image for image in document["images"] if image["id"] in kept],
+            "annotations": [a for a in document["annotations"] if a["image_id"] in kept],
+        }
+        (tmp_path / f"{name}.json").write_text(json.dumps(part))
+    arguments = [
+        *("--images", coco_dir / "images", "--db", tmp_path / "db"),
+        *("--captions", tmp_path / "train.json"),
+        *("--validation-captions", tmp_path / "validation.json"),
+        *("--test-captions", tmp_path / "test.json"),
+        *("--backbone", "efficientnet_lite0", "--json", tmp_path / "summary.json"),
+    ]
+    run_job("pipeline", *arguments)
+    found = summary_of(tmp_path / "summary.json")
+    assert found["extract_descriptors"]["described"] == 337
+    chance = 10 / found["evaluate"]["images"]
+    assert found["evaluate"]["caption_to_image"]["recall@10"] > 4 * chance

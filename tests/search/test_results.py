@@ -1,0 +1,95 @@
+"""Offline answers: files of queries in, results out."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from lib.database.interface import Filter
+from lib.database.local import Database
+from lib.embedder.model import Embedder
+from lib.embedder.space import SemanticSpace
+from lib.errors import BadArgumentError
+from lib.search.engine import Searcher
+from lib.search.results import answer, format_answer, write_answers
+from lib.text.encoder import TextEncoder, fit_idf
+from lib.text.word_vectors import load_word_vectors
+
+NAMES = ["dog", "juice", "orange", "truck"]
+
+
+@pytest.fixture(scope="module")
+def space() -> SemanticSpace:
+    encoder = TextEncoder(load_word_vectors(), fit_idf(["orange juice", "a truck", "a dog"]))
+    return SemanticSpace(encoder, Embedder(4, 50), "digest", {})
+
+
+@pytest.fixture(scope="module")
+def searcher(space: SemanticSpace) -> Searcher:
+    """Images that lie exactly where their names do, of different widths."""
+    files = [f"{name}.jpg" for name in NAMES]
+    images = pa.table(
+        {
+            "image_id": pa.array(NAMES, pa.large_string()),
+            "uri": files,
+            "path": files,
+            "etag": [""] * len(NAMES),
+            "width": [40, 20, 10, 30],
+            "height": [20] * len(NAMES),
+        }
+    )
+    database = Database(1, "digest", images, space.text.embed(NAMES))
+    return Searcher(database, space, {})
+
+
+def test_the_best_comes_first_with_its_cosine(searcher: Searcher) -> None:
+    (found,) = answer(["orange juice"], searcher, 4)
+    assert {hit.image_id for hit in found.hits[:2]} == {"orange", "juice"}
+    assert [hit.rank for hit in found.hits] == [1, 2, 3, 4]
+    query = searcher.space.se_text("orange juice")
+    for hit in found.hits:
+        expected = searcher.collection.look_up(hit.image_id)[1] @ query
+        assert hit.score == pytest.approx(expected, abs=1e-6)
+
+
+def test_an_unusable_query_costs_the_others_nothing(searcher: Searcher) -> None:
+    bad, good = answer(["qqqzzz", "dog qqqzzz"], searcher, 1)
+    assert "qqqzzz" in bad.error
+    assert bad.hits == []
+    assert good.hits[0].image_id == "dog"
+    assert good.unknown_words == ["qqqzzz"]
+    assert "unknown words, left out: qqqzzz" in format_answer(good)
+
+
+def test_k_is_at_least_one_and_may_exceed_the_collection(searcher: Searcher) -> None:
+    assert len(answer(["dog"], searcher, 99)[0].hits) == 4
+    with pytest.raises(BadArgumentError, match="k must be at least 1"):
+        answer(["dog"], searcher, 0)
+
+
+def test_only_what_a_filter_lets_through_is_found(searcher: Searcher) -> None:
+    def found(wanted: Filter) -> set[str]:
+        return {hit.image_id for hit in answer(["dog"], searcher, 9, wanted)[0].hits}
+
+    assert found(Filter(min_width=20, min_height=20)) == {"juice", "truck", "dog"}
+    assert found(Filter(orientation="portrait")) == {"orange"}
+    assert found(Filter(orientation="square")) == {"juice"}
+    assert found(Filter(path_prefix="tr", orientation="landscape")) == {"truck"}
+    assert found(Filter(image_ids=("dog", "none"), min_height=20)) == {"dog"}
+    assert found(Filter(min_height=21)) == set()
+
+
+def test_results_are_written_as_the_ending_says(searcher: Searcher, tmp_path: Path) -> None:
+    answers = answer(["orange juice", "dog"], searcher, 2)
+    for ending in ("parquet", "json", "html", "png"):
+        write_answers(str(tmp_path / f"r.{ending}"), answers)
+    table = pd.read_parquet(tmp_path / "r.parquet")
+    assert table["query"].tolist() == ["orange juice"] * 2 + ["dog"] * 2
+    assert table["rank"].tolist() == [1, 2, 1, 2]
+    results = json.loads((tmp_path / "r.json").read_text())["results"]
+    assert results[1]["hits"][0]["image_id"] == "dog"
+    assert "orange juice" in (tmp_path / "r.html").read_text()
+    with pytest.raises(BadArgumentError, match=r"r\.pdf"):
+        write_answers(str(tmp_path / "r.pdf"), answers)

@@ -1,0 +1,90 @@
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from lib.service.batcher import Batcher, OverloadedError
+
+
+class Slow:
+    """Work that waits for a signal, and remembers its batches."""
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+        self.batches: list[list[int]] = []
+
+    def __call__(self, items: list[int]) -> list[int]:
+        self.go.wait(10)
+        self.batches.append(items)
+        if -1 in items:
+            raise ValueError("a bad item")
+        return [2 * item for item in items]
+
+
+def make(work: Slow, max_size: int = 4, max_waiting: int = 8) -> Batcher[int, int]:
+    return Batcher(work, ThreadPoolExecutor(1), max_size, max_waiting)
+
+
+def test_what_waits_is_joined_and_answers_find_their_way() -> None:
+    async def run() -> None:
+        work = Slow()
+        batcher = make(work)
+        first = asyncio.create_task(batcher.submit([1]))
+        await asyncio.sleep(0.05)  # at work now, alone
+        others = [asyncio.create_task(batcher.submit([n, n + 10])) for n in (2, 3, 4)]
+        await asyncio.sleep(0.05)
+        work.go.set()
+        assert await first == [2]
+        assert await asyncio.gather(*others) == [[4, 24], [6, 26], [8, 28]]
+        assert work.batches == [[1], [2, 12, 3, 13], [4, 14]]
+
+    asyncio.run(run())
+
+
+def test_beyond_its_limit_it_refuses_and_recovers() -> None:
+    async def run() -> None:
+        work = Slow()
+        batcher = make(work)
+        running = [asyncio.create_task(batcher.submit([n])) for n in range(4)]
+        await asyncio.sleep(0.05)  # these four are at work
+        running += [asyncio.create_task(batcher.submit([n])) for n in range(8)]
+        await asyncio.sleep(0.05)
+        with pytest.raises(OverloadedError, match="8 searches wait"):
+            await batcher.submit([99])
+        work.go.set()
+        await asyncio.gather(*running)
+        assert await batcher.submit([7]) == [14]
+        assert await batcher.submit(list(range(30))) == [2 * n for n in range(30)]
+
+    asyncio.run(run())
+
+
+def test_an_error_reaches_its_batch_and_not_the_next() -> None:
+    async def run() -> None:
+        work = Slow()
+        work.go.set()
+        batcher = make(work)
+        with pytest.raises(ValueError, match="bad item"):
+            await batcher.submit([-1])
+        assert await batcher.submit([1]) == [2]
+
+    asyncio.run(run())
+
+
+def test_a_client_that_went_away_costs_no_search() -> None:
+    async def run() -> None:
+        work = Slow()
+        batcher = make(work)
+        first = asyncio.create_task(batcher.submit([1]))
+        await asyncio.sleep(0.05)
+        gone = asyncio.create_task(batcher.submit([2]))
+        kept = asyncio.create_task(batcher.submit([3]))
+        await asyncio.sleep(0)
+        gone.cancel()
+        await asyncio.sleep(0)
+        work.go.set()
+        assert (await first, await kept) == ([2], [6])
+        assert work.batches == [[1], [3]]
+
+    asyncio.run(run())

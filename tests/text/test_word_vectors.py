@@ -1,0 +1,142 @@
+"""Word vectors from every kind of file are the same, and a file is parsed once."""
+
+import gzip
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gensim.models import KeyedVectors
+
+from lib.cache import cache_directory
+from lib.errors import BadInputError, MissingError
+from lib.text.word_vectors import load_word_vectors, word_vectors_digest
+
+WORDS = ["the", "orange", "juice", "n't", "naïve", "10:30", "\u0085x"]
+MATRIX = (np.arange(len(WORDS) * 4, dtype=np.float32).reshape(-1, 4) - 9.5) / 8
+LINES = [
+    f"{word} {' '.join(f'{v:g}' for v in row)}" for word, row in zip(WORDS, MATRIX, strict=True)
+]
+GLOVE = ("\n".join(LINES) + "\n").encode()
+WORD2VEC = f"{len(WORDS)} 4\n".encode() + GLOVE
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def vectors() -> KeyedVectors:
+    made = KeyedVectors(4)
+    made.add_vectors(WORDS, MATRIX)
+    return made
+
+
+def make(path: Path) -> str:
+    name = path.name
+    if name.endswith(".zip"):
+        with zipfile.ZipFile(path, "w") as opened:
+            opened.writestr("folder/glove.txt", GLOVE)
+            opened.writestr("readme.md", "no vectors")
+    elif name.endswith(".bin"):
+        vectors().save_word2vec_format(str(path), binary=True)
+    elif name.endswith(".kv"):
+        vectors().save(str(path))
+    else:
+        content = WORD2VEC if "header" in name else GLOVE
+        path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    return str(path)
+
+
+NAMES = ["a.txt", "header.txt", "a.txt.gz", "header.txt.gz", "a.vec", "a.zip", "a.bin", "a.kv"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_kind_of_file_gives_the_same_vectors(tmp_path: Path, name: str) -> None:
+    source = make(tmp_path / name)
+    for _ in range(2):  # parsed, then from the cache
+        loaded = load_word_vectors(source)
+        assert loaded.index_to_key == WORDS
+        assert loaded.vectors.dtype == np.float32
+        np.testing.assert_array_equal(loaded.vectors, MATRIX)
+        assert loaded.get_vector("orange").tolist() == MATRIX[1].tolist()
+    assert word_vectors_digest(load_word_vectors(source)) == word_vectors_digest(vectors())
+
+
+def test_a_file_is_parsed_once_until_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = make(tmp_path / "a.txt")
+    load_word_vectors(source)
+    parse = KeyedVectors.load_word2vec_format
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("parsed again")
+
+    monkeypatch.setattr(KeyedVectors, "load_word2vec_format", refuse)
+    assert isinstance(load_word_vectors(source).vectors, np.memmap)
+    monkeypatch.setattr(KeyedVectors, "load_word2vec_format", parse)
+    Path(source).write_bytes(GLOVE.replace(b"orange", b"purple"))
+    os.utime(source, (1, 1))
+    assert load_word_vectors(source).index_to_key[1] == "purple"
+
+
+def test_a_damaged_cache_is_made_anew(tmp_path: Path) -> None:
+    source = make(tmp_path / "a.txt")
+    load_word_vectors(source)
+    (matrix,) = cache_directory().glob("word-vectors/*/vectors.npy")
+    matrix.write_bytes(matrix.read_bytes()[:50])
+    np.testing.assert_array_equal(load_word_vectors(source).vectors, MATRIX)
+
+
+def test_a_cache_that_cannot_be_written_does_no_harm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("no directory")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert load_word_vectors(make(tmp_path / "a.txt")).index_to_key == WORDS
+
+
+def test_of_a_zip_with_several_one_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "glove.zip"
+    with zipfile.ZipFile(path, "w") as opened:
+        opened.writestr("glove.4d.txt", GLOVE)
+        opened.writestr("glove.1d.txt", "the 1\n")
+    with pytest.raises(BadInputError, match=r"name one: .*glove\.zip!glove\.4d\.txt or"):
+        load_word_vectors(str(path))
+    assert load_word_vectors(f"{path}!glove.4d.txt").vector_size == 4
+    assert load_word_vectors(f"{path}!glove.1d.txt").vector_size == 1
+    with pytest.raises(BadInputError, match=r"holds no glove\.9d\.txt"):
+        load_word_vectors(f"{path}!glove.9d.txt")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.txt", b""),
+        ("a.txt", b"the 1 2 3\norange 1 2\n"),
+        ("a.txt", b"the one two\n"),
+        ("a.txt", b"\xff\xfe\x00\x01"),
+        ("a.txt.gz", b"no gzip"),
+        ("a.zip", b"no zip"),
+        ("a.bin", b"1000 50\nthe "),
+        ("a.kv", b"no pickle"),
+    ],
+)
+def test_what_is_no_file_of_vectors_is_refused(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(BadInputError, match=name):
+        load_word_vectors(str(tmp_path / name))
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MissingError, match=r"no word vectors at .*none\.txt"):
+        load_word_vectors(str(tmp_path / "none.txt"))
+
+
+def test_the_packaged_vectors_are_mapped() -> None:
+    loaded = load_word_vectors()
+    assert (len(loaded), loaded.vector_size) == (400_000, 50)
+    assert isinstance(loaded.vectors, np.memmap)
+    assert loaded.similarity("orange", "juice") > loaded.similarity("orange", "parliament")
