@@ -23,7 +23,7 @@ from jobs.train_embedder import HELD_OUT_SHARE
 from lib.datasets.captions import Captions, held_out, load_captions, merge, select
 from lib.descriptors.store import DescriptorIndex, index_descriptors, read_descriptors
 from lib.embedder.dataset import Examples, Share, fit_text_side, load_share, match_captions
-from lib.embedder.fitting import Settings, TrainingData, fit
+from lib.embedder.fitting import FitSettings, TrainingData, fit
 from lib.embedder.losses import MARGIN, margin_ranking_loss
 from lib.embedder.metrics import caption_ranks, gains, retrieval_report
 from lib.embedder.model import Embedder
@@ -67,7 +67,7 @@ def default(collection: Collection, training: Captions, seed: int) -> Scorer:
         for images in (set(training.images) - apart, apart)
     ]
     data = TrainingData(parts[0], parts[1], collection.read, rejoin=True)
-    state = fit(data, Settings(seed=seed), CPU)
+    state = fit(data, FitSettings(seed=seed), CPU)
     embedder = Embedder.from_arrays(state["M"].numpy(), state["b"].numpy())
     return text, embedder.se_image, np.eye(text.dimension, dtype=np.float32)
 

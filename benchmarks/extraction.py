@@ -35,7 +35,7 @@ from torchvision.transforms import (
 )
 
 from lib.descriptors.backbones import Backbone, load_backbone
-from lib.descriptors.extractor import Describer
+from lib.descriptors.extractor import DescriptorExtractor
 from lib.errors import MissingError
 from lib.images.preprocessing import decode
 from lib.schemas import column_to_vectors
@@ -198,8 +198,8 @@ def forward_alone(case: Case, files: list[str]) -> float:
     """Images a second from uint8 batches in memory to descriptors in memory."""
     name, weights, device, threads = case
     torch.set_num_threads(threads)
-    describer = Describer(load_backbone(name, weights), "float32", device, threads)
-    return _rate(lambda: describer.compute_batch().cpu(), describer.batch_size)
+    extractor = DescriptorExtractor(load_backbone(name, weights), "float32", device, threads)
+    return _rate(lambda: extractor.compute_batch().cpu(), extractor.batch_size)
 
 
 def _rate(function: Callable[[], object], images: int) -> float:
@@ -217,10 +217,10 @@ def job(backbone: Backbone, listing: Path, db: Path, device: str, threads: int) 
     """Images a second of the job with its workers up, from listing to files written."""
     from lib.cluster import connect
     from lib.descriptors.extraction import extract
-    from lib.descriptors.shards import Settings
+    from lib.descriptors.shards import ExtractionSettings
 
     gpus = 1.0 if device == "cuda" else 0.0
-    settings = Settings(shard_size=100, cpus_per_worker=threads, gpus_per_worker=gpus)
+    settings = ExtractionSettings(shard_size=100, cpus_per_worker=threads, gpus_per_worker=gpus)
     with connect():
         warm = listing.with_name("warm.parquet")
         pq.write_table(pq.read_table(listing).slice(0, 400), warm)
@@ -280,9 +280,9 @@ def fidelity(backbone: Backbone, files: list[str]) -> dict[str, float]:
             reference.append(backbone.network(transforms(Image.open(file).convert("RGB"))[None]))
     expected = torch.cat(reference).numpy()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    describer = Describer(backbone, "float32", device, os.cpu_count() or 1)
+    extractor = DescriptorExtractor(backbone, "float32", device, os.cpu_count() or 1)
     listed = [ListedImage(file, file, -1, "", file) for file in files]
-    table = describer.describe(listed).descriptors
+    table = extractor.extract(listed).descriptors
     found = column_to_vectors(table.column("descriptor"))
     cosines = (expected * found).sum(1)
     cosines /= np.linalg.norm(expected, axis=1) * np.linalg.norm(found, axis=1)
@@ -293,14 +293,14 @@ def overhead(backbone: Backbone, folder: Path) -> float:
     """Seconds for 1,000 shards of one empty file each: what Ray and the result files cost."""
     from lib.cluster import connect
     from lib.descriptors.extraction import FailureLimit, extract
-    from lib.descriptors.shards import Settings
+    from lib.descriptors.shards import ExtractionSettings
 
     (folder / "empty.jpg").touch()
     listing = repeat([str(folder / "empty.jpg")], 1000, folder / "tiny.parquet")
     with connect():
         for name in ("warm", "measured"):
             start = time.perf_counter()
-            settings, limit = Settings(shard_size=1), FailureLimit(share=None)
+            settings, limit = ExtractionSettings(shard_size=1), FailureLimit(share=None)
             extract(str(listing), str(folder / name), backbone, settings, limit=limit)
             seconds = time.perf_counter() - start
     return seconds

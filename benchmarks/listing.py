@@ -15,8 +15,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lib.descriptors import plan as described
 from lib.descriptors.external_sort import sort_bounded
+from lib.descriptors.plan import compare
 from lib.descriptors.shards import cut_shards
 from lib.images.listing import list_images
 
@@ -32,7 +32,7 @@ def main() -> None:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         start = time.perf_counter()
         ordered = sort_bounded(list_images(str(listing)), key=attrgetter("path"))
-        plan = described.compare(ordered, str(Path(folder) / "db"))
+        plan = compare(ordered, str(Path(folder) / "db"))
         images = sum(len(shard.images) for shard in cut_shards(plan.pending, 1000))
         seconds = time.perf_counter() - start
     assert images == options.names

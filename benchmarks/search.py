@@ -21,7 +21,7 @@ from usearch.index import search as usearch_search
 
 from lib.database.interface import Hits, merge_hits
 from lib.database.remote import shards_needed
-from lib.topk.adaptive import FastestSearch
+from lib.topk.adaptive import AdaptiveSearch
 from lib.topk.exact import ExactSearch
 
 ROWS = (100_000, 1_000_000, 10_000_000)
@@ -51,7 +51,7 @@ def methods(
     embeddings: np.ndarray,
     queries: np.ndarray,
     k: int,
-    searches: dict[str, ExactSearch | FastestSearch],
+    searches: dict[str, ExactSearch | AdaptiveSearch],
     all_: bool,
 ) -> Iterator[tuple[str, Callable[[], Any]]]:
     """Name and work of each method that is worth its time at this size."""
@@ -77,9 +77,9 @@ def methods(
 def measure(rows: int, dimension: int, repeats: int) -> Iterator[dict[str, Any]]:
     """One row of the table for each batch, k and method."""
     embeddings = unit_rows(rows, dimension, 0)
-    default = FastestSearch(embeddings)
+    default = AdaptiveSearch(embeddings)
     default.prepare()
-    searches: dict[str, ExactSearch | FastestSearch] = {
+    searches: dict[str, ExactSearch | AdaptiveSearch] = {
         "exact default": default,
         "exact float32": ExactSearch(embeddings),
         "exact int8": ExactSearch(embeddings, "int8"),

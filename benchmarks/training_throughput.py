@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from lib.embedder.dataset import Share
-from lib.embedder.fitting import Settings, run_epoch
+from lib.embedder.fitting import FitSettings, run_epoch
 from lib.embedder.model import Embedder
 
 
@@ -77,7 +77,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     share = synthetic(options.images, options.captions, options.size, options.dimension)
-    settings = Settings()
+    settings = FitSettings()
     batch, model = settings.batch_size, Embedder(options.size, options.dimension)
     steps = max(1, round(options.images / batch))
     batch = options.images // steps

@@ -11,7 +11,7 @@ from lib.errors import BadArgumentError
 
 if TYPE_CHECKING:
     from lib.descriptors.extraction import FailureLimit, Run
-    from lib.descriptors.shards import Settings
+    from lib.descriptors.shards import ExtractionSettings
 
 DESCRIPTION = """\
 Describe every image of a source that the database does not describe yet.
@@ -120,11 +120,11 @@ def _check(options: argparse.Namespace) -> None:
         raise BadArgumentError("--gpus-per-worker must not be negative")
 
 
-def settings(options: argparse.Namespace) -> "Settings":
+def settings(options: argparse.Namespace) -> "ExtractionSettings":
     """Size of a worker as asked for, else as the cluster suggests. Ray must be up."""
     import ray
 
-    from lib.descriptors.shards import Settings
+    from lib.descriptors.shards import ExtractionSettings
 
     total = ray.cluster_resources()
     gpus = options.gpus_per_worker
@@ -133,7 +133,7 @@ def settings(options: argparse.Namespace) -> "Settings":
     cpus = options.cpus_per_worker
     if cpus is None:
         cpus = max(1, int(total["CPU"] * gpus / total["GPU"])) if gpus and "GPU" in total else 1
-    return Settings(options.precision, options.compute, options.shard_size, cpus, gpus)
+    return ExtractionSettings(options.precision, options.compute, options.shard_size, cpus, gpus)
 
 
 def parse_limit(text: str) -> "FailureLimit":

@@ -34,9 +34,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     if options.max_replicas < 1:
         raise BadArgumentError(f"--max-replicas {options.max_replicas}: at least one is needed")
     use_fast_proxy()
-    from lib.service.deployment import Settings
+    from lib.service.deployment import ServiceSettings
 
-    settings = Settings(
+    settings = ServiceSettings(
         db=options.db,
         captions=options.captions,
         word_vectors=options.word_vectors,

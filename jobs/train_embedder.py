@@ -5,7 +5,7 @@ from typing import Any
 
 from jobs import command
 from lib.datasets.captions import Captions, held_out, load_captions, select
-from lib.embedder.fitting import Settings
+from lib.embedder.fitting import FitSettings
 from lib.embedder.training import TrainingReport, train
 from lib.text.word_vectors import PACKAGED, load_word_vectors
 
@@ -33,7 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
         default=PACKAGED,
         help=f"GloVe or word2vec text file, or a gensim file (default: {PACKAGED})",
     )
-    defaults = Settings()
+    defaults = FitSettings()
     made.add_argument("--margin", type=float, default=defaults.margin)
     made.add_argument("--epochs", type=int, default=defaults.epochs)
     made.add_argument(
@@ -51,7 +51,7 @@ def train_embedder(options: argparse.Namespace) -> dict[str, Any]:
 
     training, validation = load_parts(options.captions, options.validation_captions)
     vectors = load_word_vectors(options.word_vectors)
-    settings = Settings(
+    settings = FitSettings(
         margin=options.margin,
         epochs=options.epochs,
         patience=options.patience,

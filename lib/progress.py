@@ -5,8 +5,7 @@ import time
 from collections import deque
 from typing import TextIO
 
-from lib.descriptors.extractor import STAGES
-
+STAGES = ("read", "decode", "forward", "write")  # of extraction, in the order of the data
 _BAR_EVERY_S = 0.5
 _LINE_EVERY_S = 30.0
 _RECENT_S = 20.0

@@ -167,3 +167,9 @@ def read_schema(url: str) -> pa.Schema:
         raise MissingError(f"{url} is not there") from error
     except pa.ArrowInvalid as error:
         raise BadInputError(f"{url} is not a readable Parquet file: {error}") from error
+
+
+def cache_directory() -> Path:
+    """Below XDG_CACHE_HOME, else ~/.cache."""
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(cache).expanduser() / "semantic-image-search"

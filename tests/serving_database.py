@@ -83,7 +83,7 @@ def write_version(
     )
     contents = [(directory / "images" / name).read_bytes() for name in names]
     pictures = [decode(content, backbone().preprocessing) for content in contents]
-    descriptors = np.stack([backbone().describe(p.pixels[None])[0].numpy() for p in pictures])
+    descriptors = np.stack([backbone().extract(p.pixels[None])[0].numpy() for p in pictures])
     columns: list[list[object]] = [
         list(names),
         [str(directory / "images" / name) for name in names],

@@ -32,7 +32,7 @@ class Filter:
     orientation: Orientation | None = None
 
     def predicate(self) -> pc.Expression | None:
-        """All conditions but `image_ids`, for `Database.where`; None where there are none."""
+        """All conditions but `image_ids`, or None; for `LocalCollection.where`."""
         path, width, height = pc.field("path"), pc.field("width"), pc.field("height")
         conditions = []
         if self.path_prefix is not None:

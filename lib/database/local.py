@@ -20,7 +20,7 @@ from lib.database.interface import (
     natural_key,
 )
 from lib.errors import BadArgumentError
-from lib.topk.adaptive import FastestSearch
+from lib.topk.adaptive import AdaptiveSearch
 
 COLUMNS = ("image_id", "uri", "path", "etag", "width", "height")
 
@@ -51,7 +51,7 @@ class Strings(Sequence[str]):
 
 
 @dataclass(frozen=True)
-class Database:
+class LocalCollection:
     """One version of the embedded collection, ordered by image id; a `Collection`."""
 
     version: int
@@ -76,7 +76,7 @@ class Database:
     def search(
         self, query_embeddings: np.ndarray, k: int, allowed: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Rows (Q, m) int64 and scores (Q, m) float32 of the top k; see `FastestSearch.top_k`."""
+        """Rows (Q, m) int64 and scores (Q, m) float32 of the top k; see `AdaptiveSearch.top_k`."""
         return self._search.top_k(query_embeddings, k, allowed)
 
     def search_images(
@@ -96,12 +96,12 @@ class Database:
         return Image(**values), np.array(self.embeddings[row])
 
     def prepare(self) -> None:
-        """Make ready for many searches: what `FastestSearch` copies, it copies now."""
+        """Make ready for many searches: what `AdaptiveSearch` copies, it copies now."""
         self._search.prepare()
 
     @cached_property
-    def _search(self) -> FastestSearch:
-        return FastestSearch(self.embeddings, self.norm)
+    def _search(self) -> AdaptiveSearch:
+        return AdaptiveSearch(self.embeddings, self.norm)
 
     def row_of(self, image_id: str) -> int | None:
         """The row of an image, None where it is not in the database."""

@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from lib.cache import cache_directory
 from lib.database.interface import natural_order
-from lib.database.local import COLUMNS, Database
+from lib.database.local import COLUMNS, LocalCollection
 from lib.database.manifest import read_live, read_manifest
 from lib.errors import BadInputError, MissingError
 from lib.schemas import column_to_vectors
-from lib.storage import absolute, is_local, join, locked, read_schema
+from lib.storage import absolute, cache_directory, is_local, join, locked, read_schema
 from lib.topk.scan import largest_norm
 
 MAPPED_ROWS = 500_000  # a smaller version is read from Parquet in less than a second
@@ -28,7 +27,7 @@ _READERS = 4  # files read at a time
 _log = logging.getLogger(__name__)
 
 
-def open_database(db: str) -> Database:
+def open_database(db: str) -> LocalCollection:
     """The current version. Raises MissingError where there is none.
 
     A version is immutable: its manifest names its files. Where a writer committed another and
@@ -45,7 +44,7 @@ def open_database(db: str) -> Database:
 
 def load_version(
     db: str, manifest: dict[str, Any], files: Sequence[dict[str, Any]] | None = None
-) -> Database:
+) -> LocalCollection:
     """Open the version that a manifest describes, or only some of its `files`.
 
     From MAPPED_ROWS on, rows are put in order once, into files beside the database (for one on an
@@ -63,14 +62,16 @@ def load_version(
     return _in_memory(db, manifest, names)
 
 
-def _in_memory(db: str, manifest: dict[str, Any], names: Sequence[str]) -> Database:
+def _in_memory(db: str, manifest: dict[str, Any], names: Sequence[str]) -> LocalCollection:
     images, places = _read_images(db, manifest, names)
     embeddings = np.empty((len(images), dimension_of(db, names[0])), np.float32)
     norm = _read_embeddings(db, manifest, names, places, embeddings)
-    return Database(manifest["version"], manifest["embedder_digest"], images, embeddings, norm)
+    return LocalCollection(
+        manifest["version"], manifest["embedder_digest"], images, embeddings, norm
+    )
 
 
-def _mapped(db: str, manifest: dict[str, Any], names: Sequence[str]) -> Database:
+def _mapped(db: str, manifest: dict[str, Any], names: Sequence[str]) -> LocalCollection:
     """Open the ordered copy of some files of a version; make it where it is not there yet."""
     copies = _copies_directory(db)
     # A copy for each set of files: actors of one machine may hold a part each.
@@ -86,7 +87,7 @@ def _mapped(db: str, manifest: dict[str, Any], names: Sequence[str]) -> Database
     images = pa.ipc.open_file(pa.memory_map(str(copy / "images.arrow"))).read_all()
     embeddings = np.load(copy / "embeddings.npy", mmap_mode="r")
     norm = float(json.loads((copy / "norm.json").read_text()))
-    return Database(
+    return LocalCollection(
         manifest["version"], manifest["embedder_digest"], images, np.asarray(embeddings), norm
     )
 

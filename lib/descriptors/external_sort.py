@@ -12,7 +12,7 @@ RUN_ROWS = 250_000
 _BLOCK_ROWS = 1_000
 
 
-class Spool(Iterable[Row]):
+class SpooledRows(Iterable[Row]):
     """Rows kept in a temporary file: appended once, then read as often as needed, in order."""
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ def sort_bounded(
         if len(run) < run_rows:
             runs.append(run)  # the last one, and for most collections the only one
             break
-        spool: Spool[Row] = Spool()
+        spool: SpooledRows[Row] = SpooledRows()
         for row in run:
             spool.append(row)
         runs.append(spool)

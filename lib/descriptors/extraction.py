@@ -10,19 +10,18 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from lib.descriptors import plan as described
+from lib.descriptors import store
 from lib.descriptors.backbones import Backbone
 from lib.descriptors.external_sort import sort_bounded
+from lib.descriptors.plan import ExtractionPlan, compare
 from lib.descriptors.shards import (
-    Package,
-    Settings,
+    ExtractionSettings,
     Shard,
     ShardReport,
     cut_shards,
-    describe_shard,
-    record_crash,
     suitable_shard_size,
 )
+from lib.descriptors.worker import BackbonePayload, extract_shard, record_crash
 from lib.errors import BadInputError, ImageSearchError
 from lib.images.listing import list_images
 from lib.progress import Progress
@@ -70,7 +69,7 @@ def extract(
     images: str,
     db: str,
     backbone: Backbone,
-    settings: Settings,
+    settings: ExtractionSettings,
     ids: Callable[[str], str | None] = lambda path: None,
     prune: bool = False,
     retry_failed: bool = False,
@@ -102,8 +101,8 @@ def extract(
     return run
 
 
-def _check_origin(db: str, backbone: Backbone, settings: Settings) -> None:
-    found = described.provenance(db)
+def _check_origin(db: str, backbone: Backbone, settings: ExtractionSettings) -> None:
+    found = store.provenance(db)
     if found is not None:
         require_same(
             f"the descriptors in {db} and those asked for",
@@ -119,23 +118,23 @@ def _plan(
     ids: Callable[[str], str | None],
     prune: bool,
     retry_failed: bool,
-) -> described.Comparison:
-    described.remove_leftovers(db)
+) -> ExtractionPlan:
+    store.remove_leftovers(db)
     listing = sort_bounded(list_images(images), key=attrgetter("path"))
     named = (image._replace(image_id=ids(image.path) or image.image_id) for image in listing)
-    plan = described.compare(named, db, prune, retry_failed)
+    plan = compare(named, db, prune, retry_failed)
     if not plan.listed:
         raise BadInputError(f"{images} holds no image")
     # Before anything is described anew, so that no image ever has two rows.
-    described.drop_rows(plan.stale)
+    store.drop_rows(plan.stale)
     return plan
 
 
 def _describe(
-    plan: described.Comparison,
+    plan: ExtractionPlan,
     db: str,
     backbone: Backbone,
-    settings: Settings,
+    settings: ExtractionSettings,
     limit: FailureLimit,
     run: Run,
 ) -> None:
@@ -169,7 +168,7 @@ def _too_many(run: Run, report: ShardReport) -> str:
 
 def _account(run: Run, db: str) -> None:
     """Raise unless the database has exactly one row for every image."""
-    descriptors, failures = described.count_rows(db)
+    descriptors, failures = store.count_rows(db)
     expected = run.listed + run.removed - run.pruned
     if descriptors + failures != expected:
         raise ImageSearchError(
@@ -179,7 +178,7 @@ def _account(run: Run, db: str) -> None:
 
 
 def dispatch(
-    shards: Iterator[Shard], db: str, backbone: Backbone, settings: Settings
+    shards: Iterator[Shard], db: str, backbone: Backbone, settings: ExtractionSettings
 ) -> Iterator[ShardReport | None]:
     """Describe shards on Ray's workers, a bounded number at a time.
 
@@ -187,7 +186,7 @@ def dispatch(
     process or node died is handed out again. Raises what a worker raised, such as OSError where
     the storage refuses.
     """
-    package = [ray.put(Package.of(backbone))]
+    package = [ray.put(BackbonePayload.of(backbone))]
     task = _task(settings)
     again: deque[Shard] = deque()
     crashes: Counter[str] = Counter()
@@ -223,16 +222,16 @@ def dispatch(
             yield None
 
 
-def _task(settings: Settings) -> Any:
+def _task(settings: ExtractionSettings) -> Any:
     options: dict[str, Any] = {"num_cpus": settings.cpus_per_worker}
     if settings.gpus_per_worker:
         options["num_gpus"] = settings.gpus_per_worker
         environment = {"RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "1"}
         options["runtime_env"] = {"env_vars": environment}
-    return describe_shard.options(**options)
+    return extract_shard.options(**options)
 
 
-def _window(settings: Settings) -> int:
+def _window(settings: ExtractionSettings) -> int:
     """Shards in flight: enough that no worker waits and a cluster that can grow sees demand."""
     total = ray.cluster_resources()
     slots = total.get("CPU", 1.0) / settings.cpus_per_worker

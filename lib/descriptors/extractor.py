@@ -17,14 +17,14 @@ import pyarrow as pa
 import torch
 
 from lib.descriptors.acceleration import accelerate, has_fast_bfloat16, tolerates_bfloat16
-from lib.descriptors.backbones import Backbone, Preprocessing
+from lib.descriptors.backbones import Backbone
 from lib.images.decoding import ImageError
 from lib.images.listing import ListedImage
-from lib.images.preprocessing import Picture, decode
+from lib.images.preprocessing import DecodedImage, Preprocessing, decode
 from lib.images.reading import read_image
+from lib.progress import STAGES
 from lib.schemas import FAILURES, Precision, descriptor_schema, vectors_to_column
 
-STAGES = ("read", "decode", "forward", "write")
 _READERS = 16  # threads that wait for storage
 _CHUNK = 8  # images that go from thread to thread together: one at a time costs 5 % of the rate
 # Measured on a Zen 5 CPU (benchmarks/extraction.py); larger ones fall out of its caches.
@@ -36,7 +36,7 @@ _Result = TypeVar("_Result")
 
 
 @dataclass
-class Described:
+class ExtractedShard:
     """What became of a shard: every image is a row of one of the two tables."""
 
     descriptors: pa.Table
@@ -85,7 +85,7 @@ class Failure:
         }
 
 
-class Describer:
+class DescriptorExtractor:
     """A backbone made ready for speed on one device, with threads that read and decode ahead."""
 
     def __init__(
@@ -121,7 +121,7 @@ class Describer:
         self.scale, self.shift = _normalisation(backbone.preprocessing, self.device)
         self.forward = accelerate(backbone.network, self.scale.expand_as(self.batch), fast)
 
-    def describe(self, images: Sequence[ListedImage]) -> Described:
+    def extract(self, images: Sequence[ListedImage]) -> ExtractedShard:
         """Describe a shard; a bad image becomes a failure. Rows keep the order given."""
         clock = Clock()
         rows: list[DescribedImage] = []
@@ -143,7 +143,7 @@ class Describer:
                 filled = 0
         if filled:
             vectors.append(self._compute(filled, clock))
-        return Described(
+        return ExtractedShard(
             self._descriptor_table(rows, vectors),
             pa.Table.from_pylist(failures, schema=FAILURES),
             clock.seconds,
@@ -151,7 +151,7 @@ class Describer:
 
     def _pictures(
         self, images: Sequence[ListedImage], clock: Clock
-    ) -> Iterator[list[Picture | Failure]]:
+    ) -> Iterator[list[DecodedImage | Failure]]:
         """Pictures of some images at a time, in the order given: read ahead and, where there are
         cores for it, decoded ahead.
         """
@@ -229,12 +229,12 @@ def _read_one(image: ListedImage) -> bytes | Failure:
 
 def _decode(
     clock: Clock, preprocessing: Preprocessing, contents: list[bytes | Failure]
-) -> list[Picture | Failure]:
+) -> list[DecodedImage | Failure]:
     with clock.time("decode"):
         return [_decode_one(content, preprocessing) for content in contents]
 
 
-def _decode_one(content: bytes | Failure, preprocessing: Preprocessing) -> Picture | Failure:
+def _decode_one(content: bytes | Failure, preprocessing: Preprocessing) -> DecodedImage | Failure:
     if isinstance(content, Failure):
         return content
     try:

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lib.descriptors.backbones import Backbone, Preprocessing, load_backbone
-from lib.images.preprocessing import decode
+from lib.descriptors.backbones import Backbone, load_backbone
+from lib.images.preprocessing import decode, visible_box
 from lib.schemas import Provenance, require_same
 
 
@@ -17,17 +17,7 @@ class SeenImage:
     box: tuple[float, float, float, float]  # left, top, right, bottom in fractions of the image
 
 
-def visible_box(
-    width: int, height: int, preprocessing: Preprocessing
-) -> tuple[float, float, float, float]:
-    """What the centre crop shows: left, top, right, bottom in fractions of width and height."""
-    scale = preprocessing.resize / min(width, height)
-    across = min(1.0, preprocessing.crop / (width * scale))
-    down = min(1.0, preprocessing.crop / (height * scale))
-    return (1 - across) / 2, (1 - down) / 2, (1 + across) / 2, (1 + down) / 2
-
-
-class Vision:
+class ImageEncoder:
     """A backbone on the CPU for single pictures.
 
     Raises, when made, MissingError without weights and MismatchError where they are not those
@@ -43,10 +33,10 @@ class Vision:
             "Give the weights that the descriptors were extracted with: --weights FILE",
         )
 
-    def describe(self, content: bytes) -> np.ndarray:
+    def extract(self, content: bytes) -> np.ndarray:
         """(D,) float32 descriptor of an image file. Raises ImageError."""
         picture = decode(content, self.backbone.preprocessing)
-        descriptor: np.ndarray = self.backbone.describe(picture.pixels[None])[0].numpy()
+        descriptor: np.ndarray = self.backbone.extract(picture.pixels[None])[0].numpy()
         return descriptor
 
     def see(self, content: bytes) -> SeenImage:

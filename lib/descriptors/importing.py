@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from lib.datasets.captions import Captions
 from lib.descriptors.import_formats import Batch
-from lib.descriptors.plan import DESCRIPTOR_WRITING, descriptor_files, provenance
+from lib.descriptors.store import DESCRIPTOR_WRITING, descriptor_files, provenance
 from lib.errors import BadInputError
 from lib.schemas import (
     FAILURES,

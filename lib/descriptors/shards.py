@@ -1,31 +1,21 @@
-"""Cuts the sorted image list into shards, and describes one shard in a Ray worker."""
+"""Cuts the sorted image list into shards, the unit of work and of resuming."""
 
 import hashlib
 import itertools
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
-import pyarrow as pa
-import ray
-import torch
-
-from lib.descriptors.backbones import Backbone, Preprocessing, build_network
-from lib.descriptors.extractor import Compute, Describer, Failure
-from lib.descriptors.plan import writing
-from lib.errors import MissingError
+from lib.descriptors.extractor import Compute
 from lib.images.listing import ListedImage
-from lib.schemas import FAILURES, Precision
-from lib.storage import join, write_table_atomic
+from lib.schemas import Precision
 
 SHARDS_WANTED = 32  # of a small collection, so that several workers have their share
 LEAST_SHARD, LARGEST_SHARD = 100, 1000
 
 
 @dataclass(frozen=True)
-class Settings:
+class ExtractionSettings:
     """How images are described, and by what size of worker."""
 
     precision: Precision = "float32"
@@ -79,107 +69,3 @@ class ShardReport:
     reasons: Counter[str]
     example: str  # one of the failures, in words
     seconds: dict[str, float]
-
-
-@dataclass(frozen=True)
-class Package:
-    """All a worker needs to build the backbone; travels through Ray's object store once."""
-
-    name: str
-    state: dict[str, Any]
-    preprocessing: Preprocessing
-    descriptor_size: int
-    weights_digest: str
-
-    @classmethod
-    def of(cls, backbone: Backbone) -> "Package":
-        """Pack a loaded backbone; arrays, because Ray hands those out without a copy."""
-        state = {name: value.numpy() for name, value in backbone.network.state_dict().items()}
-        return cls(
-            backbone.name,
-            state,
-            backbone.preprocessing,
-            backbone.descriptor_size,
-            backbone.weights_digest,
-        )
-
-    def unpack(self) -> Backbone:
-        """The backbone, in the memory of this process."""
-        state = {name: torch.from_numpy(value.copy()) for name, value in self.state.items()}
-        network = build_network(self.name, state)
-        return Backbone(
-            self.name, network, self.preprocessing, self.descriptor_size, self.weights_digest
-        )
-
-
-# Without a limit on calls Ray keeps a process, and the network in it, from shard to shard, also
-# where it has a GPU. A shard that dies with its process is handed out again by
-# `lib.descriptors.extraction`.
-@ray.remote(max_retries=0, max_calls=0)
-def describe_shard(
-    package: list[Any], digest: str, settings: Settings, db: str, shard: Shard
-) -> ShardReport:
-    """Describe the images of a shard and write its files; `package` holds a reference to one."""
-    result = _describer(package, digest, settings).describe(shard.images)
-    start = time.perf_counter()
-    _write(db, "failures", shard, result.failures)
-    _write(db, "descriptors", shard, result.descriptors)
-    result.seconds["write"] += time.perf_counter() - start
-    return ShardReport(
-        result.descriptors.num_rows,
-        *_failures(result.failures),
-        result.seconds,
-    )
-
-
-def record_crash(db: str, shard: Shard, error: Exception) -> ShardReport:
-    """Note that an image, alone in a shard, takes down every process that touches it."""
-    failure = Failure("crashed", f"every worker that tried it died ({type(error).__name__})")
-    table = pa.Table.from_pylist([failure.row(image) for image in shard.images], schema=FAILURES)
-    _write(db, "failures", shard, table)
-    return ShardReport(0, *_failures(table), {})
-
-
-def _write(db: str, kind: str, shard: Shard, table: pa.Table) -> None:
-    if table.num_rows:
-        url = join(db, kind, f"{shard.name}.parquet")
-        write_table_atomic(table, url, **writing(url))
-
-
-def _failures(table: pa.Table) -> tuple[int, Counter[str], str]:
-    rows = table.select(["uri", "reason", "message"]).slice(0, 1).to_pylist()
-    example = f"{rows[0]['uri']}: {rows[0]['reason']}, {rows[0]['message']}" if rows else ""
-    return table.num_rows, Counter(table.column("reason").to_pylist()), example
-
-
-_describers: dict[tuple[str, Settings, str], Describer] = {}
-
-
-def _describer(package: list[Any], digest: str, settings: Settings) -> Describer:
-    """This process's describer: built for its first shard, kept for all others."""
-    device = _device(settings)
-    key = digest, settings, device
-    if key not in _describers:
-        torch.set_num_threads(settings.cpus_per_worker)
-        _describers[key] = Describer(
-            ray.get(package[0]).unpack(),
-            settings.precision,
-            device,
-            settings.cpus_per_worker,
-            settings.compute,
-        )
-    return _describers[key]
-
-
-def _device(settings: Settings) -> str:
-    if not settings.gpus_per_worker:
-        return "cpu"
-    if not torch.cuda.is_available():
-        node = ray.get_runtime_context().get_node_id()
-        raise MissingError(
-            f"Ray gives node {node} a GPU, but PyTorch {torch.__version__} finds no CUDA there: "
-            "install a CUDA build, or run with --gpus-per-worker 0"
-        )
-    # The process outlives the shard and may be given another GPU for the next one.
-    (assigned,) = ray.get_runtime_context().get_accelerator_ids()["GPU"][:1] or ["0"]
-    return f"cuda:{assigned}" if assigned.isdigit() else "cuda"

@@ -41,7 +41,7 @@ MAX_VALIDATION_IMAGES = 5000
 
 
 @dataclass(frozen=True)
-class Settings:
+class FitSettings:
     """What one may set; everything else is chosen on training and validation images."""
 
     margin: float = MARGIN
@@ -64,16 +64,16 @@ class TrainingData:
     rejoin: bool = False
 
 
-State = dict[str, Any]
+FitState = dict[str, Any]
 
 
 def fit(
     data: TrainingData,
-    settings: Settings,
+    settings: FitSettings,
     device: torch.device,
-    state: State | None = None,
-    after_epoch: Callable[[State], None] = lambda state: None,
-) -> State:
+    state: FitState | None = None,
+    after_epoch: Callable[[FitState], None] = lambda state: None,
+) -> FitState:
     """Fit an embedder; every worker of a torch.distributed group calls this alike.
 
     `after_epoch` gets the state after each epoch (tensors and plain values: torch.save takes it);
@@ -133,7 +133,7 @@ def run_epoch(
     dense: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
     share: Share,
-    settings: Settings,
+    settings: FitSettings,
     epoch: int,
 ) -> float:
     """Show every image once with one of its captions; returns the mean loss.
@@ -194,7 +194,7 @@ class ValidationJudge:
             inputs = torch.from_numpy(data.read(images)).to(share.inputs.device)
             self._inputs = inputs.sub_(share.mean).mul_(share.scale)
 
-    def __call__(self, model: Embedder, state: State, loss: float | None) -> None:
+    def __call__(self, model: Embedder, state: FitState, loss: float | None) -> None:
         """Add an epoch's metrics to the state, and keep its weights where they are the best yet."""
         metrics: dict[str, Any] = {
             "epoch": len(state["history"]),
@@ -225,14 +225,14 @@ class ValidationJudge:
             state["closed_form"] = {name: state[name] for name in ("M", "b", "gain")}
         state["history"].append(metrics)
 
-    def wants_more(self, state: State, settings: Settings) -> bool:
+    def wants_more(self, state: FitState, settings: FitSettings) -> bool:
         """Whether another epoch may still find something better."""
         epoch = len(state["history"])
         stale = epoch - 1 - state["best_epoch"] >= settings.patience
         return bool(len(self._inputs)) and epoch <= settings.epochs and not stale
 
 
-def finish(state: State, data: TrainingData, share: Share, device: torch.device) -> State:
+def finish(state: FitState, data: TrainingData, share: Share, device: torch.device) -> FitState:
     """Decide between ranking and closed form by the validation images."""
     better = (state["gain"] - state["closed_form"]["gain"]).numpy()
     error = better.std(ddof=1) / np.sqrt(len(better)) if len(better) > 1 else 0.0
@@ -256,6 +256,6 @@ def finish(state: State, data: TrainingData, share: Share, device: torch.device)
     return state
 
 
-def weights(model: Embedder, optimizer: torch.optim.Optimizer) -> State:
+def weights(model: Embedder, optimizer: torch.optim.Optimizer) -> FitState:
     """What the next epoch needs of model and optimizer."""
     return {"model": model.state_dict(), "optimizer": optimizer.state_dict()}

@@ -22,7 +22,7 @@ from gensim.models import KeyedVectors
 from lib.datasets.captions import Captions
 from lib.descriptors.store import DescriptorIndex, index_descriptors, read_descriptors
 from lib.embedder.dataset import Examples, fit_text_side, match_captions
-from lib.embedder.fitting import Settings, State, TrainingData, fit
+from lib.embedder.fitting import FitSettings, FitState, TrainingData, fit
 from lib.embedder.model import Embedder
 from lib.embedder.plots import training_plot
 from lib.embedder.space import save_semantic_space
@@ -49,7 +49,7 @@ def train(
     validation: Captions,
     vectors: KeyedVectors,
     word_vectors_source: str,
-    settings: Settings,
+    settings: FitSettings,
     rejoin: bool,
     workers: int = 1,
     use_gpu: bool = False,
@@ -148,7 +148,7 @@ def _caption_counts(
     }
 
 
-def _pack(training: Examples, validation: Examples, settings: Settings, rejoin: bool) -> bytes:
+def _pack(training: Examples, validation: Examples, settings: FitSettings, rejoin: bool) -> bytes:
     sink = io.BytesIO()
     np.savez(
         sink,
@@ -161,7 +161,7 @@ def _pack(training: Examples, validation: Examples, settings: Settings, rejoin: 
     return sink.getvalue()
 
 
-def unpack(content: bytes, files: list[str]) -> tuple[TrainingData, Settings]:
+def unpack(content: bytes, files: list[str]) -> tuple[TrainingData, FitSettings]:
     """What `train` hands to its workers through the storage."""
     with np.load(io.BytesIO(content), allow_pickle=False) as packed:
         data = TrainingData(
@@ -170,12 +170,12 @@ def unpack(content: bytes, files: list[str]) -> tuple[TrainingData, Settings]:
             lambda rows: read_descriptors(files, rows),
             bool(packed["rejoin"]),
         )
-        return data, Settings(**json.loads(str(packed["settings"])))
+        return data, FitSettings(**json.loads(str(packed["settings"])))
 
 
 def _run_workers(
     config: dict[str, Any], storage_url: str, name: str, workers: int, use_gpu: bool
-) -> State:
+) -> FitState:
     """Run `train_worker` on Ray Train; returns the state of its last checkpoint."""
     import pyarrow.fs as pafs
     from fsspec.implementations.local import LocalFileSystem
@@ -215,7 +215,7 @@ def train_worker(config: dict[str, Any]) -> None:
     checkpoint = ray.train.get_checkpoint()
     state = _load_state(checkpoint) if checkpoint else None
 
-    def report(state: State) -> None:
+    def report(state: FitState) -> None:
         metrics = state["history"][-1]
         if ray.train.get_context().get_world_rank() > 0:
             ray.train.report(metrics)
@@ -230,7 +230,7 @@ def train_worker(config: dict[str, Any]) -> None:
         report(fit(data, settings, get_device(), state, after_epoch=report))
 
 
-def _load_state(checkpoint: Any) -> State:
+def _load_state(checkpoint: Any) -> FitState:
     with checkpoint.as_directory() as directory:
         return torch.load(Path(directory) / "state.pt", weights_only=True, map_location="cpu")
 

@@ -8,14 +8,30 @@ import torch
 import torchvision
 from PIL import Image
 
-from lib.descriptors.backbones import Preprocessing
 from lib.images.decoding import MAX_PIXELS, ImageError, open_upright
 
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
 @dataclass(frozen=True)
-class Picture:
+class Preprocessing:
+    """What turns a picture into a network's input: resize, centre crop, normalise."""
+
+    resize: int  # length in pixels that the shorter side is resized to
+    crop: int  # side in pixels of the square cut from the centre
+    mean: tuple[float, float, float]  # of red, green and blue, where 1 is full
+    std: tuple[float, float, float]
+    interpolation: str = "bilinear"  # or bicubic; antialiased
+
+    def __str__(self) -> str:
+        mean, std = (",".join(f"{value:g}" for value in values) for values in (self.mean, self.std))
+        return (
+            f"resize {self.resize} {self.interpolation}, crop {self.crop}, mean {mean}, std {std}"
+        )
+
+
+@dataclass(frozen=True)
+class DecodedImage:
     """An image ready for a network."""
 
     pixels: torch.Tensor  # (3, crop, crop) uint8 RGB
@@ -24,7 +40,7 @@ class Picture:
     bytes: int  # of the file
 
 
-def decode(content: bytes, preprocessing: Preprocessing) -> Picture:
+def decode(content: bytes, preprocessing: Preprocessing) -> DecodedImage:
     """Decode an image file, turn it upright (EXIF), resize and crop it.
 
     Anything that Pillow reads: an animation gives its first frame, transparency goes over white,
@@ -41,13 +57,13 @@ def decode(content: bytes, preprocessing: Preprocessing) -> Picture:
     return _decode_with_pillow(content, preprocessing)
 
 
-def _decode_with_pillow(content: bytes, preprocessing: Preprocessing) -> Picture:
+def _decode_with_pillow(content: bytes, preprocessing: Preprocessing) -> DecodedImage:
     image = open_upright(content)
     crop = preprocessing.crop
     box = _crop_box(image.width, image.height, preprocessing)
     resized = image.resize((crop, crop), _RESAMPLING[preprocessing.interpolation], box=box)
     pixels = torch.from_numpy(np.array(resized)).permute(2, 0, 1)
-    return Picture(pixels, image.width, image.height, len(content))
+    return DecodedImage(pixels, image.width, image.height, len(content))
 
 
 def _crop_box(
@@ -64,6 +80,16 @@ def _crop_box(
         min(float(width), (left + crop) * x),
         min(float(height), (top + crop) * y),
     )
+
+
+def visible_box(
+    width: int, height: int, preprocessing: Preprocessing
+) -> tuple[float, float, float, float]:
+    """What the centre crop shows: left, top, right, bottom in fractions of width and height."""
+    scale = preprocessing.resize / min(width, height)
+    across = min(1.0, preprocessing.crop / (width * scale))
+    down = min(1.0, preprocessing.crop / (height * scale))
+    return (1 - across) / 2, (1 - down) / 2, (1 + across) / 2, (1 + down) / 2
 
 
 def _resized(width: int, height: int, resize: int) -> tuple[int, int]:
@@ -110,7 +136,7 @@ def _upright(exif: bytes) -> bool:
         return False
 
 
-def _decode_jpeg(content: bytes, preprocessing: Preprocessing) -> Picture:
+def _decode_jpeg(content: bytes, preprocessing: Preprocessing) -> DecodedImage:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         data = torch.frombuffer(content, dtype=torch.uint8)
@@ -128,4 +154,4 @@ def _decode_jpeg(content: bytes, preprocessing: Preprocessing) -> Picture:
     )[0]
     left, top = round((resized_width - crop) / 2), round((resized_height - crop) / 2)
     pixels = small[:, top : top + crop, left : left + crop]
-    return Picture(pixels, width, height, len(content))
+    return DecodedImage(pixels, width, height, len(content))

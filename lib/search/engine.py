@@ -35,7 +35,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """What a request found: images, best first, with their cosines; words nobody knows."""
 
     images: list[Image]  # at most k
@@ -127,14 +127,14 @@ class Searcher:
         weights.append(1 - request.text_weight)
         return QueryEmbedding(total / norm, words, weights, parts / norm, text.unknown_words)
 
-    def answer(self, requests: Sequence[Request]) -> list[Found | ImageSearchError]:
-        """Found requests together: one matrix product for all that share a filter.
+    def answer(self, requests: Sequence[Request]) -> list[SearchResult | ImageSearchError]:
+        """SearchResult requests together: one matrix product for all that share a filter.
 
         An unusable request gives the error that says why and does not stop the others.
         """
         start = time.perf_counter()
         embeddings, problems = self._embed_all(requests)
-        answers: list[Found | ImageSearchError | None] = list(problems)
+        answers: list[SearchResult | ImageSearchError | None] = list(problems)
         groups: dict[Filter | None, list[int]] = {}
         for position, request in enumerate(requests):
             if answers[position] is None:
@@ -146,7 +146,7 @@ class Searcher:
             for query, position in enumerate(positions):
                 request = requests[position]
                 unknown = self.space.text.unknown_words(request.text) if request.text else []
-                answers[position] = Found(
+                answers[position] = SearchResult(
                     hits.of(query)[: request.k],
                     hits.scores[query, : request.k].tolist(),
                     unknown,

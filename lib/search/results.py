@@ -10,7 +10,7 @@ from lib.database.interface import Filter
 from lib.datasets.captions import Captions
 from lib.errors import BadArgumentError, ImageSearchError
 from lib.images.contact_sheet import Section, Tile, write_sections
-from lib.search.engine import Found, Request, Searcher
+from lib.search.engine import Request, Searcher, SearchResult
 from lib.storage import write_json_atomic, write_table_atomic
 
 ENDINGS = (".parquet", ".json", ".html", ".png")
@@ -50,7 +50,7 @@ def answer(
     return [_answer(query, item, searcher) for query, item in zip(queries, found, strict=True)]
 
 
-def _answer(query: str, found: Found | ImageSearchError, searcher: Searcher) -> Answer:
+def _answer(query: str, found: SearchResult | ImageSearchError, searcher: Searcher) -> Answer:
     if isinstance(found, ImageSearchError):
         return Answer(query, searcher.space.text.unknown_words(query), [], str(found))
     hits = [

@@ -23,11 +23,11 @@ from ray.serve.handle import DeploymentHandle
 from lib.database.interface import Image
 from lib.database.manifest import manifest_state
 from lib.database.remote import RemoteCollection
-from lib.descriptors.image_encoder import SeenImage, Vision
+from lib.descriptors.image_encoder import ImageEncoder, SeenImage
 from lib.errors import ImageSearchError, UnavailableError
 from lib.images.thumbnails import for_browser, read_file, small_jpeg
 from lib.schemas import Provenance
-from lib.search.engine import Found, Request, Searcher
+from lib.search.engine import Request, Searcher, SearchResult
 from lib.service.batcher import Batcher
 from lib.service.routes import create_app
 from lib.storage import absolute
@@ -46,7 +46,7 @@ _log = logging.getLogger("ray.serve")
 T = TypeVar("T")
 
 
-class Settings(BaseModel):
+class ServiceSettings(BaseModel):
     """What a service is started with: the `args` of an application in serve_config.yaml."""
 
     model_config = ConfigDict(extra="forbid")
@@ -71,28 +71,28 @@ class ImageModel:
 
     def __init__(self, weights: str | None) -> None:
         self.weights = weights
-        self.vision: Vision | None = None
+        self.encoder: ImageEncoder | None = None
         self.provenance: Provenance | None = None
 
-    def describe(self, provenance: Provenance, content: bytes) -> np.ndarray:
-        """(D,) float32 descriptor of an image file; see Vision.describe."""
-        return self._vision(provenance).describe(content)
+    def extract(self, provenance: Provenance, content: bytes) -> np.ndarray:
+        """(D,) float32 descriptor of an image file; see ImageEncoder.extract."""
+        return self._image_encoder(provenance).extract(content)
 
     def see(self, provenance: Provenance, content: bytes) -> SeenImage:
-        """Feature map of an image file; see Vision.see."""
-        return self._vision(provenance).see(content)
+        """Feature map of an image file; see ImageEncoder.see."""
+        return self._image_encoder(provenance).see(content)
 
-    def _vision(self, provenance: Provenance) -> Vision:
-        if self.vision is None or self.provenance != provenance:
-            self.vision = Vision(provenance, self.weights)
+    def _image_encoder(self, provenance: Provenance) -> ImageEncoder:
+        if self.encoder is None or self.provenance != provenance:
+            self.encoder = ImageEncoder(provenance, self.weights)
             self.provenance = provenance
-        return self.vision
+        return self.encoder
 
 
 class SearchService:
     """Deployment that answers over HTTP: one database version in memory, replaced in one step."""
 
-    def __init__(self, settings: Settings, image_model: DeploymentHandle) -> None:
+    def __init__(self, settings: ServiceSettings, image_model: DeploymentHandle) -> None:
         self.settings = settings
         self.image_model = image_model
         self._file_threads = ThreadPoolExecutor(4)
@@ -117,10 +117,10 @@ class SearchService:
             settings.db, settings.captions, settings.word_vectors, previous, RemoteCollection
         )
 
-    async def search(self, requests: Sequence[Request]) -> list[Found | ImageSearchError]:
+    async def search(self, requests: Sequence[Request]) -> list[SearchResult | ImageSearchError]:
         """Found together with what other clients ask at the same time; see Searcher.answer."""
         answers = await self._batcher.submit(requests)
-        unknown = sum(1 for a in answers if isinstance(a, Found) and a.unknown_words)
+        unknown = sum(1 for a in answers if isinstance(a, SearchResult) and a.unknown_words)
         if unknown:
             self._measures.unknown_words += unknown
         return answers
@@ -130,17 +130,17 @@ class SearchService:
         """Whether as many searches wait as are taken on."""
         return self._batcher.full
 
-    def _answer(self, requests: list[Request]) -> list[Found | ImageSearchError]:
+    def _answer(self, requests: list[Request]) -> list[SearchResult | ImageSearchError]:
         self._measures.batch_size.observe(len(requests))
         answers = self.searcher.answer(requests)
-        seconds = max((a.seconds for a in answers if isinstance(a, Found)), default=0.0)
+        seconds = max((a.seconds for a in answers if isinstance(a, SearchResult)), default=0.0)
         self._measures.search_seconds.observe(seconds)
         return answers
 
-    async def describe(self, content: bytes) -> np.ndarray:
+    async def embed_image(self, content: bytes) -> np.ndarray:
         """(d,) unit embedding of an image file. Raises ImageError, UnavailableError."""
         space = self.searcher.space
-        descriptor = await self._ask_image_model("describe", space.provenance, content)
+        descriptor = await self._ask_image_model("extract", space.provenance, content)
         return space.se_image(descriptor)
 
     async def embed(self, searcher: Searcher, request: Request) -> QueryEmbedding:
@@ -152,7 +152,7 @@ class SearchService:
         return await self._in_thread(searcher.collection.look_up, image_id)
 
     async def see(self, searcher: Searcher, image: Image) -> SeenImage:
-        """The backbone's view of an image of the database; see Vision.see."""
+        """The backbone's view of an image of the database; see ImageEncoder.see."""
         content = await self._in_thread(read_file, image.uri)
         return await self._ask_image_model("see", searcher.space.provenance, content)
 
@@ -291,7 +291,7 @@ def _create_app() -> FastAPI:
     return create_app(service, os.environ.get(TOKEN_VARIABLE) or None, observe)
 
 
-def build(settings: Settings) -> Application:
+def build(settings: ServiceSettings) -> Application:
     """The application that serve_config.yaml names: a search service and its image model."""
     settings = settings.model_copy(
         update={

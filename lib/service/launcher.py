@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from lib.errors import ImageSearchError
 
 if TYPE_CHECKING:
-    from lib.service.deployment import Settings
+    from lib.service.deployment import ServiceSettings
 
 APPLICATION = "image-search"
 
@@ -46,7 +46,7 @@ def _free_port() -> int:
 
 
 @contextmanager
-def running(settings: "Settings", host: str, port: int) -> Iterator[str]:
+def running(settings: "ServiceSettings", host: str, port: int) -> Iterator[str]:
     """A service that answers, for the length of a `with` block; gives its address.
 
     Raises what `Searcher.load` raises for a database that cannot be served, and ImageSearchError

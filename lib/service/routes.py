@@ -19,7 +19,7 @@ from lib.database.interface import Image, UnknownImageError
 from lib.descriptors.image_encoder import SeenImage
 from lib.errors import BadInputError, ImageSearchError, QueryError, UnavailableError
 from lib.images.thumbnails import UnreadableImageError
-from lib.search.engine import Found, Request, Searcher
+from lib.search.engine import Request, Searcher, SearchResult
 from lib.search.explain import split_over_cells
 from lib.service import models as api
 from lib.service.batcher import OverloadedError
@@ -47,10 +47,10 @@ class Service(Protocol):
     def overloaded(self) -> bool:
         """Whether `search` would refuse even one request."""
 
-    async def search(self, requests: Sequence[Request]) -> list[Found | ImageSearchError]:
+    async def search(self, requests: Sequence[Request]) -> list[SearchResult | ImageSearchError]:
         """Found each request, or say what is wrong with it. Raises OverloadedError."""
 
-    async def describe(self, content: bytes) -> Any:
+    async def embed_image(self, content: bytes) -> Any:
         """(d,) embedding of an image file. Raises ImageSearchError."""
 
     async def embed(self, searcher: Searcher, request: Request) -> QueryEmbedding:
@@ -261,7 +261,7 @@ def _add_image_search(app: FastAPI, service: Callable[[], Service]) -> None:
         http: HttpRequest, q: Text = "", text_weight: TextWeight = 0.5, k: Count = 10
     ) -> Response:
         """Images like the one in the body (the file's bytes), alone or together with a text."""
-        embedding = await service().describe(await http.body())
+        embedding = await service().embed_image(await http.body())
         request = Request(q, k, image=embedding, text_weight=text_weight)
         return await _search(service(), [request], explain=False)
 
@@ -275,7 +275,7 @@ async def _search(service: Service, requests: Sequence[Request], explain: bool) 
     answers = await _one_version(service, requests)
     if len(answers) == 1 and isinstance(answers[0], ImageSearchError):
         raise answers[0]
-    searcher = next((a.searcher for a in answers if isinstance(a, Found)), service.searcher)
+    searcher = next((a.searcher for a in answers if isinstance(a, SearchResult)), service.searcher)
     results = []
     for request, answer in zip(requests, answers, strict=True):
         if isinstance(answer, ImageSearchError):
@@ -294,18 +294,21 @@ async def _search(service: Service, requests: Sequence[Request], explain: bool) 
     response = _json(
         {"results": results, "model": searcher.model, "database_version": searcher.version}
     )
-    seconds = max((a.seconds for a in answers if isinstance(a, Found)), default=0.0)
+    seconds = max((a.seconds for a in answers if isinstance(a, SearchResult)), default=0.0)
     response.headers["Server-Timing"] = f"search;dur={1000 * seconds:.2f}"
     return response
 
 
 async def _one_version(
     service: Service, requests: Sequence[Request]
-) -> list[Found | ImageSearchError]:
+) -> list[SearchResult | ImageSearchError]:
     """Answers that all come from one database version, also while a new one is taken up."""
     while True:
         answers = await service.search(requests)
-        if len({id(answer.searcher) for answer in answers if isinstance(answer, Found)}) <= 1:
+        if (
+            len({id(answer.searcher) for answer in answers if isinstance(answer, SearchResult)})
+            <= 1
+        ):
             return answers
 
 
@@ -318,7 +321,7 @@ def _result(
     return {"query": query, "unknown_words": unknown_words, "hits": hits, "error": error}
 
 
-def _hits(searcher: Searcher, answer: Found) -> list[dict[str, Any]]:
+def _hits(searcher: Searcher, answer: SearchResult) -> list[dict[str, Any]]:
     hits = []
     for image, score in zip(answer.images, answer.scores, strict=True):
         address = f"/images/{quote(image.image_id)}"

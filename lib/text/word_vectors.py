@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow.parquet as pq
 from gensim.models import KeyedVectors
 
-from lib.cache import cache_directory
 from lib.datasets.archives import unpack
 from lib.errors import BadInputError, MissingError
+from lib.storage import cache_directory
 
 PACKAGED = "glove.6B.50d"
 _TEXT = (".txt", ".vec", ".txt.gz", ".vec.gz", ".zip")

@@ -15,7 +15,7 @@ WORTH_A_COPY = 4 * QUERIES_AT_ONCE  # queries of one batch
 MEMORY_SHARE = 0.5  # of the free memory that copies may take
 
 
-class FastestSearch:
+class AdaptiveSearch:
     """One matrix of embeddings, searched by whichever scan is fastest for each batch.
 
     All scans give the same rows and the same bits. A few queries are bound by memory, so int8 is

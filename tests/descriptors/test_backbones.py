@@ -51,7 +51,7 @@ def test_descriptor_is_the_mean_of_the_feature_map(
     name: str, size: int, images: torch.Tensor
 ) -> None:
     backbone = load_backbone(name, None if name == PACKAGED else "random")
-    maps, descriptors = backbone.feature_map(images), backbone.describe(images)
+    maps, descriptors = backbone.feature_map(images), backbone.extract(images)
     assert backbone.descriptor_size == size
     assert maps.shape == (4, size, 7, 7)
     assert maps.dtype == descriptors.dtype == torch.float32
@@ -64,7 +64,7 @@ def test_descriptor_is_the_mean_of_the_feature_map(
 )
 def test_accelerated_form_agrees_with_the_reference(name: str, images: torch.Tensor) -> None:
     backbone = load_backbone(name, None if name == PACKAGED else "random")
-    reference = backbone.describe(images)
+    reference = backbone.extract(images)
     inputs = backbone.normalise(images).contiguous(memory_format=torch.channels_last)
     for bfloat16, least in ((False, 0.999999), (True, 0.999)):
         if bfloat16 and not tolerates_bfloat16(backbone.network):
@@ -95,7 +95,7 @@ def test_resnet18_is_torchvisions_without_its_last_layer(
     )
     with torch.no_grad():
         expected = body(normalised).flatten(1)
-    torch.testing.assert_close(backbone.describe(images), expected)
+    torch.testing.assert_close(backbone.extract(images), expected)
     assert backbone.preprocessing.resize == transforms.resize_size[0]
 
 

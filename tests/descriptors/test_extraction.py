@@ -14,18 +14,18 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from lib.descriptors import plan as described
+from lib.descriptors import store
 from lib.descriptors.backbones import Backbone, load_backbone
 from lib.descriptors.external_sort import sort_bounded
 from lib.descriptors.extraction import FailureLimit, Run, extract
-from lib.descriptors.shards import Settings, Shard, cut_shards, suitable_shard_size
+from lib.descriptors.shards import ExtractionSettings, Shard, cut_shards, suitable_shard_size
 from lib.errors import BadInputError, ImageSearchError, MismatchError
 from lib.images.listing import ListedImage
 from lib.progress import Progress
 from lib.storage import write_bytes_atomic
 
 pytestmark = pytest.mark.usefixtures("ray_local")
-SETTINGS = Settings(shard_size=7)
+SETTINGS = ExtractionSettings(shard_size=7)
 
 
 @pytest.fixture(scope="session")
@@ -82,7 +82,7 @@ def test_every_image_has_its_row(
     assert len(content) == first["bytes"]
     from lib.images.preprocessing import decode
 
-    reference = backbone.describe(decode(content, backbone.preprocessing).pixels[None])[0].numpy()
+    reference = backbone.extract(decode(content, backbone.preprocessing).pixels[None])[0].numpy()
     value = np.array(first["descriptor"])
     cosine = reference @ value / np.linalg.norm(reference) / np.linalg.norm(value)
     assert cosine > 0.999
@@ -109,8 +109,8 @@ def test_a_rerun_does_only_what_is_missing_and_gives_the_same_rows(
 
 def test_rows_do_not_depend_on_shards(run: Callable[..., Run], tmp_path: Path) -> None:
     images = make_images(tmp_path / "images", 25)
-    run(images, tmp_path / "a", settings=Settings(shard_size=25))
-    run(images, tmp_path / "b", settings=Settings(shard_size=3))
+    run(images, tmp_path / "a", settings=ExtractionSettings(shard_size=25))
+    run(images, tmp_path / "b", settings=ExtractionSettings(shard_size=3))
     assert rows(tmp_path / "a") == rows(tmp_path / "b")
 
 
@@ -185,12 +185,12 @@ def test_descriptors_of_another_origin_are_refused(run: Callable[..., Run], tmp_
     images = make_images(tmp_path / "images", 3)
     run(images)
     with pytest.raises(MismatchError, match="another --db"):
-        run(images, settings=Settings(precision="float16"))
+        run(images, settings=ExtractionSettings(precision="float16"))
 
 
 def test_float16_halves_the_values(run: Callable[..., Run], tmp_path: Path) -> None:
     images = make_images(tmp_path / "images", 3)
-    run(images, tmp_path / "half", settings=Settings(precision="float16"))
+    run(images, tmp_path / "half", settings=ExtractionSettings(precision="float16"))
     run(images)
     half, full = (
         np.array([row["descriptor"] for row in rows(tmp_path / name)], np.float32)
@@ -322,7 +322,7 @@ def test_a_comparison_reads_all_kinds_of_rows(run: Callable[..., Run], tmp_path:
     images = make_images(tmp_path / "images", 5)
     (images / "bad.jpg").write_bytes(b"")
     run(images)
-    known = {record.path: record for record in described.records(str(tmp_path / "db"))}
+    known = {record.path: record for record in store.records(str(tmp_path / "db"))}
     assert len(known) == 6
     assert known["bad.jpg"].failed
-    assert described.count_rows(str(tmp_path / "db")) == (5, 1)
+    assert store.count_rows(str(tmp_path / "db")) == (5, 1)

@@ -15,7 +15,7 @@ import pytest
 
 from lib.descriptors.backbones import load_backbone
 from lib.descriptors.extraction import dispatch, extract
-from lib.descriptors.shards import Settings, Shard, ShardReport, cut_shards
+from lib.descriptors.shards import ExtractionSettings, Shard, ShardReport, cut_shards
 from lib.images.listing import ListedImage
 from tests.descriptors.test_extraction import make_images, rows
 
@@ -36,7 +36,7 @@ def undisturbed(
 ) -> list[dict[str, object]]:
     db = tmp_path_factory.mktemp("undisturbed")
     backbone = load_backbone("resnet18", "random")
-    extract(str(images), str(db), backbone, Settings(shard_size=SHARD_SIZE))
+    extract(str(images), str(db), backbone, ExtractionSettings(shard_size=SHARD_SIZE))
     return rows(db)
 
 
@@ -66,7 +66,7 @@ def kill_a_worker(job: subprocess.Popen[bytes]) -> bool:
     workers = [
         process
         for process in psutil.Process(job.pid).children(recursive=True)
-        if process.name().startswith("ray::describe")
+        if process.name().startswith("ray::extract")
     ]
     if workers:
         random.choice(workers).kill()
@@ -116,7 +116,7 @@ import ray
 from ray.cluster_utils import Cluster
 from lib.descriptors.backbones import load_backbone
 from lib.descriptors.extraction import extract
-from lib.descriptors.shards import Settings
+from lib.descriptors.shards import ExtractionSettings
 
 images, db, shard_size = sys.argv[1], sys.argv[2], int(sys.argv[3])
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
@@ -134,7 +134,8 @@ def disturb():
 
 thread = threading.Thread(target=disturb)
 thread.start()
-run = extract(images, db, load_backbone("resnet18", "random"), Settings(shard_size=shard_size))
+settings = ExtractionSettings(shard_size=shard_size)
+run = extract(images, db, load_backbone("resnet18", "random"), settings)
 ended = time.monotonic()
 thread.join()
 assert killed[0] < ended, "the node outlived the run"
@@ -155,7 +156,7 @@ def test_the_loss_of_a_node_changes_no_row(
 
 
 def describe_or_die(
-    package: list[Any], digest: str, settings: Settings, db: str, shard: Shard
+    package: list[Any], digest: str, settings: ExtractionSettings, db: str, shard: Shard
 ) -> ShardReport:
     """Stands in for a decoder that crashes on one image."""
     if any("poison" in image.path for image in shard.images):
@@ -174,7 +175,9 @@ def test_an_image_that_kills_its_worker_is_found_and_the_rest_described(
     listed = [ListedImage(name, f"/{name}", 1, "", name) for name in names]
     shards = cut_shards(enumerate(listed), 5)
     backbone = load_backbone("resnet18", "random")
-    reports = [r for r in dispatch(shards, str(tmp_path), backbone, Settings()) if r is not None]
+    reports = [
+        r for r in dispatch(shards, str(tmp_path), backbone, ExtractionSettings()) if r is not None
+    ]
     assert sum(report.described for report in reports) == 4
     (failure,) = rows(tmp_path, "failures")
     assert (failure["path"], failure["reason"]) == ("poison", "crashed")

@@ -18,7 +18,7 @@ from torch.multiprocessing.spawn import spawn
 
 from lib.datasets.captions import Captions, held_out, select
 from lib.embedder.dataset import Examples, fit_text_side
-from lib.embedder.fitting import Settings, State, TrainingData, fit
+from lib.embedder.fitting import FitSettings, FitState, TrainingData, fit
 from lib.embedder.losses import in_batch_loss
 from lib.embedder.metrics import caption_ranks, recall
 from lib.embedder.model import Embedder
@@ -48,7 +48,7 @@ def _data(
     return TrainingData(parts[0], parts[1], read, rejoin), parts[2]
 
 
-def _test_recall(data: TrainingData, test: Examples, state: State) -> float:
+def _test_recall(data: TrainingData, test: Examples, state: FitState) -> float:
     embeddings = Embedder.from_arrays(state["M"].numpy(), state["b"].numpy()).se_image(
         data.read(test.images)
     )
@@ -63,7 +63,7 @@ def toy() -> tuple[TrainingData, Examples]:
 
 def test_training_ranks_unseen_images_well(toy: tuple[TrainingData, Examples]) -> None:
     data, test = toy
-    state = fit(data, Settings(epochs=5), CPU)
+    state = fit(data, FitSettings(epochs=5), CPU)
     assert _test_recall(data, test, state) > 0.8  # chance is 0.1
     epochs = [row["epoch"] for row in state["history"]]
     assert epochs == list(range(len(epochs)))
@@ -74,7 +74,7 @@ def test_training_ranks_unseen_images_well(toy: tuple[TrainingData, Examples]) -
 
 def test_a_seed_makes_a_run_repeatable(toy: tuple[TrainingData, Examples]) -> None:
     data, _ = toy
-    first, again, other = (fit(data, Settings(epochs=3, seed=seed), CPU) for seed in (1, 1, 2))
+    first, again, other = (fit(data, FitSettings(epochs=3, seed=seed), CPU) for seed in (1, 1, 2))
     assert torch.equal(first["M"], again["M"])
     losses = [[row["loss"] for row in state["history"][1:]] for state in (first, again, other)]
     assert losses[0] == losses[1] != losses[2]
@@ -84,9 +84,9 @@ def test_going_on_from_a_checkpoint_gives_the_uninterrupted_result(
     toy: tuple[TrainingData, Examples], tmp_path: Path
 ) -> None:
     data, _ = toy
-    settings = Settings(epochs=6, patience=6, batch_size=64)
+    settings = FitSettings(epochs=6, patience=6, batch_size=64)
 
-    def keep(state: State) -> None:
+    def keep(state: FitState) -> None:
         torch.save(state, tmp_path / f"{len(state['history'])}.pt")
 
     whole = fit(data, settings, CPU, after_epoch=keep)
@@ -103,8 +103,8 @@ def test_ranking_is_kept_where_it_helps() -> None:
     rng = np.random.default_rng(0)
     descriptors *= rng.choice([1, 1, 1, 40], size=(1200, 1)).astype(np.float32)
     data, test = _data(descriptors, captions)
-    closed = fit(data, Settings(epochs=0), CPU)
-    ranked = fit(data, Settings(batch_size=128), CPU)
+    closed = fit(data, FitSettings(epochs=0), CPU)
+    ranked = fit(data, FitSettings(batch_size=128), CPU)
     assert closed["chosen"]["method"] == "closed form"
     assert ranked["chosen"]["method"] == "ranking"
     assert ranked["chosen"]["validation_gain"] > 0
@@ -113,8 +113,8 @@ def test_ranking_is_kept_where_it_helps() -> None:
 
 def test_ranking_is_dropped_where_it_does_not_help(toy: tuple[TrainingData, Examples]) -> None:
     data, _ = toy
-    closed = fit(data, Settings(epochs=0), CPU)
-    spoilt = fit(data, Settings(epochs=3, learning_rate=10.0), CPU)
+    closed = fit(data, FitSettings(epochs=0), CPU)
+    spoilt = fit(data, FitSettings(epochs=3, learning_rate=10.0), CPU)
     assert spoilt["chosen"]["method"] == "closed form"
     assert torch.equal(closed["M"], spoilt["M"])
 
@@ -124,9 +124,9 @@ def test_images_that_the_job_held_out_join_the_closed_form() -> None:
     apart, _ = _data(descriptors, captions)
     joined, _ = _data(descriptors, captions, rejoin=True)
     everything = TrainingData(apart.training + apart.validation, Examples(*_nothing()), apart.read)
-    expected = fit(everything, Settings(epochs=0), CPU)
-    assert torch.equal(fit(joined, Settings(epochs=0), CPU)["M"], expected["M"])
-    assert not torch.equal(fit(apart, Settings(epochs=0), CPU)["M"], expected["M"])
+    expected = fit(everything, FitSettings(epochs=0), CPU)
+    assert torch.equal(fit(joined, FitSettings(epochs=0), CPU)["M"], expected["M"])
+    assert not torch.equal(fit(apart, FitSettings(epochs=0), CPU)["M"], expected["M"])
 
 
 def _nothing() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -138,8 +138,8 @@ def test_a_constant_descriptor_value_does_no_harm() -> None:
     plain, test = _data(descriptors, captions)
     constant = np.concatenate([descriptors, np.full((200, 2), 7.5, np.float32)], axis=1)
     data, _ = _data(constant, captions)
-    expected = fit(plain, Settings(epochs=0), CPU)
-    found = fit(data, Settings(epochs=0), CPU)
+    expected = fit(plain, FitSettings(epochs=0), CPU)
+    found = fit(data, FitSettings(epochs=0), CPU)
     assert not found["M"][-2:].any()
     assert _test_recall(data, test, found) == pytest.approx(_test_recall(plain, test, expected))
 
@@ -184,7 +184,7 @@ def test_two_workers_of_which_one_is_killed_give_the_result_of_one(
     training, validation, test = (
         select(captions, set(part)) for part in (images[:260], images[260:320], images[320:])
     )
-    settings = Settings(epochs=12, patience=12)
+    settings = FitSettings(epochs=12, patience=12)
     vectors = toy_world.word_vectors()
     killer = threading.Thread(target=_kill_a_worker, args=(tmp_path / "db",))
     killer.start()
@@ -325,7 +325,7 @@ def test_no_workers_is_a_bad_argument(tmp_path: Path) -> None:
             select(captions, set()),
             toy_world.word_vectors(),
             "toy",
-            Settings(),
+            FitSettings(),
             False,
             workers=0,
         )

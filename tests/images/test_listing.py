@@ -216,13 +216,13 @@ def test_object_storage_lists_reads_and_tells_versions(bucket: str) -> None:
 
 
 def test_a_database_on_object_storage(bucket: str, folder: Path) -> None:
-    from lib.descriptors import plan as described
+    from lib.descriptors import store
     from lib.storage import join, write_table_atomic
 
     table = pa.table({"path": ["a"], "bytes": [1], "etag": ["x"]})
     write_table_atomic(table, join(f"{bucket}/db", "failures", "1.parquet"))
-    assert [record.path for record in described.records(f"{bucket}/db")] == ["a"]
-    assert described.count_rows(f"{bucket}/db") == (0, 1)
+    assert [record.path for record in store.records(f"{bucket}/db")] == ["a"]
+    assert store.count_rows(f"{bucket}/db") == (0, 1)
 
 
 def test_a_zip_behind_a_url_is_read_in_place(bucket: str, folder: Path) -> None:

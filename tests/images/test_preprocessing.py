@@ -11,9 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from lib.descriptors.backbones import Preprocessing
 from lib.images.decoding import ImageError
-from lib.images.preprocessing import _decode_with_pillow, decode
+from lib.images.preprocessing import Preprocessing, _decode_with_pillow, decode
 
 SMALL = Preprocessing(256, 224, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from lib.descriptors.image_encoder import visible_box
 from lib.embedder.model import Embedder
 from lib.errors import BadInputError
+from lib.images.preprocessing import visible_box
 from lib.search.explain import split_over_cells
 from lib.text.encoder import TextEncoder, fit_idf
 from lib.text.query import embed_query
@@ -37,7 +37,7 @@ def test_words_and_cells_both_add_up_to_the_cosine(encoder: TextEncoder) -> None
 
     pixels = torch.from_numpy(images)
     maps = backbone().feature_map(pixels).numpy()
-    descriptors = backbone().describe(pixels).numpy()
+    descriptors = backbone().extract(pixels).numpy()
     embedder = Embedder.from_arrays(
         random.normal(size=(512, 50)).astype(np.float32),
         random.normal(size=50).astype(np.float32),

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from lib.database.interface import Filter
-from lib.database.local import Database
+from lib.database.local import LocalCollection
 from lib.embedder.model import Embedder
 from lib.embedder.space import SemanticSpace
 from lib.errors import BadArgumentError
@@ -40,7 +40,7 @@ def searcher(space: SemanticSpace) -> Searcher:
             "height": [20] * len(NAMES),
         }
     )
-    database = Database(1, "digest", images, space.text.embed(NAMES))
+    database = LocalCollection(1, "digest", images, space.text.embed(NAMES))
     return Searcher(database, space, {})
 
 

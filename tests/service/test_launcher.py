@@ -7,7 +7,7 @@ import pytest
 import yaml
 from ray.serve.schema import ServeDeploySchema
 
-from lib.service.deployment import Settings
+from lib.service.deployment import ServiceSettings
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,7 +29,7 @@ def test_the_configurations_are_what_ray_and_the_service_take(index: int) -> Non
     (application,) = config.applications
     module, _, name = application.import_path.partition(":")
     assert hasattr(sys.modules[module], name)
-    Settings(**application.args)
+    ServiceSettings(**application.args)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import torch
 
 from jobs.train_embedder import load_parts
 from lib.datasets.captions import Captions, select
-from lib.embedder.fitting import Settings, State, TrainingData, fit
+from lib.embedder.fitting import FitSettings, FitState, TrainingData, fit
 from lib.embedder.training import Prepared, prepare
 from lib.embedder.triples import uniform_triples
 from tests import toy_world
@@ -24,7 +24,7 @@ def _prepared(db: Path, descriptors: np.ndarray, captions: Captions) -> Prepared
     return prepare(str(db), training, validation, toy_world.word_vectors(), rejoin=False)
 
 
-def _fitted(prepared: Prepared, descriptors: np.ndarray) -> tuple[State, set[int]]:
+def _fitted(prepared: Prepared, descriptors: np.ndarray) -> tuple[FitState, set[int]]:
     """The fitted embedder, and the rows of descriptors that fitting has read."""
     read: set[int] = set()
 
@@ -33,7 +33,7 @@ def _fitted(prepared: Prepared, descriptors: np.ndarray) -> tuple[State, set[int
         return descriptors[rows]
 
     data = TrainingData(prepared.training, prepared.validation, reading)
-    settings = Settings(epochs=3, batch_size=32, learning_rate=0.05)
+    settings = FitSettings(epochs=3, batch_size=32, learning_rate=0.05)
     return fit(data, settings, torch.device("cpu")), read
 
 

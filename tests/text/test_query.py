@@ -5,14 +5,7 @@ from hypothesis import strategies as st
 
 from lib.errors import QueryError
 from lib.text.encoder import TextEncoder, fit_idf, tokenize
-from lib.text.query import (
-    QuerySyntaxError,
-    Term,
-    embed_queries,
-    embed_query,
-    is_plain,
-    parse_query,
-)
+from lib.text.query import QuerySyntaxError, Term, embed_queries, embed_query, is_plain, parse_query
 from lib.text.word_vectors import load_word_vectors
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from gensim.models import KeyedVectors
 
-from lib.cache import cache_directory
 from lib.errors import BadInputError, MissingError
+from lib.storage import cache_directory
 from lib.text.word_vectors import load_word_vectors, word_vectors_digest
 
 WORDS = ["the", "orange", "juice", "n't", "naïve", "10:30", "\u0085x"]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lib.topk import adaptive as fastest_search
-from lib.topk.adaptive import FastestSearch
+from lib.topk.adaptive import AdaptiveSearch
 from lib.topk.exact import top_k
 
 
@@ -18,7 +18,7 @@ def test_every_scan_it_chooses_answers_the_same(
     monkeypatch.setattr(fastest_search, "has_fast_copies", lambda: may_copy)
     random = np.random.default_rng(0)
     embeddings = random.standard_normal((3_000, 50), dtype=np.float32)
-    search = FastestSearch(embeddings)
+    search = AdaptiveSearch(embeddings)
     allowed = random.random(3_000) < 0.5
     for _ in range(3):
         for batch in (1, 9):
@@ -34,7 +34,7 @@ def test_every_scan_it_chooses_answers_the_same(
 def test_one_search_makes_no_copy_unless_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fastest_search, "has_fast_copies", lambda: True)
     embeddings = np.eye(5, dtype=np.float32)
-    search = FastestSearch(embeddings)
+    search = AdaptiveSearch(embeddings)
     search.top_k(embeddings[:1], 1)
     assert not search._copies
     many = np.ones((fastest_search.WORTH_A_COPY + 1, 5), np.float32)
@@ -48,7 +48,7 @@ def test_no_copies_where_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(fastest_search, "has_fast_copies", lambda: True)
     monkeypatch.setattr(fastest_search, "MEMORY_SHARE", 0.0)
     embeddings = np.eye(5, dtype=np.float32)
-    search = FastestSearch(embeddings)
+    search = AdaptiveSearch(embeddings)
     search.prepare()
     assert search.top_k(embeddings, 1)[0][:, 0].tolist() == [0, 1, 2, 3, 4]
     assert not search._copies
@@ -65,7 +65,7 @@ def test_a_copy_that_memory_refuses_is_done_without() -> None:
 def _search_in_little_memory() -> None:
     fastest_search.has_fast_copies = lambda: True
     embeddings = np.random.default_rng(0).standard_normal((2_000_000, 50), dtype=np.float32)
-    search = FastestSearch(embeddings)
+    search = AdaptiveSearch(embeddings)
     query = embeddings[:1]
     expected = search.top_k(query, 5)
     data = int(Path("/proc/self/status").read_text().split("VmData:")[1].split()[0]) * 1024

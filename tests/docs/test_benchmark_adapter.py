@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from gensim.models import KeyedVectors
 
-from lib.embedder.benchmark_adapter import BenchmarkAdapter
+from docs.benchmark_adapter import BenchmarkAdapter
 from lib.embedder.model import Embedder
 from lib.embedder.space import save_semantic_space
 from lib.errors import BadArgumentError, BadInputError, MissingError, QueryError
