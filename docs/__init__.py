@@ -1,0 +1,1 @@
+"""What draws the pictures of the documents, and examples that the documents name."""
