@@ -10,6 +10,24 @@ from typing import Any, NoReturn
 from lib.cluster import choose_token
 from lib.errors import BadArgumentError, ImageSearchError
 
+# In the order in which a collection meets them.
+ORDER = (
+    "doctor",
+    "prepare_data",
+    "pipeline",
+    "extract_descriptors",
+    "import_descriptors",
+    "make_triples",
+    "train_embedder",
+    "embed_database",
+    "evaluate",
+    "query",
+    "show",
+    "serve",
+    "remove_images",
+    "compact_database",
+)
+
 
 def parser(name: str, description: str, example: str) -> argparse.ArgumentParser:
     """Parser of `python -m jobs.NAME`, with the options that every job has."""

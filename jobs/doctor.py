@@ -3,7 +3,7 @@
 import argparse
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from jobs import command
 from jobs.extract_descriptors import add_backbone
@@ -42,5 +42,10 @@ def examine(options: argparse.Namespace) -> Mapping[str, Any]:
     return {"findings": findings}
 
 
+def main(argv: list[str] | None = None) -> NoReturn:
+    """Run this job as a command."""
+    command.run(build_parser(), examine, argv)
+
+
 if __name__ == "__main__":
-    command.run(build_parser(), examine)
+    main()

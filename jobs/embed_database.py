@@ -2,7 +2,7 @@
 
 import argparse
 import dataclasses
-from typing import Any
+from typing import Any, NoReturn
 
 from jobs import command
 
@@ -30,5 +30,10 @@ def embed(options: argparse.Namespace) -> dict[str, Any]:
     return dataclasses.asdict(report)
 
 
+def main(argv: list[str] | None = None) -> NoReturn:
+    """Run this job as a command."""
+    command.run(build_parser(), embed, argv)
+
+
 if __name__ == "__main__":
-    command.run(build_parser(), embed)
+    main()

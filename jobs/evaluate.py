@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -147,5 +147,10 @@ def _print_report(report: Mapping[str, Any], output: str) -> None:
     print(f"plot and pictures: {output}")
 
 
+def main(argv: list[str] | None = None) -> NoReturn:
+    """Run this job as a command."""
+    command.run(build_parser(), evaluate, argv)
+
+
 if __name__ == "__main__":
-    command.run(build_parser(), evaluate)
+    main()

@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 import re
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from jobs import command
 from lib.errors import BadArgumentError
@@ -174,5 +174,10 @@ def summary(run: "Run") -> str:
     return "\n".join(lines)
 
 
+def main(argv: list[str] | None = None) -> NoReturn:
+    """Run this job as a command."""
+    command.run(build_parser(), extract_descriptors, argv)
+
+
 if __name__ == "__main__":
-    command.run(build_parser(), extract_descriptors)
+    main()

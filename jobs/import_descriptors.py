@@ -3,7 +3,7 @@
 import argparse
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from jobs import command
 
@@ -57,5 +57,10 @@ def import_descriptors(options: argparse.Namespace) -> Mapping[str, Any]:
     return dataclasses.asdict(report)
 
 
+def main(argv: list[str] | None = None) -> NoReturn:
+    """Run this job as a command."""
+    command.run(build_parser(), import_descriptors, argv)
+
+
 if __name__ == "__main__":
-    command.run(build_parser(), import_descriptors)
+    main()

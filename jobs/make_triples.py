@@ -1,7 +1,7 @@
 """Make triples (caption, good image, bad image) of a database's images, as a Parquet file."""
 
 import argparse
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pyarrow as pa
@@ -77,5 +77,10 @@ def make_triples(options: argparse.Namespace) -> dict[str, Any]:
     return {"triples": len(triples), "strategy": options.strategy, "output": options.output}
 
 
+def main(argv: list[str] | None = None) -> NoReturn:
+    """Run this job as a command."""
+    command.run(build_parser(), make_triples, argv)
+
+
 if __name__ == "__main__":
-    command.run(build_parser(), make_triples)
+    main()

@@ -6,7 +6,7 @@ What is already done and still valid is skipped, so a rerun after a failure goes
 import argparse
 import hashlib
 import json
-from typing import Any
+from typing import Any, NoReturn
 
 from jobs import command
 from jobs import embed_database as embedding_job
@@ -166,5 +166,10 @@ def _announce(number: int, text: str) -> None:
     print(f"\n[{number}/5] {text}", flush=True)
 
 
+def main(argv: list[str] | None = None) -> NoReturn:
+    """Run this job as a command."""
+    command.run(build_parser(), pipeline, argv)
+
+
 if __name__ == "__main__":
-    command.run(build_parser(), pipeline)
+    main()

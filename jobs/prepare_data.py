@@ -5,7 +5,7 @@ import hashlib
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from jobs import command
 from lib.errors import BadArgumentError, MissingError
@@ -217,5 +217,10 @@ def _next_step(images: Path, captions: Path, output: Path) -> None:
     print(f"next: python -m jobs.pipeline --images {images} --captions {captions} --db {output}.db")
 
 
+def main(argv: list[str] | None = None) -> NoReturn:
+    """Run this job as a command."""
+    command.run(build_parser(), prepare_data, argv)
+
+
 if __name__ == "__main__":
-    command.run(build_parser(), prepare_data)
+    main()

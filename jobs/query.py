@@ -5,7 +5,7 @@ import dataclasses
 import os
 import time
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from jobs import command
 from lib.errors import BadArgumentError, QueryError
@@ -154,5 +154,10 @@ def _query_as_ray_job(options: argparse.Namespace) -> dict[str, Any]:
     return {**dataclasses.asdict(report), "output": options.output}
 
 
+def main(argv: list[str] | None = None) -> NoReturn:
+    """Run this job as a command."""
+    command.run(build_parser(), query, argv)
+
+
 if __name__ == "__main__":
-    command.run(build_parser(), query)
+    main()

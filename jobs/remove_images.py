@@ -2,7 +2,7 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from jobs import command
 
@@ -33,5 +33,10 @@ def remove(options: argparse.Namespace) -> dict[str, Any]:
     return {"removed": removed}
 
 
+def main(argv: list[str] | None = None) -> NoReturn:
+    """Run this job as a command."""
+    command.run(build_parser(), remove, argv)
+
+
 if __name__ == "__main__":
-    command.run(build_parser(), remove)
+    main()

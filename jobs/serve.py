@@ -2,14 +2,14 @@
 
 import argparse
 import signal
-from typing import Any
+from typing import Any, NoReturn
 
 from jobs import command
 from lib.errors import BadArgumentError
 from lib.service.launcher import running, use_fast_proxy
 
 
-def parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     """The job's options."""
     made = command.parser("serve", __doc__ or "", "python -m jobs.serve --db DB --port 8000")
     command.add_database(made)
@@ -54,5 +54,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     return {"address": address}
 
 
+def main(argv: list[str] | None = None) -> NoReturn:
+    """Run this job as a command."""
+    command.run(build_parser(), run, argv)
+
+
 if __name__ == "__main__":
-    command.run(parser(), run)
+    main()

@@ -1,7 +1,7 @@
 """Show images given their ids, with their captions, as a page (.html) or a contact sheet (.png)."""
 
 import argparse
-from typing import Any
+from typing import Any, NoReturn
 
 from jobs import command
 
@@ -46,5 +46,10 @@ def show(options: argparse.Namespace) -> dict[str, Any]:
     return {"shown": list(rows), "absent": absent, "output": options.output}
 
 
+def main(argv: list[str] | None = None) -> NoReturn:
+    """Run this job as a command."""
+    command.run(build_parser(), show, argv)
+
+
 if __name__ == "__main__":
-    command.run(build_parser(), show)
+    main()

@@ -1,7 +1,7 @@
 """Train the embedder: IDF from the captions, then M and b, into DB/embedder/."""
 
 import argparse
-from typing import Any
+from typing import Any, NoReturn
 
 from jobs import command
 from lib.datasets.captions import Captions, held_out, load_captions, select
@@ -108,5 +108,10 @@ def load_parts(captions: str, validation: str | None) -> tuple[Captions, Caption
     )
 
 
+def main(argv: list[str] | None = None) -> NoReturn:
+    """Run this job as a command."""
+    command.run(build_parser(), train_embedder, argv)
+
+
 if __name__ == "__main__":
-    command.run(build_parser(), train_embedder)
+    main()

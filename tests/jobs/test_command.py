@@ -1,0 +1,25 @@
+"""What all jobs share: the list of them, and the help of each."""
+
+import importlib
+
+import pytest
+
+from jobs import command
+from jobs.__main__ import main, names
+
+
+def test_every_job_is_listed_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert sorted(command.ORDER) == sorted(names())
+    main()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[2:]] == list(command.ORDER)
+
+
+@pytest.mark.parametrize("name", command.ORDER)
+def test_help_names_the_command_and_gives_an_example(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        importlib.import_module(f"jobs.{name}").main(["--help"])
+    assert ended.value.code == 0
+    assert f"python -m jobs.{name}" in capsys.readouterr().out.split("example:")[1]
