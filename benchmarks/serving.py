@@ -96,7 +96,7 @@ def random_database(directory: str, images: int) -> None:
         ids = [str(row) for row in rows]
         names = [f"{row}.jpg" for row in rows]
         numbers = [np.full(len(rows), n) for n in (640, 480, 50_000)]
-        columns = [ids, names, names, *numbers, ids]
+        columns = [ids, names, names, *numbers, ids, ids]
         schema = embedding_schema(50, {})
         arrays = [pa.array(c, schema.field(i).type) for i, c in enumerate(columns)]
         table = pa.Table.from_arrays([*arrays, vectors_to_column(embeddings)], schema=schema)

@@ -1,6 +1,7 @@
 """What the Parquet files of a database hold, and where their content comes from."""
 
 import dataclasses
+import hashlib
 import json
 from dataclasses import dataclass
 from typing import Literal
@@ -20,6 +21,7 @@ _IMAGE_FIELDS = [
     pa.field("height", pa.int32()),
     pa.field("bytes", pa.int64()),  # size of the file
     pa.field("etag", pa.string()),  # the store's version of the file: ETag, or modification time
+    pa.field("digest", pa.string()),  # `content_digest` of the file; empty where not known
 ]
 
 FAILURES = pa.schema(
@@ -62,6 +64,11 @@ class Provenance:
                 "write it with jobs.extract_descriptors or jobs.import_descriptors"
             )
         return cls(**json.loads(value))
+
+
+def content_digest(content: bytes) -> str:
+    """What tells an image file from any other: 16 hexadecimal digits of its SHA-256."""
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def descriptor_schema(provenance: Provenance) -> pa.Schema:

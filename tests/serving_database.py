@@ -92,6 +92,7 @@ def write_version(
         [picture.height for picture in pictures],
         [len(content) for content in contents],
         ["1"] * len(names),
+        [""] * len(names),
     ]
     schema = embedding_schema(50, {})
     arrays = [pa.array(values, schema.field(i).type) for i, values in enumerate(columns)]

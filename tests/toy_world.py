@@ -56,6 +56,7 @@ def write_database(db: Path, descriptors: np.ndarray, shards: int = 3) -> str:
             "height": pa.array([1] * len(rows), pa.int32()),
             "bytes": pa.array([1] * len(rows), pa.int64()),
             "etag": [""] * len(rows),
+            "digest": [""] * len(rows),
             "descriptor": vectors_to_column(descriptors[rows]),
         }
         url = join(str(db), "descriptors", f"{shard:03d}.parquet")

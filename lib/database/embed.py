@@ -108,6 +108,8 @@ def _embed_file(
     embeddings = embedder.se_image(descriptors)
     stem = source.rsplit("/", 1)[-1].removesuffix(".parquet")
     schema = embedding_schema(embeddings.shape[1], {b"embedder_digest": digest.encode()})
+    if "digest" not in table.column_names:  # extracted before the digests were kept
+        table = table.append_column("digest", pa.array([""] * len(table)))
     columns = [table[field.name] for field in schema if field.name != "embedding"]
     made = pa.table([*columns, vectors_to_column(embeddings)], schema=schema)
     mark = hashlib.sha256(state.encode()).hexdigest()[:8]

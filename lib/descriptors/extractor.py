@@ -30,7 +30,7 @@ _CHUNK = 8  # images that go from thread to thread together: one at a time costs
 # Measured on a Zen 5 CPU (benchmarks/extraction.py); larger ones fall out of its caches.
 _BATCH_SIZE = {"cpu": 8, "cuda": 256}
 Compute = Literal["auto", "bfloat16", "float32"]
-DescribedImage = tuple[ListedImage, int, int, int]  # width, height, bytes
+DescribedImage = tuple[ListedImage, int, int, int, str]  # width, height, bytes, digest
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
@@ -135,7 +135,8 @@ class DescriptorExtractor:
             if isinstance(picture, Failure):
                 failures.append(picture.row(image))
                 continue
-            rows.append((image, picture.width, picture.height, picture.bytes))
+            seen = (picture.width, picture.height, picture.bytes, picture.digest)
+            rows.append((image, *seen))
             rows_of_batch[filled] = picture.pixels.permute(1, 2, 0).numpy()
             filled += 1
             if filled == self.batch_size:
@@ -187,10 +188,11 @@ class DescriptorExtractor:
             [image.image_id for image, *_ in rows],
             [image.uri for image, *_ in rows],
             [image.path for image, *_ in rows],
-            [width for _, width, _, _ in rows],
-            [height for _, _, height, _ in rows],
-            [size for *_, size in rows],
+            [width for _, width, *_ in rows],
+            [height for _, _, height, *_ in rows],
+            [size for *_, size, _ in rows],
             [image.etag for image, *_ in rows],
+            [digest for *_, digest in rows],
         ]
         arrays = [pa.array(c, schema.field(i).type) for i, c in enumerate(columns)]
         return pa.Table.from_arrays([*arrays, vectors_to_column(values)], schema=schema)

@@ -159,7 +159,7 @@ def _table(
         pa.array(unknown),
         pa.array(unknown),
         pa.array(unknown.astype(np.int64) - 1),
-        pa.array([""] * len(ids), pa.string()),
+        *[pa.array([""] * len(ids), pa.string())] * 2,
         vectors_to_column(matrix),
     ]
     return pa.Table.from_arrays(columns, schema=descriptor_schema(origin))

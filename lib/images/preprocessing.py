@@ -9,6 +9,7 @@ import torchvision
 from PIL import Image
 
 from lib.images.decoding import MAX_PIXELS, ImageError, open_upright
+from lib.schemas import content_digest
 
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -38,6 +39,7 @@ class DecodedImage:
     width: int  # of the whole image as a person sees it
     height: int
     bytes: int  # of the file
+    digest: str  # `content_digest` of the file
 
 
 def decode(content: bytes, preprocessing: Preprocessing) -> DecodedImage:
@@ -63,7 +65,7 @@ def _decode_with_pillow(content: bytes, preprocessing: Preprocessing) -> Decoded
     box = _crop_box(image.width, image.height, preprocessing)
     resized = image.resize((crop, crop), _RESAMPLING[preprocessing.interpolation], box=box)
     pixels = torch.from_numpy(np.array(resized)).permute(2, 0, 1)
-    return DecodedImage(pixels, image.width, image.height, len(content))
+    return DecodedImage(pixels, image.width, image.height, len(content), content_digest(content))
 
 
 def _crop_box(
@@ -154,4 +156,4 @@ def _decode_jpeg(content: bytes, preprocessing: Preprocessing) -> DecodedImage:
     )[0]
     left, top = round((resized_width - crop) / 2), round((resized_height - crop) / 2)
     pixels = small[:, top : top + crop, left : left + crop]
-    return DecodedImage(pixels, width, height, len(content))
+    return DecodedImage(pixels, width, height, len(content), content_digest(content))

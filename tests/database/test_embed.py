@@ -24,7 +24,7 @@ PROVENANCE = Provenance("resnet18", "random", "none", "float32", 8)
 def write_descriptors(db: str, name: str, ids: list[str]) -> None:
     vectors = np.random.default_rng(len(name)).standard_normal((len(ids), 8)).astype(np.float32)
     columns = [pa.array(ids)] * 3 + [pa.array([9] * len(ids), pa.int32())] * 2
-    columns += [pa.array([1] * len(ids)), pa.array(ids), vectors_to_column(vectors)]
+    columns += [pa.array([1] * len(ids)), *[pa.array(ids)] * 2, vectors_to_column(vectors)]
     table = pa.table(columns, schema=descriptor_schema(PROVENANCE))
     write_table_atomic(table, join(db, "descriptors", name))
 

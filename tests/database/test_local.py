@@ -25,7 +25,7 @@ def write_file(db: str, name: str, ids: list[str], seed: int) -> dict[str, Any]:
     vectors = np.random.default_rng(seed).standard_normal((len(ids), 4)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     sizes = pa.array([int(each) if each.isdecimal() else 7 for each in ids], pa.int32())
-    columns = [pa.array(ids)] * 3 + [sizes] * 2 + [pa.array([1] * len(ids)), pa.array(ids)]
+    columns = [pa.array(ids)] * 3 + [sizes] * 2 + [pa.array([1] * len(ids)), *[pa.array(ids)] * 2]
     table = pa.table([*columns, vectors_to_column(vectors)], schema=embedding_schema(4, {}))
     write_table_atomic(table, join(db, "embeddings", name))
     return {"name": name, "rows": len(ids), "sources": [name]}
