@@ -1,14 +1,16 @@
 """What every job shares: argument parsing, exit status, and the summary as text and JSON."""
 
 import argparse
-import json
+import dataclasses
+import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from lib.cluster import choose_token
 from lib.errors import BadArgumentError, ImageSearchError
+from lib.storage import write_json_atomic
 
 # In the order in which a collection meets them.
 ORDER = (
@@ -57,19 +59,41 @@ def run(
     options = arguments.parse_args(argv)
     choose_token()
     try:
-        summary = job(options)
-        if options.json:
-            text = json.dumps(summary, indent=1, allow_nan=False)
-            Path(options.json).write_text(text + "\n")
+        if options.json and Path(options.json).is_dir():
+            raise BadArgumentError(f"--json {options.json} is a directory; name a file")
+        _write(options.json, job(options))
     except BadArgumentError as error:
         arguments.error(str(error))
-    except ImageSearchError as error:
-        print(f"{arguments.prog}: {error}", file=sys.stderr)
-        sys.exit(1)
-    except OSError as error:
-        print(f"{arguments.prog}: {error}", file=sys.stderr)
-        sys.exit(1)
     except KeyboardInterrupt:
         print(f"{arguments.prog}: interrupted; a rerun goes on from here", file=sys.stderr)
         sys.exit(1)
+    except (ImageSearchError, OSError) as error:
+        print(f"{arguments.prog}: {error}", file=sys.stderr)
+        try:
+            _write(options.json, {**getattr(error, "summary", {}), "error": str(error)})
+        except OSError as unwritten:
+            print(f"{arguments.prog}: {unwritten}", file=sys.stderr)
+        sys.exit(1)
     sys.exit(0)
+
+
+def _write(url: str | None, summary: Mapping[str, Any]) -> None:
+    if url:
+        write_json_atomic(url, as_json(summary))
+
+
+def as_json(value: Any) -> Any:
+    """A summary as JSON has it: dataclasses and mappings as objects, numbers that are none null."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: as_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): as_json(item) for key, item in value.items()}
+    if hasattr(value, "tolist"):  # numpy's arrays and scalars
+        return as_json(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int):
+        return value
+    if isinstance(value, Sequence | set | frozenset):
+        return [as_json(item) for item in value]
+    return str(value)

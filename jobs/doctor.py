@@ -1,7 +1,6 @@
 """Find what usually goes wrong before a long run: devices, storage, weights, versions, uploads."""
 
 import argparse
-import dataclasses
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
@@ -35,10 +34,11 @@ def examine(options: argparse.Namespace) -> Mapping[str, Any]:
             print(f"{finding.level:8}{finding.check}: {finding.message}", flush=True)
             if finding.remedy:
                 print(f"        → {finding.remedy}")
-            findings.append(dataclasses.asdict(finding))
-    errors = sum(finding["level"] == "error" for finding in findings)
+            findings.append(finding)
+    errors = sum(finding.level == "error" for finding in findings)
     if errors:
-        raise ImageSearchError(f"{errors} of {len(findings)} checks found an error")
+        message = f"{errors} of {len(findings)} checks found an error"
+        raise ImageSearchError(message, {"findings": findings})
     return {"findings": findings}
 
 

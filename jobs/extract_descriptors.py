@@ -1,7 +1,6 @@
 """Describe images: a backbone's descriptor of each, in Parquet files under DB/descriptors."""
 
 import argparse
-import dataclasses
 import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -104,7 +103,7 @@ def extract_descriptors(options: argparse.Namespace) -> Mapping[str, Any]:
             limit=limit,
         )
     print(summary(run))
-    return dataclasses.asdict(run) | {
+    return vars(run) | {
         "backbone": backbone.name,
         "weights_digest": backbone.weights_digest,
         "images_per_s": (run.described + run.failed) / run.seconds if run.seconds else 0.0,

@@ -1,8 +1,18 @@
 """The errors that people see: each names the thing, what was expected, and what to do."""
 
+from collections.abc import Mapping
+from typing import Any
+
 
 class ImageSearchError(Exception):
-    """Base of every error that this project raises on purpose; a job exits with status 1 on it."""
+    """Base of every error that this project raises on purpose; a job exits with status 1 on it.
+
+    summary: what was done all the same, for the job's --json.
+    """
+
+    def __init__(self, message: str = "", summary: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.summary = summary or {}
 
 
 class BadArgumentError(ImageSearchError, ValueError):

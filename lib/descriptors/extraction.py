@@ -150,7 +150,7 @@ def _describe(
                 run.shards += 1
                 run.reasons += report.reasons
                 if limit.exceeded(run.failed, run.described + run.failed):
-                    raise ImageSearchError(_too_many(run, report))
+                    raise ImageSearchError(_too_many(run, report), vars(run))
             progress.show()
     finally:
         progress.close()
