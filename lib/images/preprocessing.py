@@ -8,7 +8,7 @@ import torch
 import torchvision
 from PIL import Image
 
-from lib.images.decoding import MAX_PIXELS, ImageError, open_upright
+from lib.images.decoding import ImageError, open_upright, plain_jpeg_size
 from lib.schemas import content_digest
 
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -51,7 +51,8 @@ def decode(content: bytes, preprocessing: Preprocessing) -> DecodedImage:
     """
     if not content:
         raise ImageError("empty", "the file has no bytes")
-    if _is_plain_jpeg(content):
+    size = plain_jpeg_size(content)
+    if size and max(size) < 20 * min(size):
         try:
             return _decode_jpeg(content, preprocessing)
         except RuntimeError:
@@ -99,43 +100,6 @@ def _resized(width: int, height: int, resize: int) -> tuple[int, int]:
     if width <= height:
         return resize, max(resize, int(resize * height / width))
     return max(resize, int(resize * width / height)), resize
-
-
-def _is_plain_jpeg(content: bytes) -> bool:
-    """Whether it is a whole JPEG of one or three components, upright, of a usual size and shape."""
-    # torchvision fills what a cut-off file lacks with grey; Pillow, which gets all others, tells.
-    if content[:3] != b"\xff\xd8\xff" or content[-2:] != b"\xff\xd9":
-        return False
-    position = 2
-    while position + 9 < len(content):
-        if content[position] != 0xFF:
-            return False
-        marker = content[position + 1]
-        length = int.from_bytes(content[position + 2 : position + 4])
-        if marker == 0xE1 and content[position + 4 : position + 8] == b"Exif":
-            segment = content[position + 10 : position + 2 + length]
-            return _upright(segment) and _is_plain_jpeg(
-                content[:2] + content[position + 2 + length :]
-            )
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height, width = (
-                int.from_bytes(content[position + start : position + start + 2]) for start in (5, 7)
-            )
-            small = 0 < width * height <= MAX_PIXELS and max(width, height) < 20 * min(
-                width, height
-            )
-            return small and content[position + 9] in (1, 3)
-        position += 2 + length
-    return False
-
-
-def _upright(exif: bytes) -> bool:
-    try:
-        data = Image.Exif()
-        data.load(b"Exif\0\0" + exif)
-        return data.get(0x0112, 1) == 1
-    except Exception:
-        return False
 
 
 def _decode_jpeg(content: bytes, preprocessing: Preprocessing) -> DecodedImage:
