@@ -58,7 +58,7 @@ def plain_jpeg(content: bytes) -> PlainJpeg | None:
     size, components, progressive, exif = None, 0, False, False
     profile: list[bytes] = []
     position = 2
-    while position + 4 < len(content) and content[position] == 0xFF:
+    while position + 9 < len(content) and content[position] == 0xFF:
         marker = content[position + 1]
         start = position + 4
         end = position + 2 + int.from_bytes(content[position + 2 : start])
