@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import Any
 
@@ -27,12 +27,12 @@ _IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 class Backbone:
     """A network that turns images into descriptors, and all that says which one it is.
 
-    Both methods take uint8 RGB images of shape (N, 3, crop, crop) as
+    Both methods take uint8 RGB images of shape (N, 3, height, width) as
     `lib.images.preprocessing` makes them, on the network's device, and normalise them themselves.
     """
 
     name: str
-    network: nn.Module  # normalised (N, 3, crop, crop) → (N, descriptor_size)
+    network: nn.Module  # normalised (N, 3, height, width) → (N, descriptor_size)
     preprocessing: Preprocessing
     descriptor_size: int
     weights_digest: str
@@ -57,12 +57,10 @@ class Backbone:
         """
         inputs = self.normalise(images)
         maps: list[torch.Tensor] = []
-        for layer in self.network.modules():
-            if _is_global_pool(layer):
-                hook = layer.register_forward_pre_hook(lambda _, given: maps.append(given[0]))
-                break
-        else:
+        pool = _global_pool(self.network)
+        if pool is None:
             raise BadInputError(f"backbone {self.name} pools no feature map at its end")
+        hook = pool.register_forward_pre_hook(lambda _, given: maps.append(given[0]))
         try:
             descriptors = self.network(inputs)
         finally:
@@ -70,6 +68,16 @@ class Backbone:
         if not maps or maps[0].ndim != 4 or maps[0].shape[1] != descriptors.shape[1]:
             raise BadInputError(f"the descriptor of backbone {self.name} is no mean of a map")
         return maps[0].float()
+
+    def seeing_as(self, provenance: Provenance | None) -> "Backbone":
+        """This backbone, with the centre crop where that made a database's descriptors.
+
+        Databases from before whole pictures so stay of use.
+        """
+        cropping = replace(self.preprocessing, whole=False)
+        if provenance is None or provenance.preprocessing != str(cropping):
+            return self
+        return replace(self, preprocessing=cropping)
 
     def provenance(self, precision: Precision) -> Provenance:
         """What a descriptor of this backbone records of its origin."""
@@ -82,10 +90,25 @@ class Backbone:
         )
 
 
-def _is_global_pool(layer: nn.Module) -> bool:
-    if isinstance(layer, nn.AdaptiveAvgPool2d):
-        return layer.output_size in (1, (1, 1))
-    return type(layer).__name__ == "SelectAdaptivePool2d" and layer.pool_type == "avg"
+def _global_pool(network: nn.Module) -> nn.Module | None:
+    """The layer that averages a map over height and width, None where there is none."""
+    for layer in network.modules():
+        if isinstance(layer, nn.AdaptiveAvgPool2d) and layer.output_size in (1, (1, 1)):
+            return layer
+        if type(layer).__name__ == "SelectAdaptivePool2d" and layer.pool_type == "avg":
+            return layer
+    return None
+
+
+def _takes_any_shape(network: nn.Module, crop: int) -> bool:
+    """Whether a network pools a map of whatever size at its end."""
+    if _global_pool(network) is None:
+        return False
+    try:
+        _descriptor_size(network, crop, crop + 32)
+    except Exception:  # each network that wants a square says so in its own way
+        return False
+    return True
 
 
 def load_backbone(name: str = DEFAULT, weights: str | None = None) -> Backbone:
@@ -120,7 +143,9 @@ def load_backbone(name: str = DEFAULT, weights: str | None = None) -> Backbone:
         load_state(classifier, state, name, source)
         digest = state_digest(classifier.state_dict())
     network = without_classifier(classifier, name).eval().requires_grad_(False)
-    size = _descriptor_size(network, preprocessing.crop)
+    crop = preprocessing.crop
+    size = _descriptor_size(network, crop, crop)
+    preprocessing = replace(preprocessing, whole=_takes_any_shape(network, crop))
     return Backbone(name, network, preprocessing, size, digest)
 
 
@@ -261,5 +286,5 @@ def _packaged_state() -> dict[str, torch.Tensor]:
 
 
 @torch.inference_mode()
-def _descriptor_size(network: nn.Module, crop: int) -> int:
-    return int(network(torch.zeros(1, 3, crop, crop)).shape[1])
+def _descriptor_size(network: nn.Module, height: int, width: int) -> int:
+    return int(network(torch.zeros(1, 3, height, width)).shape[1])

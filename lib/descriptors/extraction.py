@@ -82,6 +82,7 @@ def extract(
     ImageSearchError where failures exceed `limit` or images are unaccounted for.
     """
     db = absolute(db)
+    backbone = backbone.seeing_as(store.provenance(db))
     _check_origin(db, backbone, settings)
     plan = _plan(images, db, ids, prune, retry_failed)
     run = Run(
@@ -196,7 +197,7 @@ def dispatch(
             shard = again.popleft() if again else next(shards, None)
             if shard is None:
                 break
-            digest = backbone.weights_digest
+            digest = f"{backbone.weights_digest} {backbone.preprocessing}"
             running[task.remote(package, digest, settings, db, shard)] = shard
         if not running:
             return

@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from lib.descriptors.acceleration import accelerate, has_fast_bfloat16, tolerates_bfloat16
+from lib.descriptors.acceleration import Forward, accelerate, has_fast_bfloat16, tolerates_bfloat16
 from lib.descriptors.backbones import Backbone
 from lib.images.decoding import ImageError
 from lib.images.listing import ListedImage
@@ -27,8 +27,8 @@ from lib.schemas import FAILURES, Precision, descriptor_schema, vectors_to_colum
 
 _READERS = 16  # threads that wait for storage
 _CHUNK = 8  # images that go from thread to thread together: one at a time costs 5 % of the rate
-# Measured on a Zen 5 CPU (benchmarks/extraction.py); larger ones fall out of its caches.
-_BATCH_SIZE = {"cpu": 8, "cuda": 256}
+# Of pictures of one shape. A shard has several shapes, and the last batch of each is seldom full.
+_BATCH_SIZE = {"cpu": 4, "cuda": 64}
 Compute = Literal["auto", "bfloat16", "float32"]
 DescribedImage = tuple[ListedImage, int, int, int, str]  # width, height, bytes, digest
 _Item = TypeVar("_Item")
@@ -112,40 +112,32 @@ class DescriptorExtractor:
         overlap = threads > 1 or self.device.type == "cuda"
         self.decoders = ThreadPoolExecutor(threads, "decode") if overlap else None
         self.ahead = 2 * self.batch_size // _CHUNK + threads
-        side = backbone.preprocessing.crop
-        self.batch = torch.zeros((self.batch_size, 3, side, side), dtype=torch.uint8).contiguous(
-            memory_format=torch.channels_last
-        )
-        if self.device.type == "cuda":
-            self.batch = self.batch.pin_memory()
-        self.scale, self.shift = _normalisation(backbone.preprocessing, self.device)
-        self.forward = accelerate(backbone.network, self.scale.expand_as(self.batch), fast)
+        self._networks: dict[tuple[int, ...], Forward] = {}
 
     def extract(self, images: Sequence[ListedImage]) -> ExtractedShard:
         """Describe a shard; a bad image becomes a failure. Rows keep the order given."""
         clock = Clock()
         rows: list[DescribedImage] = []
         failures: list[dict[str, Any]] = []
-        vectors: list[np.ndarray] = []
-        filled = 0
-        # numpy copies the rows of a crop ten times as fast as a channels-last tensor does.
-        rows_of_batch = self.batch.permute(0, 2, 3, 1).numpy()
+        vectors: dict[int, np.ndarray] = {}
+        batches: defaultdict[tuple[int, ...], dict[int, np.ndarray]] = defaultdict(dict)
         pictures = itertools.chain.from_iterable(self._pictures(images, clock))
         for image, picture in zip(images, pictures, strict=True):
             if isinstance(picture, Failure):
                 failures.append(picture.row(image))
                 continue
-            seen = (picture.width, picture.height, picture.bytes, picture.digest)
-            rows.append((image, *seen))
-            rows_of_batch[filled] = picture.pixels.permute(1, 2, 0).numpy()
-            filled += 1
-            if filled == self.batch_size:
-                vectors.append(self._compute(filled, clock))
-                filled = 0
-        if filled:
-            vectors.append(self._compute(filled, clock))
+            # numpy copies the rows of a picture ten times as fast as a channels-last tensor does.
+            pixels = picture.pixels.permute(1, 2, 0).numpy()
+            batch = batches[pixels.shape]
+            batch[len(rows)] = pixels
+            rows.append((image, picture.width, picture.height, picture.bytes, picture.digest))
+            if len(batch) == self.batch_size:
+                vectors.update(self._forward(batch, clock))
+                batch.clear()
+        for batch in filter(None, batches.values()):
+            vectors.update(self._forward(batch, clock))
         return ExtractedShard(
-            self._descriptor_table(rows, vectors),
+            self._descriptor_table(rows, [vectors[row] for row in range(len(rows))]),
             pa.Table.from_pylist(failures, schema=FAILURES),
             clock.seconds,
         )
@@ -164,25 +156,38 @@ class DescriptorExtractor:
             return map(decoding, contents)
         return _ahead(self.decoders, self.ahead, decoding, contents)
 
-    def _compute(self, filled: int, clock: Clock) -> np.ndarray:
-        """(filled, D) float32 descriptors of the first images in the batch.
-
-        The batch is always computed whole, a short one with what the last left in it, so that an
-        image's descriptor is the same whichever others it shares a shard with.
-        """
+    def _forward(self, batch: dict[int, np.ndarray], clock: Clock) -> Iterator[tuple[int, Any]]:
+        """Row and (D,) float32 descriptor of each picture of a batch; all have one shape."""
         with clock.time("forward"):
-            return self.compute_batch()[:filled].float().cpu().numpy()
+            return zip(batch, self.forward(list(batch.values())), strict=False)
 
     @torch.inference_mode()
-    def compute_batch(self) -> torch.Tensor:
-        """(batch_size, D) descriptors of what `batch` holds, on the device."""
-        images = self.batch.to(self.device, non_blocking=True)
-        return self.forward(images.float().mul_(self.scale).sub_(self.shift).to(self.compute))
+    def forward(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
+        """(batch_size, D) float32 descriptors of pictures (height, width, 3) uint8 of one shape.
+
+        The batch is always computed whole, a short one filled up with its first picture, so that
+        an image's descriptor is the same whichever others it shares a shard with.
+        """
+        filling = [pictures[0]] * (self.batch_size - len(pictures))
+        batch = torch.from_numpy(np.stack([*pictures, *filling]))
+        if self.device.type == "cuda":
+            batch = batch.pin_memory()
+        images = batch.permute(0, 3, 1, 2).to(self.device, non_blocking=True)
+        shape = pictures[0].shape
+        if shape not in self._networks:
+            scale, shift = _normalisation(self.backbone.preprocessing, images)
+            network = accelerate(
+                self.backbone.network, scale.expand_as(images), self.compute == torch.bfloat16
+            )
+            self._networks[shape] = lambda images: network(
+                images.float().mul_(scale).sub_(shift).to(self.compute)
+            )
+        return self._networks[shape](images).float().cpu().numpy()
 
     def _descriptor_table(self, rows: list[DescribedImage], vectors: list[np.ndarray]) -> pa.Table:
         schema = descriptor_schema(self.backbone.provenance(self.precision))
         values = np.concatenate(
-            [np.empty((0, self.backbone.descriptor_size), np.float32), *vectors]
+            [np.empty((0, self.backbone.descriptor_size), np.float32), *(v[None] for v in vectors)]
         ).astype(self.precision)
         columns = [
             [image.image_id for image, *_ in rows],
@@ -199,19 +204,18 @@ class DescriptorExtractor:
 
 
 def _normalisation(
-    preprocessing: Preprocessing, device: torch.device
+    preprocessing: Preprocessing, images: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Factor and then subtrahend that normalise uint8 values; (1, 3, crop, crop) float32 each.
+    """Factor and then subtrahend that normalise uint8 values; (1, 3, height, width) float32 each.
 
     Spread over a whole image: a factor a channel would make the innermost loop three long.
     """
     std, mean = torch.tensor(preprocessing.std), torch.tensor(preprocessing.mean)
-    side = preprocessing.crop
     scale, shift = (
         values.view(1, 3, 1, 1)
-        .expand(1, 3, side, side)
+        .expand(1, *images.shape[1:])
         .contiguous(memory_format=torch.channels_last)
-        .to(device)
+        .to(images.device)
         for values in (1 / (255 * std), mean / std)
     )
     return scale, shift

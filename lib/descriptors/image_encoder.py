@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lib.descriptors.backbones import Backbone, load_backbone
-from lib.images.preprocessing import decode, visible_box
+from lib.images.preprocessing import decode
 from lib.schemas import Provenance, require_same
 
 
@@ -20,17 +20,23 @@ class SeenImage:
 class ImageEncoder:
     """A backbone on the CPU for single pictures.
 
-    Raises, when made, MissingError without weights and MismatchError where they are not those
-    that made the database's descriptors.
+    Raises, when made, MissingError without weights and MismatchError where they, or how images
+    are prepared, are not what made the database's descriptors.
     """
 
     def __init__(self, provenance: Provenance, weights: str | None = None) -> None:
-        self.backbone: Backbone = load_backbone(provenance.backbone, weights)
+        self.backbone: Backbone = load_backbone(provenance.backbone, weights).seeing_as(provenance)
         require_same(
             f"the weights of backbone {provenance.backbone} here and of the database",
             provenance.weights_digest,
             self.backbone.weights_digest,
             "Give the weights that the descriptors were extracted with: --weights FILE",
+        )
+        require_same(
+            "how images are prepared for the backbone here and in the database",
+            provenance.preprocessing,
+            str(self.backbone.preprocessing),
+            "Extract the descriptors again with jobs.extract_descriptors",
         )
 
     def extract(self, content: bytes) -> np.ndarray:
@@ -45,5 +51,5 @@ class ImageEncoder:
         """
         picture = decode(content, self.backbone.preprocessing)
         feature_map = self.backbone.feature_map(picture.pixels[None])[0].numpy()
-        box = visible_box(picture.width, picture.height, self.backbone.preprocessing)
-        return SeenImage(feature_map, box)
+        frame = self.backbone.preprocessing.frame(picture.width, picture.height)
+        return SeenImage(feature_map, frame.box)

@@ -1,7 +1,8 @@
-"""Image bytes to network input: decoded as a person would see the picture, resized and cropped."""
+"""Image bytes to network input: decoded as a person would see the picture, and resized."""
 
 import warnings
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,30 +13,75 @@ from lib.images.decoding import ImageError, open_upright, plain_jpeg_size
 from lib.schemas import content_digest
 
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+# The longer side of a whole picture is the shorter one plus a multiple of the step (the stride of
+# common networks), up to thrice the shorter, so that a collection has few shapes.
+_STEP = 32
+_LONGEST = 3
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What turns a picture into a network's input: resize, centre crop, normalise."""
+    """What turns a picture into a network's input.
 
-    resize: int  # length in pixels that the shorter side is resized to
-    crop: int  # side in pixels of the square cut from the centre
+    Whole picture: the shorter side becomes `crop`, the longer follows in steps of 32; what is
+    longer than 3:1 is squeezed. Else the shorter side becomes `resize`, and a square of `crop` is
+    cut from the centre.
+    """
+
+    resize: int  # length in pixels of the shorter side before a centre crop
+    crop: int  # pixels of a centre crop's side, or of a whole picture's shorter side
     mean: tuple[float, float, float]  # of red, green and blue, where 1 is full
     std: tuple[float, float, float]
     interpolation: str = "bilinear"  # or bicubic; antialiased
+    whole: bool = False  # for networks that take pictures of any shape
 
     def __str__(self) -> str:
         mean, std = (",".join(f"{value:g}" for value in values) for values in (self.mean, self.std))
-        return (
-            f"resize {self.resize} {self.interpolation}, crop {self.crop}, mean {mean}, std {std}"
+        shape = (
+            f"whole picture, shorter side {self.crop} {self.interpolation}, "
+            f"longer in steps of {_STEP} to {_LONGEST}:1"
+            if self.whole
+            else f"resize {self.resize} {self.interpolation}, crop {self.crop}"
         )
+        return f"{shape}, mean {mean}, std {std}"
+
+    def frame(self, width: int, height: int) -> "Frame":
+        """What the network sees of a picture of this size, in pixels as a person sees it."""
+        ratio = max(width, height) / min(width, height)
+        if self.whole:
+            short = self.crop
+            longer = short + _STEP * round((min(ratio, _LONGEST) - 1) * short / _STEP)
+        else:
+            short, longer = self.resize, max(self.resize, int(self.resize * ratio))
+        resized = (short, longer) if width <= height else (longer, short)
+        if self.whole:
+            return Frame(resized, 0, 0, resized)
+        left, top = (round((length - self.crop) / 2) for length in resized)
+        return Frame(resized, left, top, (self.crop, self.crop))
+
+
+class Frame(NamedTuple):
+    """A picture resized to `resized`, out of which `size` is cut at (left, top), in pixels."""
+
+    resized: tuple[int, int]  # width, height
+    left: int
+    top: int
+    size: tuple[int, int]  # width, height of the network's input
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom of what is cut, in fractions of the picture."""
+        (width, height), (across, down) = self.resized, self.size
+        left, top = max(0.0, self.left / width), max(0.0, self.top / height)
+        right, bottom = (self.left + across) / width, (self.top + down) / height
+        return left, top, min(1.0, right), min(1.0, bottom)
 
 
 @dataclass(frozen=True)
 class DecodedImage:
     """An image ready for a network."""
 
-    pixels: torch.Tensor  # (3, crop, crop) uint8 RGB
+    pixels: torch.Tensor  # (3, height, width) uint8 RGB, as large as its frame's `size`
     width: int  # of the whole image as a person sees it
     height: int
     bytes: int  # of the file
@@ -43,7 +89,7 @@ class DecodedImage:
 
 
 def decode(content: bytes, preprocessing: Preprocessing) -> DecodedImage:
-    """Decode an image file, turn it upright (EXIF), resize and crop it.
+    """Decode an image file, turn it upright (EXIF), resize it and cut out what the network sees.
 
     Anything that Pillow reads: an animation gives its first frame, transparency goes over white,
     16-bit values are scaled. Raises ImageError with reason `empty`, `not_an_image`, `truncated`,
@@ -62,44 +108,13 @@ def decode(content: bytes, preprocessing: Preprocessing) -> DecodedImage:
 
 def _decode_with_pillow(content: bytes, preprocessing: Preprocessing) -> DecodedImage:
     image = open_upright(content)
-    crop = preprocessing.crop
-    box = _crop_box(image.width, image.height, preprocessing)
-    resized = image.resize((crop, crop), _RESAMPLING[preprocessing.interpolation], box=box)
+    width, height = image.size
+    frame = preprocessing.frame(width, height)
+    left, top, right, bottom = frame.box
+    box = (left * width, top * height, right * width, bottom * height)
+    resized = image.resize(frame.size, _RESAMPLING[preprocessing.interpolation], box=box)
     pixels = torch.from_numpy(np.array(resized)).permute(2, 0, 1)
-    return DecodedImage(pixels, image.width, image.height, len(content), content_digest(content))
-
-
-def _crop_box(
-    width: int, height: int, preprocessing: Preprocessing
-) -> tuple[float, float, float, float]:
-    """Left, top, right and bottom, in pixels of the image, of what the centre crop shows."""
-    resize, crop = preprocessing.resize, preprocessing.crop
-    resized_width, resized_height = _resized(width, height, resize)
-    left, top = round((resized_width - crop) / 2), round((resized_height - crop) / 2)
-    x, y = width / resized_width, height / resized_height
-    return (
-        max(0.0, left * x),
-        max(0.0, top * y),
-        min(float(width), (left + crop) * x),
-        min(float(height), (top + crop) * y),
-    )
-
-
-def visible_box(
-    width: int, height: int, preprocessing: Preprocessing
-) -> tuple[float, float, float, float]:
-    """What the centre crop shows: left, top, right, bottom in fractions of width and height."""
-    scale = preprocessing.resize / min(width, height)
-    across = min(1.0, preprocessing.crop / (width * scale))
-    down = min(1.0, preprocessing.crop / (height * scale))
-    return (1 - across) / 2, (1 - down) / 2, (1 + across) / 2, (1 + down) / 2
-
-
-def _resized(width: int, height: int, resize: int) -> tuple[int, int]:
-    """Width and height when the shorter becomes `resize`, rounded as torchvision does."""
-    if width <= height:
-        return resize, max(resize, int(resize * height / width))
-    return max(resize, int(resize * width / height)), resize
+    return DecodedImage(pixels, width, height, len(content), content_digest(content))
 
 
 def _decode_jpeg(content: bytes, preprocessing: Preprocessing) -> DecodedImage:
@@ -108,16 +123,12 @@ def _decode_jpeg(content: bytes, preprocessing: Preprocessing) -> DecodedImage:
         data = torch.frombuffer(content, dtype=torch.uint8)
     image = torchvision.io.decode_jpeg(data, mode=torchvision.io.ImageReadMode.RGB)
     height, width = image.shape[1:]
-    resize, crop = preprocessing.resize, preprocessing.crop
-    resized_width, resized_height = _resized(width, height, resize)
+    frame = preprocessing.frame(width, height)
     # With the batch's own stride spelt out, torch sees channels-last and keeps it.
     batch = image.as_strided((1, 3, height, width), (image.numel(), 1, 3 * width, 3))
-    small = torch.nn.functional.interpolate(
-        batch,
-        (resized_height, resized_width),
-        mode=preprocessing.interpolation,
-        antialias=True,
+    resized = torch.nn.functional.interpolate(
+        batch, frame.resized[::-1], mode=preprocessing.interpolation, antialias=True
     )[0]
-    left, top = round((resized_width - crop) / 2), round((resized_height - crop) / 2)
-    pixels = small[:, top : top + crop, left : left + crop]
+    across, down = frame.size
+    pixels = resized[:, frame.top : frame.top + down, frame.left : frame.left + across]
     return DecodedImage(pixels, width, height, len(content), content_digest(content))

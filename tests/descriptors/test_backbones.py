@@ -1,5 +1,6 @@
 """Backbones: their weights' origin, what is refused, and that the fast forms agree."""
 
+import dataclasses
 import hashlib
 import threading
 from collections.abc import Iterator
@@ -56,6 +57,27 @@ def test_descriptor_is_the_mean_of_the_feature_map(
     assert maps.shape == (4, size, 7, 7)
     assert maps.dtype == descriptors.dtype == torch.float32
     torch.testing.assert_close(maps.mean((2, 3)), descriptors)
+
+
+@pytest.mark.parametrize(
+    ("name", "whole"),
+    [("resnet18", True), (PACKAGED, True), ("vgg11", False), ("vit_tiny_patch16_224", False)],
+)
+def test_networks_that_pool_a_map_see_whole_pictures(name: str, whole: bool) -> None:
+    backbone = load_backbone(name, None if name == PACKAGED else "random")
+    assert backbone.preprocessing.whole == whole
+    if whole:
+        wide = torch.zeros(1, 3, 224, 672, dtype=torch.uint8)
+        assert backbone.feature_map(wide).shape[2:] == (7, 21)
+
+
+def test_a_database_from_before_whole_pictures_keeps_its_centre_crop() -> None:
+    backbone = load_backbone("resnet18", "random")
+    cropping = dataclasses.replace(backbone.preprocessing, whole=False)
+    old = dataclasses.replace(backbone.provenance("float32"), preprocessing=str(cropping))
+    assert str(cropping).startswith("resize 256 bilinear, crop 224, mean 0.485,")
+    assert backbone.seeing_as(old).preprocessing == cropping
+    assert backbone.seeing_as(None) is backbone.seeing_as(backbone.provenance("float32"))
 
 
 @pytest.mark.parametrize(

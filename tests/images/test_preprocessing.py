@@ -1,5 +1,6 @@
 """Decoding: every odd kind of file becomes what a person would see, or a typed reason."""
 
+import dataclasses
 import io
 import struct
 import zlib
@@ -15,6 +16,7 @@ from lib.images.decoding import ImageError
 from lib.images.preprocessing import Preprocessing, _decode_with_pillow, decode
 
 SMALL = Preprocessing(256, 224, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+WHOLE = dataclasses.replace(SMALL, whole=True)
 
 
 def scene(width: int = 320, height: int = 240) -> Image.Image:
@@ -190,3 +192,42 @@ def test_fast_path_equals_torchvision_transforms(coco_dir: Path, interpolation: 
         slow = _decode_with_pillow(content, preprocessing).pixels.float()
         assert (fast - target).abs().mean() < 1.0, file.name
         assert (slow - target).abs().mean() < 2.0, file.name
+
+
+def test_a_centre_crop_by_hand() -> None:
+    frame = SMALL.frame(1024, 512)  # 512 × 256, of which 224 × 224
+    assert frame == ((512, 256), 144, 16, (224, 224))
+    assert frame.box == (144 / 512, 1 / 16, 368 / 512, 15 / 16)
+    assert SMALL.frame(256, 256).box == (1 / 16, 1 / 16, 15 / 16, 15 / 16)
+
+
+@pytest.mark.parametrize(
+    ("picture", "size"),
+    [
+        ((300, 300), (224, 224)),
+        ((640, 480), (288, 224)),  # 298.7
+        ((480, 640), (224, 288)),
+        ((1200, 800), (352, 224)),  # 336, half way between two steps
+        ((3000, 1000), (672, 224)),
+        ((20_000, 10), (672, 224)),
+        ((1, 1), (224, 224)),
+    ],
+)
+def test_a_whole_picture_keeps_its_shape_in_steps_of_32(
+    picture: tuple[int, int], size: tuple[int, int]
+) -> None:
+    frame = WHOLE.frame(*picture)
+    assert frame.size == size
+    assert frame.box == (0, 0, 1, 1)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_a_whole_picture_has_its_edges(kind: str) -> None:
+    image = Image.new("RGB", (600, 300), "green")
+    image.paste("red", (0, 0, 30, 300))
+    image.paste("blue", (570, 0, 600, 300))
+    pixels = decode(encoded(image, kind), WHOLE).pixels.float()
+    assert pixels.shape == (3, 224, 448)
+    for columns, colour in ((slice(0, 15), (255, 0, 0)), (slice(433, 448), (0, 0, 255))):
+        mean = pixels[:, :, columns].mean((1, 2))
+        assert torch.allclose(mean, torch.tensor(colour).float(), atol=8)

@@ -3,7 +3,6 @@ import pytest
 
 from lib.embedder.model import Embedder
 from lib.errors import BadInputError
-from lib.images.preprocessing import visible_box
 from lib.search.explain import split_over_cells
 from lib.text.encoder import TextEncoder, fit_idf
 from lib.text.query import embed_query
@@ -62,11 +61,3 @@ def test_sizes_that_do_not_fit_are_refused() -> None:
 def test_an_image_without_embedding_has_no_parts() -> None:
     with pytest.raises(BadInputError, match="zero"):
         split_over_cells(np.ones((1, 2, 2)), np.zeros((1, 3)), np.zeros(3), np.ones((1, 3)))
-
-
-def test_the_box_is_what_the_centre_crop_shows() -> None:
-    preprocessing = backbone().preprocessing  # resize 256, crop 224
-    assert visible_box(256, 256, preprocessing) == pytest.approx((1 / 16, 1 / 16, 15 / 16, 15 / 16))
-    left, top, right, bottom = visible_box(1024, 512, preprocessing)
-    assert (right - left, bottom - top) == pytest.approx((224 / 512, 224 / 256))
-    assert left == pytest.approx(1 - right)

@@ -207,7 +207,8 @@ def test_explanations_add_up_to_the_score(http: httpx.Client) -> None:
         assert math.fsum(shares) == pytest.approx(hit["score"], abs=1e-4)
         heat = explanation["heat_map"]
         cells = np.array(heat["cells"])
-        assert cells.shape == (7, 7)
+        assert heat["box"] == {"left": 0, "top": 0, "right": 1, "bottom": 1}
+        assert cells.shape == (7, 11)  # of 3:2 pictures
         assert cells.sum() + heat["rounding"] == pytest.approx(hit["score"], abs=1e-4)
         assert abs(heat["rounding"]) < 1e-4  # these descriptors were kept in full precision
     answer = http.get(
