@@ -10,7 +10,6 @@ from lib.errors import BadArgumentError
 
 if TYPE_CHECKING:
     from lib.descriptors.extraction import FailureLimit, Run
-    from lib.descriptors.shards import ExtractionSettings
 
 DESCRIPTION = """\
 Describe every image of a source that the database does not describe yet.
@@ -52,8 +51,18 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="images a task and file (default: a 32nd of the images, at least 100, at most 1000)",
     )
-    add("--cpus-per-worker", type=int, metavar="N", help="default 1; with GPUs a GPU's share")
-    add("--gpus-per-worker", type=float, metavar="N", help="default 1 where Ray has GPUs, else 0")
+    add(
+        "--cpus-per-worker",
+        type=int,
+        metavar="N",
+        help="default 1; with a GPU its share of the node",
+    )
+    add(
+        "--gpus-per-worker",
+        type=float,
+        metavar="N",
+        help="default 1 where nodes have GPUs or may come, else 0",
+    )
     add("--prune", action="store_true", help="drop images that the source no longer has")
     add("--retry-failed", action="store_true", help="try images again that failed before")
     add(
@@ -88,6 +97,7 @@ def extract_descriptors(options: argparse.Namespace) -> Mapping[str, Any]:
     from lib.cluster import connect
     from lib.descriptors.backbones import load_backbone
     from lib.descriptors.extraction import extract
+    from lib.descriptors.shards import ExtractionSettings
 
     backbone = load_backbone(options.backbone, options.weights)
     ids = image_ids(options.captions)
@@ -96,7 +106,13 @@ def extract_descriptors(options: argparse.Namespace) -> Mapping[str, Any]:
             options.images,
             options.db,
             backbone,
-            settings(options),
+            ExtractionSettings(
+                options.precision,
+                options.compute,
+                options.shard_size,
+                options.cpus_per_worker,
+                options.gpus_per_worker,
+            ),
             ids,
             prune=options.prune,
             retry_failed=options.retry_failed,
@@ -117,22 +133,6 @@ def _check(options: argparse.Namespace) -> None:
             raise BadArgumentError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
     if options.gpus_per_worker is not None and options.gpus_per_worker < 0:
         raise BadArgumentError("--gpus-per-worker must not be negative")
-
-
-def settings(options: argparse.Namespace) -> "ExtractionSettings":
-    """Size of a worker as asked for, else as the cluster suggests. Ray must be up."""
-    import ray
-
-    from lib.descriptors.shards import ExtractionSettings
-
-    total = ray.cluster_resources()
-    gpus = options.gpus_per_worker
-    if gpus is None:
-        gpus = 1.0 if total.get("GPU", 0) >= 1 else 0.0
-    cpus = options.cpus_per_worker
-    if cpus is None:
-        cpus = max(1, int(total["CPU"] * gpus / total["GPU"])) if gpus and "GPU" in total else 1
-    return ExtractionSettings(options.precision, options.compute, options.shard_size, cpus, gpus)
 
 
 def parse_limit(text: str) -> "FailureLimit":

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import uuid
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,12 @@ import pytest
 import yaml
 
 from lib import doctor as diagnosis
+from lib.cluster import NodeShape, require_workers, usable_cpus
+from lib.descriptors.placement import size_of_workers
+from lib.descriptors.shards import ExtractionSettings
 from lib.doctor import Finding, diagnose
+from lib.errors import ImageSearchError
+from tests.run_job import run_job
 
 ROOT = Path(__file__).parents[1]
 
@@ -39,6 +45,168 @@ def test_rayjob_runs_a_job_that_exists_with_options_that_it_has() -> None:
     (group,) = manifest["spec"]["rayClusterSpec"]["workerGroupSpecs"]
     (container,) = group["template"]["spec"]["containers"]
     assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
+
+
+def test_the_manifests_give_each_gpu_worker_what_a_shard_asks_for() -> None:
+    """By Ray's own schemas and its own reading of a RayCluster."""
+    from ray.autoscaler._private.kuberay.autoscaling_config import (
+        _derive_autoscaling_config_from_ray_cr as derive,
+    )
+    from ray.autoscaler._private.util import validate_config
+
+    manifest = yaml.safe_load((ROOT / "deploy" / "rayjob.yaml").read_text())
+    cluster = {
+        "metadata": {"name": "c", "namespace": "n"},
+        "spec": manifest["spec"]["rayClusterSpec"],
+    }
+    derived = derive(cluster)
+    validate_config(derived)
+    virtual = yaml.safe_load((ROOT / "cluster.yaml").read_text())
+    for config, cpus in ((derived, 15), (virtual, 16)):
+        types = [
+            NodeShape(
+                kind["resources"]["CPU"], kind["resources"].get("GPU", 0), kind["max_workers"]
+            )
+            for kind in config["available_node_types"].values()
+            if kind["resources"].get("CPU")
+        ]
+        size = size_of_workers(ExtractionSettings(), types)
+        assert (size.cpus, size.gpus) == (cpus, 1)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "asked", "size"),
+    [
+        ([NodeShape(2, 0, 1)], {}, (1, 0)),
+        ([NodeShape(16, 1, 8)], {}, (16, 1)),
+        ([NodeShape(96, 8, 1), NodeShape(4, 0, 5)], {}, (12, 1)),
+        ([NodeShape(96, 8, 1), NodeShape(16, 4, 1)], {}, (4, 1)),
+        ([NodeShape(16, 1, 1)], {"gpus_per_worker": 0.25}, (4, 0.25)),
+        ([NodeShape(16, 1, 1)], {"gpus_per_worker": 0.0}, (1, 0)),
+        ([NodeShape(16, 1, 1)], {"cpus_per_worker": 3}, (3, 1)),
+        ([], {}, (1, 0)),
+    ],
+)
+def test_a_worker_takes_a_gpu_and_its_share_of_the_nodes_cpus(
+    shapes: list[NodeShape], asked: dict[str, Any], size: tuple[float, float]
+) -> None:
+    found = size_of_workers(ExtractionSettings(**asked), shapes)
+    assert (found.cpus, found.gpus) == size
+
+
+@pytest.mark.ray
+@pytest.mark.reports
+@pytest.mark.usefixtures("ray_local")
+@pytest.mark.parametrize(
+    ("arguments", "asks"),
+    [
+        (("--cpus-per-worker", 64), "a worker of 64 CPUs"),
+        (("--gpus-per-worker", 1), "a worker of 1 GPU and 1 CPU"),
+    ],
+)
+def test_what_can_never_run_is_said_at_once(
+    tmp_path: Path, arguments: tuple[object, ...], asks: str
+) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.jpg").write_bytes(b"")
+    job = ("--images", tmp_path / "images", "--db", tmp_path / "db", "--backbone", "resnet18")
+    _, errors = run_job("extract_descriptors", *job, "--weights", "random", *arguments, status=1)
+    assert f"asked for: {asks}" in errors
+    assert "the cluster has 1 × " in errors
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_local")
+def test_more_training_workers_than_cores_are_refused() -> None:
+    with pytest.raises(ImageSearchError, match=r"asked for: 64 workers of 1 CPU each.*--workers"):
+        require_workers(64, 1, 0, "Ask for fewer --workers")
+
+
+def test_cores_are_those_of_the_cgroup_at_most() -> None:
+    assert 1 <= usable_cpus() <= len(os.sched_getaffinity(0))
+
+
+AUTOSCALED = """
+import json, os, socket, subprocess, sys, tempfile, time
+from pathlib import Path
+import psutil
+from ray.autoscaler.v2.sdk import get_cluster_status
+
+port, images, temporary = sys.argv[1:]
+folder = Path(temporary)
+nothing = ("auth", "file_mounts", "head_node", "worker_nodes")
+commands = ("setup_commands", "initialization_commands", "head_setup_commands",
+            "worker_setup_commands", "head_start_ray_commands", "worker_start_ray_commands",
+            "cluster_synced_files", "rsync_exclude", "rsync_filter")
+config = {
+    "cluster_name": "test", "max_workers": 2, "idle_timeout_minutes": 5,
+    "provider": {"type": "fake_multinode", "gcs_address": f"127.0.0.1:{port}"},
+    "head_node_type": "head",
+    "available_node_types": {
+        "head": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
+        "gpu": {"resources": {"CPU": 16, "GPU": 1}, "node_config": {}, "max_workers": 2},
+    },
+    **dict.fromkeys(nothing, {}), **{name: [] for name in commands},
+}
+(folder / "config.json").write_text(json.dumps(config))
+environment = {**os.environ, "RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
+start = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=0"]
+start += [f"--port={port}", f"--autoscaling-config={folder / 'config.json'}"]
+start += ["--include-dashboard=false", f"--temp-dir={folder}", "--disable-usage-stats"]
+start += ["--object-store-memory=100000000", "--dashboard-agent-listen-port=0"]
+head = subprocess.Popen(start, env=environment, stdout=subprocess.DEVNULL)
+try:
+    for _ in range(120):
+        try:
+            socket.create_connection(("127.0.0.1", int(port)), 1).close()
+            break
+        except OSError:
+            time.sleep(0.25)
+    job = [sys.executable, "-m", "jobs.extract_descriptors", "--images", images]
+    job += ["--db", str(folder / "db"), "--backbone", "resnet18", "--weights", "random"]
+    address = f"127.0.0.1:{port}"
+    joined = os.environ | {"RAY_ADDRESS": address}
+    working = subprocess.Popen(job, env=joined, stderr=subprocess.PIPE)
+    demand = set()
+    while working.poll() is None:
+        for task in get_cluster_status(address).resource_demands.ray_task_actor_demand:
+            demand |= {tuple(sorted(b.bundle.items())) for b in task.bundles_by_count}
+        time.sleep(0.5)
+    print(json.dumps({"demand": sorted(demand), "errors": working.stderr.read().decode()}))
+finally:
+    family = psutil.Process(head.pid).children(recursive=True)
+    for process in [psutil.Process(head.pid), *family]:
+        process.kill()
+"""
+
+
+@pytest.mark.cluster
+def test_an_autoscaled_cluster_is_asked_for_gpus_with_their_cpus(tmp_path: Path) -> None:
+    """Ray's own autoscaler starts a node that says it has a GPU; there the shard looks for CUDA."""
+    images = tmp_path / "images"
+    images.mkdir()
+    (images / "a.jpg").write_bytes(b"")
+    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": uuid.uuid4().hex}
+    # Ray's sockets lie below its directory, and their names may not be long.
+    with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as temporary:
+        done = subprocess.run(
+            [sys.executable, "-c", AUTOSCALED, str(free_port()), str(images), temporary],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=200,
+        )
+    assert done.returncode == 0, done.stderr[-3000:]
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert [["CPU", 16.0], ["GPU", 1.0]] in told["demand"]
+    assert "each worker takes 1 GPU and 16 CPUs" in told["errors"]
+    assert "can have, 2 × 1 GPU and 16 CPUs" in told["errors"]
+    import torch
+
+    if not torch.cuda.is_available():
+        assert "a GPU, but PyTorch" in told["errors"]
 
 
 def findings(db: Path, **options: Any) -> dict[str, Finding]:

@@ -1,18 +1,20 @@
 """The extraction run: plan what is missing, hand shards to Ray, account for every image."""
 
+import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Any
 
 import ray
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import RayTaskError, TaskUnschedulableError
 
+from lib.cluster import run_bounded
 from lib.descriptors import store
 from lib.descriptors.backbones import Backbone
 from lib.descriptors.external_sort import sort_bounded
+from lib.descriptors.placement import Place, Placement, options_of
 from lib.descriptors.plan import ExtractionPlan, compare
 from lib.descriptors.shards import (
     ExtractionSettings,
@@ -24,7 +26,7 @@ from lib.descriptors.shards import (
 from lib.descriptors.worker import BackbonePayload, extract_shard, record_crash
 from lib.errors import BadInputError, ImageSearchError
 from lib.images.listing import list_images
-from lib.progress import Progress
+from lib.progress import STAGES, Progress
 from lib.schemas import require_same
 from lib.storage import absolute
 
@@ -62,7 +64,16 @@ class Run:
     shards: int = 0
     seconds: float = 0.0
     reasons: Counter[str] = field(default_factory=Counter)
-    stage_seconds: dict[str, float] = field(default_factory=dict)
+    stage_seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+
+    def add(self, report: ShardReport) -> None:
+        """Count a finished shard."""
+        self.described += report.described
+        self.failed += report.failed
+        self.shards += 1
+        self.reasons += report.reasons
+        for stage, spent in report.seconds.items():
+            self.stage_seconds[stage] += spent
 
 
 def extract(
@@ -139,23 +150,29 @@ def _describe(
     limit: FailureLimit,
     run: Run,
 ) -> None:
+    placement = Placement(settings)
+    print(placement, file=sys.stderr, flush=True)
     progress = Progress(plan.pending.count)
     size = settings.shard_size or suitable_shard_size(plan.pending.count)
     shards = cut_shards(plan.pending, size)
     try:
-        for report in dispatch(shards, db, backbone, settings):
-            if report is not None:
-                progress.shard_done(report.described, report.failed, report.seconds)
-                run.described += report.described
-                run.failed += report.failed
-                run.shards += 1
-                run.reasons += report.reasons
-                if limit.exceeded(run.failed, run.described + run.failed):
-                    raise ImageSearchError(_too_many(run, report), vars(run))
-            progress.show()
+        for report in dispatch(shards, db, backbone, placement):
+            if report is None:
+                progress.show(placement.waiting())
+                continue
+            run.add(report)
+            progress.note = _note(run)
+            progress.advance(report.described + report.failed, report.failed)
+            if limit.exceeded(run.failed, run.described + run.failed):
+                raise ImageSearchError(_too_many(run, report), vars(run))
     finally:
         progress.close()
-        run.stage_seconds = progress.seconds
+
+
+def _note(run: Run) -> str:
+    busy = sum(run.stage_seconds.values()) or 1.0
+    shares = " ".join(f"{stage} {run.stage_seconds[stage] / busy:.0%}" for stage in STAGES)
+    return f"{run.shards:,} shards; {shares}"
 
 
 def _too_many(run: Run, report: ShardReport) -> str:
@@ -179,63 +196,51 @@ def _account(run: Run, db: str) -> None:
 
 
 def dispatch(
-    shards: Iterator[Shard], db: str, backbone: Backbone, settings: ExtractionSettings
+    shards: Iterator[Shard], db: str, backbone: Backbone, placement: Placement
 ) -> Iterator[ShardReport | None]:
     """Describe shards on Ray's workers, a bounded number at a time.
 
     Gives a report for each finished shard, and None every second without one. A shard whose
     process or node died is handed out again. Raises what a worker raised, such as OSError where
-    the storage refuses.
+    the storage refuses, and ImageSearchError where no node can hold a worker.
     """
     package = [ray.put(BackbonePayload.of(backbone))]
-    task = _task(settings)
     again: deque[Shard] = deque()
     crashes: Counter[str] = Counter()
-    running: dict[Any, Shard] = {}
-    while True:
-        while len(running) < _window(settings):
-            shard = again.popleft() if again else next(shards, None)
-            if shard is None:
-                break
-            digest = f"{backbone.weights_digest} {backbone.preprocessing}"
-            running[task.remote(package, digest, settings, db, shard)] = shard
-        if not running:
-            return
-        done, _ = ray.wait(list(running), num_returns=1, timeout=1)
-        for reference in done:
-            shard = running.pop(reference)
-            try:
-                yield ray.get(reference)
-            except RayTaskError as error:
-                raise error.cause from error
-            except RayError as error:
-                crashes[shard.name] += 1
-                if crashes[shard.name] < _CRASHES_UNTIL_CUT:
-                    again.append(shard)
-                elif len(shard.images) == 1:
-                    yield record_crash(db, shard, error)
-                else:
-                    for half in shard.halves():
-                        # A half is tried once before it is cut, a single image twice.
-                        crashes[half.name] = _CRASHES_UNTIL_CUT - (2 if len(half.images) < 2 else 1)
-                        again.append(half)
-        if not done:
+    places: dict[str, Place] = {}
+    digest = f"{backbone.weights_digest} {backbone.preprocessing}"
+
+    def submit(shard: Shard) -> "ray.ObjectRef[ShardReport]":
+        place = places[shard.name] = placement.take()
+        task = extract_shard.options(
+            name=f"extract shard {shard.position:012}", **options_of(place)
+        )
+        return task.remote(package, digest, place.settings, db, shard)
+
+    def take() -> Shard | None:
+        return again.popleft() if again else next(shards, None)
+
+    for ended in run_bounded(submit, take, placement.room):
+        if ended is None:
             yield None
-
-
-def _task(settings: ExtractionSettings) -> Any:
-    options: dict[str, Any] = {"num_cpus": settings.cpus_per_worker}
-    if settings.gpus_per_worker:
-        options["num_gpus"] = settings.gpus_per_worker
-        environment = {"RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "1"}
-        options["runtime_env"] = {"env_vars": environment}
-    return extract_shard.options(**options)
-
-
-def _window(settings: ExtractionSettings) -> int:
-    """Shards in flight: enough that no worker waits and a cluster that can grow sees demand."""
-    total = ray.cluster_resources()
-    slots = total.get("CPU", 1.0) / settings.cpus_per_worker
-    if settings.gpus_per_worker:
-        slots = min(slots, total.get("GPU", 0.0) / settings.gpus_per_worker)
-    return int(2 * slots) + 2
+            continue
+        shard, future = ended
+        placement.leave(places.pop(shard.name))
+        error = future.exception()
+        if error is None:
+            yield future.result()
+        elif isinstance(error, RayTaskError):
+            raise error.cause from error
+        elif isinstance(error, TaskUnschedulableError):  # the node that it was meant for is gone
+            again.append(shard)
+        else:
+            crashes[shard.name] += 1
+            if crashes[shard.name] < _CRASHES_UNTIL_CUT:
+                again.append(shard)
+            elif len(shard.images) == 1:
+                yield record_crash(db, shard, error)
+            else:
+                for half in shard.halves():
+                    # A half is tried once before it is cut, a single image twice.
+                    crashes[half.name] = _CRASHES_UNTIL_CUT - (2 if len(half.images) < 2 else 1)
+                    again.append(half)

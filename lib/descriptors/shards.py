@@ -21,8 +21,18 @@ class ExtractionSettings:
     precision: Precision = "float32"
     compute: Compute = "auto"
     shard_size: int | None = None  # None: what `suitable_shard_size` says
-    cpus_per_worker: int = 1
-    gpus_per_worker: float = 0.0
+    cpus_per_worker: int | None = None  # None: what `placement.size_of_workers` says
+    gpus_per_worker: float | None = None
+
+    @property
+    def cpus(self) -> int:
+        """Cores of a worker, 1 where nothing is said."""
+        return self.cpus_per_worker or 1
+
+    @property
+    def gpus(self) -> float:
+        """GPUs of a worker, 0 where nothing is said."""
+        return self.gpus_per_worker or 0.0
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The Ray task that extracts one shard, and what its process keeps from shard to shard."""
 
+import os
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -70,7 +71,7 @@ def extract_shard(
     )
 
 
-def record_crash(db: str, shard: Shard, error: Exception) -> ShardReport:
+def record_crash(db: str, shard: Shard, error: BaseException) -> ShardReport:
     """Note that an image, alone in a shard, takes down every process that touches it."""
     failure = Failure("crashed", f"every worker that tried it died ({type(error).__name__})")
     table = pa.Table.from_pylist([failure.row(image) for image in shard.images], schema=FAILURES)
@@ -90,29 +91,44 @@ def _failures(table: pa.Table) -> tuple[int, Counter[str], str]:
     return table.num_rows, Counter(table.column("reason").to_pylist()), example
 
 
-_extractors: dict[tuple[str, ExtractionSettings, str], DescriptorExtractor] = {}
+@dataclass(frozen=True)
+class _Kept:
+    """The network of this process, ready on one device."""
+
+    key: tuple[str, ExtractionSettings, str]
+    extractor: DescriptorExtractor
+
+
+_kept: _Kept | None = None
 
 
 def _extractor(
     package: list[Any], digest: str, settings: ExtractionSettings
 ) -> DescriptorExtractor:
-    """This process's describer: built for its first shard, kept for all others."""
+    """This process's extractor: built for its first shard, kept for all others."""
+    global _kept
     device = _device(settings)
     key = digest, settings, device
-    if key not in _extractors:
-        torch.set_num_threads(settings.cpus_per_worker)
-        _extractors[key] = DescriptorExtractor(
+    if _kept is None or _kept.key != key:
+        if _kept is not None and _kept.key[2] != device and "cuda" in _kept.key[2]:
+            # A context on a GPU lasts as long as its process, and holds memory there. The driver
+            # hands the shard out again, to a process that begins with the GPU it is given.
+            os._exit(0)
+        _kept = None  # before the next is built: never two networks at once
+        torch.set_num_threads(settings.cpus)
+        extractor = DescriptorExtractor(
             ray.get(package[0]).unpack(),
             settings.precision,
             device,
-            settings.cpus_per_worker,
+            settings.cpus,
             settings.compute,
         )
-    return _extractors[key]
+        _kept = _Kept(key, extractor)
+    return _kept.extractor
 
 
 def _device(settings: ExtractionSettings) -> str:
-    if not settings.gpus_per_worker:
+    if not settings.gpus:
         return "cpu"
     if not torch.cuda.is_available():
         node = ray.get_runtime_context().get_node_id()

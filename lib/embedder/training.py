@@ -19,6 +19,7 @@ import pandas as pd
 import torch
 from gensim.models import KeyedVectors
 
+from lib.cluster import require_workers
 from lib.datasets.captions import Captions
 from lib.descriptors.store import DescriptorIndex, index_descriptors, read_descriptors
 from lib.embedder.dataset import Examples, fit_text_side, match_captions
@@ -184,6 +185,7 @@ def _run_workers(
 
     if workers < 1:
         raise BadArgumentError(f"--workers must be 1 or more, not {workers}")
+    require_workers(workers, 1, 1.0 if use_gpu else 0.0, "Ask for fewer --workers")
     # The controller looks for reports this often, and a worker waits for it after every epoch.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     fs, path = filesystem(storage_url)

@@ -3,9 +3,8 @@
 import hashlib
 import itertools
 import json
-import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
@@ -14,12 +13,14 @@ import numpy as np
 import pyarrow as pa
 import ray
 
+from lib.cluster import cluster_cpus, run_bounded
 from lib.database.interface import Collection, Filter
 from lib.database.manifest import read_manifest
 from lib.database.opening import load_version
 from lib.database.remote import RemoteCollection, choose_shards
 from lib.embedder.space import SemanticSpace, load_semantic_space
 from lib.errors import BadArgumentError, MismatchError, MissingError
+from lib.progress import Progress
 from lib.schemas import require_same
 from lib.search.query_files import iterate_queries
 from lib.storage import (
@@ -36,7 +37,7 @@ from lib.text.word_vectors import absolute_source
 
 SHARD_QUERIES = 20_000
 _RUN_FILE = "_run.json"  # an underscore: readers of the directory pass it over
-_SHOW_EVERY_S = 5.0
+Shard = tuple[int, list[str]]  # number of the first query, and the queries
 
 ANSWERS = pa.schema(
     [
@@ -106,13 +107,14 @@ def run_batch_queries(
     _claim(output, run)
     firsts = range(0, count, shard_queries)
     finished = {first for first in firsts if exists(_part(output, first))}
-    tasks = (
-        _answer_shard.remote(source, space, texts, first, k, wanted, _part(output, first))
-        for first, texts in _shards(queries_file, shard_queries)
-        if first not in finished
-    )
+
+    def answer(shard: Shard) -> "ray.ObjectRef[int]":
+        first, texts = shard
+        return _answer_shard.remote(source, space, texts, first, k, wanted, _part(output, first))
+
+    shards = (s for s in _shards(queries_file, shard_queries) if s[0] not in finished)
     missing = [min(shard_queries, count - first) for first in firsts if first not in finished]
-    failed = _run_all(tasks, missing)
+    failed = _run_all(shards, answer, sum(missing))
     return BatchReport(
         queries=count,
         failed=failed + sum(_count_failed(_part(output, first)) for first in finished),
@@ -124,7 +126,7 @@ def run_batch_queries(
     )
 
 
-def _shards(queries_file: str, size: int) -> Iterator[tuple[int, list[str]]]:
+def _shards(queries_file: str, size: int) -> Iterator[Shard]:
     """Number of the first query, and the queries, of each shard."""
     queries = iterate_queries(queries_file)
     for first in itertools.count(0, size):
@@ -160,33 +162,16 @@ def _claim(output: str, run: dict[str, Any]) -> None:
         )
 
 
-def _run_all(tasks: Iterator["ray.ObjectRef[int]"], sizes: Sequence[int]) -> int:
-    """Run tasks with two for each CPU in flight; returns the number of failed queries.
+def _run_all(shards: Iterator[Shard], answer: Callable[[Shard], Any], total: int) -> int:
+    """Answer shards with two for each CPU in flight; returns the number of failed queries.
 
-    `sizes`: queries of each task.
+    `total`: queries of all of them.
     """
-    in_flight = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
-    running: dict[ray.ObjectRef[int], int] = {}
-    waiting = iter(sizes)
-    done = failed = 0
-    start = shown = time.monotonic()
-    while True:
-        while len(running) < in_flight and (task := next(tasks, None)) is not None:
-            running[task] = next(waiting)
-        if not running:
-            return failed
-        finished, _ = ray.wait(list(running))
-        failed += sum(ray.get(finished))
-        done += sum(running.pop(task) for task in finished)
-        now = time.monotonic()
-        if now - shown > _SHOW_EVERY_S or not running:
-            shown = now
-            rate = done / (now - start)
-            print(
-                f"{done:,}/{sum(sizes):,} queries, {rate:,.0f}/s, "
-                f"{(sum(sizes) - done) / rate:,.0f} s left, {failed:,} without answer",
-                file=sys.stderr,
-            )
+    with Progress(total, "queries") as progress:
+        ended = run_bounded(answer, lambda: next(shards, None), lambda: 2 * cluster_cpus())
+        for shard, future in filter(None, ended):
+            progress.advance(len(shard[1]), failed=future.result())
+        return progress.failed
 
 
 @dataclass(frozen=True)

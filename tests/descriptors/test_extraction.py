@@ -3,7 +3,6 @@
 import io
 import subprocess
 import sys
-import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +20,6 @@ from lib.descriptors.extraction import FailureLimit, Run, extract
 from lib.descriptors.shards import ExtractionSettings, Shard, cut_shards, suitable_shard_size
 from lib.errors import BadInputError, ImageSearchError, MismatchError
 from lib.images.listing import ListedImage
-from lib.progress import Progress
 from lib.storage import write_bytes_atomic
 
 pytestmark = pytest.mark.usefixtures("ray_local")
@@ -287,27 +285,6 @@ def test_sorting_beyond_memory_equals_sorting() -> None:
     words = [str(value) for value in np.random.default_rng(0).integers(0, 5000, 9_000)]
     assert list(sort_bounded(words, key=str, run_rows=1_500)) == sorted(words)
     assert list(sort_bounded([], key=str)) == []
-
-
-def test_progress_tells_rate_failures_and_stages() -> None:
-    stream = io.StringIO()
-    progress = Progress(100, stream)
-    progress.shard_done(40, 2, {"read": 1.0, "decode": 1.0, "forward": 6.0, "write": 0.0})
-    progress.close()
-    said = stream.getvalue()
-    for part in ("42/100 images", "2 failed", "1 shards", "forward 75%", "left"):
-        assert part in said
-
-
-def test_the_rate_of_now_is_that_of_the_last_twenty_seconds() -> None:
-    progress = Progress(3_000, io.StringIO())
-    start = time.monotonic()
-    progress.shard_done(200, 0, {})
-    assert "7/s now" in progress.line(start + 30)
-    progress.shard_done(1_000, 0, {})
-    assert "39/s now, 39/s overall" in progress.line(start + 30.6)
-    progress.shard_done(200, 0, {})
-    assert "60/s now, 28/s overall" in progress.line(start + 50.1)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import pytest
 
 from lib.descriptors.backbones import load_backbone
 from lib.descriptors.extraction import dispatch, extract
+from lib.descriptors.placement import Placement
 from lib.descriptors.shards import ExtractionSettings, Shard, ShardReport, cut_shards
 from lib.images.listing import ListedImage
 from tests.descriptors.test_extraction import make_images, rows
@@ -170,14 +171,14 @@ def test_an_image_that_kills_its_worker_is_found_and_the_rest_described(
     import ray
 
     task = ray.remote(max_retries=0)(describe_or_die)
-    monkeypatch.setattr("lib.descriptors.extraction._task", lambda settings: task)
+    monkeypatch.setattr("lib.descriptors.extraction.extract_shard", task)
     names = ["a", "b", "poison", "c", "d"]
     listed = [ListedImage(name, f"/{name}", 1, "", name) for name in names]
     shards = cut_shards(enumerate(listed), 5)
     backbone = load_backbone("resnet18", "random")
-    reports = [
-        r for r in dispatch(shards, str(tmp_path), backbone, ExtractionSettings()) if r is not None
-    ]
+    placement = Placement(ExtractionSettings())
+    ended = dispatch(shards, str(tmp_path), backbone, placement)
+    reports = [report for report in ended if report is not None]
     assert sum(report.described for report in reports) == 4
     (failure,) = rows(tmp_path, "failures")
     assert (failure["path"], failure["reason"]) == ("poison", "crashed")
