@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 from jobs import command
 from lib.errors import BadArgumentError
-from lib.service.launcher import running, use_fast_proxy
+from lib.service.launcher import own_proxy, require_address, running
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -33,24 +33,25 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         raise BadArgumentError(f"--port {options.port}: ports are 1 to 65535")
     if options.max_replicas < 1:
         raise BadArgumentError(f"--max-replicas {options.max_replicas}: at least one is needed")
-    use_fast_proxy()
-    from lib.service.deployment import ServiceSettings
+    require_address(options.host, options.port)
+    with own_proxy(options.host, options.port):
+        from lib.service.deployment import ServiceSettings
 
-    settings = ServiceSettings(
-        db=options.db,
-        captions=options.captions,
-        word_vectors=options.word_vectors,
-        weights=options.weights,
-        max_replicas=options.max_replicas,
-    )
-    with running(settings, options.host, options.port) as address:
-        # Only now: Ray puts its own handler in place, which ends without stopping the proxy.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        print(f"{address}  the page\n{address}/docs  the API\nCtrl-C stops it", flush=True)
-        try:
-            signal.pause()
-        except KeyboardInterrupt:
-            print("stopping", flush=True)
+        settings = ServiceSettings(
+            db=options.db,
+            captions=options.captions,
+            word_vectors=options.word_vectors,
+            weights=options.weights,
+            max_replicas=options.max_replicas,
+        )
+        with running(settings, options.host, options.port) as address:
+            # Only now: Ray puts its own handler in place, which ends without stopping the proxy.
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
+            print(f"{address}  the page\n{address}/docs  the API\nCtrl-C stops it", flush=True)
+            try:
+                signal.pause()
+            except KeyboardInterrupt:
+                print("stopping", flush=True)
     return {"address": address}
 
 

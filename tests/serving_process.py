@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import psutil
 
 from tests.serving_database import WEIGHTS, captions_file
 
@@ -21,17 +22,34 @@ class RunningService:
     address: str
     directory: Path  # of the pictures
     db: Path
+    process: psutil.Process
+
+    def part(self, name: str) -> psutil.Process:
+        """The one process of the service whose command holds a name."""
+        (found,) = [p for p in self.process.children(recursive=True) if name in _command(p)]
+        return found
 
     def client(self) -> httpx.Client:
         headers = {"Authorization": f"Bearer {TOKEN}"}
         return httpx.Client(base_url=self.address, headers=headers, timeout=60)
 
 
-@contextmanager
-def run_service(directory: Path, db: Path) -> Iterator[RunningService]:
+def _command(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
+
+
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        return int(free.getsockname()[1])
+
+
+@contextmanager
+def run_service(directory: Path, db: Path, port: int | None = None) -> Iterator[RunningService]:
+    port = port or free_port()
     options = {
         "--db": str(db),
         "--port": str(port),
@@ -54,7 +72,8 @@ def run_service(directory: Path, db: Path) -> Iterator[RunningService]:
             if "Ctrl-C" in line:
                 break
         assert "Ctrl-C" in lines[-1], "".join(lines)
-        yield RunningService(f"http://127.0.0.1:{port}", directory, db)
+        started = psutil.Process(process.pid)
+        yield RunningService(f"http://127.0.0.1:{port}", directory, db, started)
     finally:
         process.terminate()
         process.wait(90)

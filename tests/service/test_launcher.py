@@ -1,13 +1,20 @@
+import socket
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 from ray.serve.schema import ServeDeploySchema
 
 from lib.service.deployment import ServiceSettings
+from tests.serving_database import make_database
+from tests.serving_process import TOKEN, RunningService, free_port, run_service
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,3 +54,57 @@ def test_a_service_that_cannot_start_says_why(
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
     assert done.returncode == status
     assert message in done.stderr
+
+
+IMAGES = 8  # of the second database; the first has 24
+
+
+@pytest.mark.service
+@pytest.mark.reports
+def test_a_service_never_answers_from_anothers_database(
+    service: RunningService, tmp_path: Path
+) -> None:
+    port, stop = free_port(), threading.Event()
+    counts: list[int] = []
+
+    def ask() -> None:
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        while not stop.is_set():
+            try:
+                answer = httpx.get(f"http://127.0.0.1:{port}/info", headers=headers, timeout=30)
+                if answer.status_code == 200:
+                    counts.append(answer.json()["images"])
+            except httpx.HTTPError:  # no answer is right where there is none to give
+                pass
+            time.sleep(0.05)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        with run_service(tmp_path, make_database(tmp_path, IMAGES), port) as second:
+            second.part("Replica:image-search:Search").kill()
+            before = len(counts)
+            _wait_for(lambda: len(counts) > before + 10)
+            with service.client() as first:
+                assert first.get("/info").json()["images"] == 24
+            second.process.kill()  # not even its proxy may stay behind
+            _wait_for(lambda: _refused(port))
+    finally:
+        stop.set()
+        asking.join()
+    assert set(counts) == {IMAGES}
+
+
+def _refused(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return True
+    return False
+
+
+def _wait_for(condition: Callable[[], object], seconds: float = 90) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.2)
