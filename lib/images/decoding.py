@@ -1,26 +1,55 @@
-"""Image files to pictures as a person sees them, without PyTorch, which takes seconds to import."""
+"""Image files to pictures as a person sees them, without PyTorch, which takes seconds to import.
+
+The one place where Pillow opens anything.
+"""
 
 import io
 import re
+import struct
 import warnings
-from functools import lru_cache
-from typing import NamedTuple
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any, NamedTuple
 
-import numpy as np
-from PIL import Image, ImageCms, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageCms, ImageFile, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from lib.errors import BadInputError
+from lib.images.colors import SampleScale, profile_of, strips, to_srgb
 
 MAX_PIXELS = 200_000_000
+# A larger picture comes at half, a third, … of its scale: 200 MB as Pillow keeps it.
+_WHOLE_PIXELS = 50_000_000
 # Of one JPEG: encoders write a dozen at most, and each makes a decoder go over the whole picture.
 MAX_SCANS = 100
-# A profile that moves no colour by more than this is one of the many that mean sRGB.
-_SRGB_TOLERANCE = 4  # of 255
+# Pillow's decoders in C that need nothing but memory. Not EPS, which runs Ghostscript, nor formats
+# that are films, documents or fonts.
+FORMATS = (
+    *("AVIF", "BMP", "DDS", "DIB", "GIF", "ICNS", "ICO", "JPEG", "JPEG2000", "PCX"),
+    *("PNG", "PPM", "PSD", "QOI", "SGI", "TGA", "TIFF", "WEBP"),
+)
+HEIF_IS_READ = find_spec("pillow_heif") is not None
 
 # Lossless, hierarchical and arithmetic frames, fill bytes, and an end without a picture.
 _OTHER_FRAMES = {*range(0xC3, 0xD0), 0xFF, 0xD9} - {0xC4, 0xC8, 0xCC}
+_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])")
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"
 _XMP_ORIENTATION = re.compile(rb"""tiff:Orientation\s*(?:=\s*["']|>)\s*([1-8])""")
+_ORIENTATION = 0x0112  # tag of Exif and of TIFF
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+ImageFile.LOAD_TRUNCATED_IMAGES = False
+# Pillow refuses more than twice this, also in the pictures inside of an icon.
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2
 
 
 class ImageError(BadInputError):
@@ -34,12 +63,288 @@ class ImageError(BadInputError):
         return type(self), (self.reason, str(self))
 
 
+class UprightImage(NamedTuple):
+    """A picture as a person sees it."""
+
+    image: Image.Image  # RGB; of a smaller scale than the file's where that is very large
+    width: int  # of the whole picture in pixels, upright
+    height: int
+
+
+def open_upright(content: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """The picture of `decode_upright`."""
+    return decode_upright(content, max_pixels).image
+
+
+def decode_upright(
+    content: bytes, max_pixels: int = MAX_PIXELS, enough: int | None = None
+) -> UprightImage:
+    """The picture as a person sees it: RGB in sRGB, upright, over white, the first of several.
+
+    Pictures over 50 megapixels come at reduced scale, JPEGs also where a longer side of `enough`
+    pixels is all that is needed. More than `max_pixels` are refused, but of a JPEG, which is read
+    at a smaller scale without unpacking it, eight times as many. Raises ImageError with reason
+    `empty`, `not_an_image`, `unsupported`, `truncated`, `too_large` or `undecodable`.
+    """
+    if not content:
+        raise ImageError("empty", "the file has no bytes")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if content[:3] == b"\xff\xd8\xff":
+                image, size = _load_jpeg(content, max_pixels, enough)
+            else:
+                image, size = _load(content, max_pixels)
+            return _upright(image, size)
+    except UnidentifiedImageError as error:
+        raise _unidentified(content) from error
+    except (Image.DecompressionBombError, MemoryError) as error:
+        raise ImageError(
+            "too_large", str(error) or "more memory is needed than there is"
+        ) from error
+    except ImageError:
+        raise
+    except BadInputError as error:
+        raise ImageError("unsupported", str(error)) from error
+    except (Exception, RecursionError) as error:  # Pillow's decoders raise nearly anything.
+        truncated = "truncated" in str(error) or isinstance(error, EOFError)
+        raise ImageError("truncated" if truncated else "undecodable", _words(error)) from error
+
+
+def image_format(content: bytes) -> str:
+    """Pillow's name of a file's format, such as PNG. Raises ImageError where it is not read."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return _open(content).format or ""
+    except Exception as error:
+        raise _unidentified(content) from error
+
+
+def _open(content: bytes) -> Image.Image:
+    if content[:3] == b"\xff\xd8\xff":
+        return _open_jpeg(content)
+    if HEIF_IS_READ and content[4:8] == b"ftyp" and content[8:12] not in (b"avif", b"avis"):
+        import pillow_heif
+
+        pillow_heif.register_heif_opener(thumbnails=False)
+        return Image.open(io.BytesIO(content), formats=("HEIF",))
+    return Image.open(io.BytesIO(content), formats=FORMATS)
+
+
+def _open_jpeg(content: bytes) -> JpegImageFile:
+    """A JPEG of any size: Pillow's own limit holds for those that `Image.open` opens."""
+    try:
+        return JpegImageFile(io.BytesIO(content))
+    except (SyntaxError, IndexError, TypeError, KeyError, EOFError, struct.error) as error:
+        raise UnidentifiedImageError("no JPEG") from error
+
+
+def _load(content: bytes, max_pixels: int) -> tuple[Image.Image, tuple[int, int]]:
+    """An opened and decoded file that is no JPEG, and its size."""
+    image: Any = _open(content)
+    size = image.size
+    slow = any(tile.codec_name in Image.DECODERS for tile in getattr(image, "tile", ()))
+    _check_pixels(size, max_pixels // 16 if slow else max_pixels)
+    frame = image.tile[0].extents if image.format == "GIF" and image.tile else None
+    if image.format == "JPEG2000" and image.width * image.height > _WHOLE_PIXELS:
+        image.reduce = 1  # it decodes at half the scale
+    image.load()
+    if frame and frame != (0, 0, *size):
+        # The screen around a smaller frame shows what is behind, as in browsers.
+        image = _on_white(image.crop(frame), size, frame)
+    return image, image.size if image.format != "JPEG2000" else size
+
+
+def _on_white(
+    frame: Image.Image, size: tuple[int, int], extents: tuple[int, int, int, int]
+) -> Image.Image:
+    canvas = Image.new("RGBA", size, (255, 255, 255, 0))
+    canvas.paste(frame.convert("RGBA"), extents[:2])
+    return canvas
+
+
+def _load_jpeg(
+    content: bytes, max_pixels: int, enough: int | None
+) -> tuple[Image.Image, tuple[int, int]]:
+    """A decoded JPEG, at the scale of 1, ½, ¼ or ⅛ that suffices, and its whole size."""
+    image = _open_jpeg(content)
+    assert image.fp is not None
+    width, height = size = image.size
+    pixels = width * height
+    first_scan = content.rfind(b"\xff\xda", 0, image.fp.tell())
+    if image.info.get("progressive") or content[first_scan + 4] != len(image.layer):
+        # All coefficients are kept until the last scan, two bytes each.
+        most = max(across * down for _, across, down, _ in image.layer)
+        kept = sum(across * down for _, across, down, _ in image.layer) / most
+        scans = _scans(content)
+        if scans > MAX_SCANS or scans * pixels > 25 * max_pixels:
+            raise ImageError("too_large", f"a JPEG of {scans:,} scans of {width}×{height} pixels")
+        _check_pixels(size, int(3 * max_pixels / kept))
+    _check_pixels(size, 8 * max_pixels)
+    scale = 1
+    while scale < 8 and (
+        pixels > scale**2 * min(max_pixels, _WHOLE_PIXELS)
+        or (enough and max(size) >= 2 * scale * enough)
+    ):
+        scale *= 2
+    if content.find(b"\xff\xd9", first_scan) < 0 and _lacks_only_its_end(content):
+        image = JpegImageFile(io.BytesIO(content + b"\xff\xd9"))
+    image.draft(None, (width // scale or 1, height // scale or 1))
+    image.load()
+    return image, size
+
+
+def _scans(content: bytes) -> int:
+    """Scans of a JPEG, up to its end: what follows that is another picture, or a film."""
+    if content.count(b"\xff\xda") <= MAX_SCANS:
+        return content.count(b"\xff\xda")  # no fewer than there are
+    position, scans = 2, 0
+    while (marker := _MARKER.search(content, position)) and marker[1] != b"\xd9":
+        scans += marker[1] == b"\xda"
+        position = marker.end() + int.from_bytes(content[marker.end() : marker.end() + 2])
+    return scans
+
+
+def _lacks_only_its_end(content: bytes) -> bool:
+    """Whether a JPEG without an end marker has all of its picture.
+
+    What a decoder makes of a cut-off picture depends on what follows; a whole one stays as it is.
+    """
+    pictures = []
+    for following in (b"", bytes(range(1, 255))):
+        image = JpegImageFile(io.BytesIO(content + following + b"\xff\xd9"))
+        image.draft(None, (image.width // 8 or 1, image.height // 8 or 1))
+        pictures.append(image.convert("RGB"))
+    difference = ImageChops.difference(*pictures).getbbox()
+    # The last row of blocks may be cut: two rows of pixels at an eighth of the scale.
+    return difference is None or difference[1] >= pictures[0].height - 2 > 2
+
+
+def _check_pixels(size: tuple[int, int], most: int) -> None:
+    if size[0] * size[1] > most:
+        raise ImageError(
+            "too_large", f"{size[0]}×{size[1]} pixels; at most {most:,} of such a file are decoded"
+        )
+
+
+def _upright(image: Image.Image, size: tuple[int, int]) -> UprightImage:
+    orientation = _orientation(image)
+    rgb = _to_rgb(image)
+    if orientation in _UPRIGHT:
+        rgb = rgb.transpose(_UPRIGHT[orientation])
+    return UprightImage(rgb, *(size[::-1] if orientation >= 5 else size))
+
+
+def _orientation(image: Image.Image) -> int:
+    """1 to 8, of the Exif data, else of the XMP packet; 1 where neither says."""
+    try:
+        orientation = image.getexif().get(_ORIENTATION)
+    except Exception:  # damaged Exif data is none
+        orientation = None
+    if orientation is None:
+        xmp = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
+        found = _XMP_ORIENTATION.search(xmp.encode() if isinstance(xmp, str) else xmp)
+        orientation = int(found[1]) if found else 1
+    return orientation if orientation in _UPRIGHT else 1
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """The image in sRGB over white, its scale a half, a third, … where it is very large.
+
+    Strip by strip, so that a large one is never held in two modes.
+    """
+    scale = 1
+    while image.width * image.height > scale**2 * _WHOLE_PIXELS:
+        scale += 1
+    convert = _converter(image)
+    if scale == 1:
+        return convert(image)
+    result = Image.new("RGB", (-(-image.width // scale), -(-image.height // scale)))
+    for top, strip in strips(image, scale):
+        result.paste(convert(strip).reduce(scale), (0, top // scale))
+    return result
+
+
+def _converter(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
+    """What turns a strip of an image into sRGB over white."""
+    grey = image.mode == "F" or image.mode.startswith("I")
+    scale = SampleScale(image) if grey else None
+    profile = profile_of(image.info)
+
+    def convert(strip: Image.Image) -> Image.Image:
+        if scale is not None:
+            strip = scale.to_grey(strip)
+        alpha = strip.convert("RGBA").getchannel("A") if strip.has_transparency_data else None
+        if strip.mode not in ("RGB", "L", "CMYK"):
+            strip = strip.convert("L" if strip.mode in ("1", "LA", "La") else "RGB")
+        transform = to_srgb(profile, strip.mode) if profile else None
+        if transform is not None:
+            strip = transform.apply(strip.convert(transform.input_mode))
+        rgb = strip.convert("RGB")
+        if alpha is None or alpha.getextrema() == (255, 255):
+            return rgb
+        return Image.composite(rgb, Image.new("RGB", rgb.size, "white"), alpha)
+
+    return convert
+
+
+_NAMES = {  # of formats that people have and that are not read, by how files start
+    b"%PDF": "PDF",
+    b"%!PS": "PostScript",
+    b"\xc5\xd0\xd3\xc6": "EPS",
+    b"\xff\x0a": "JPEG XL",
+    b"\0\0\0\x0cJXL ": "JPEG XL",
+    b"<svg": "SVG",
+    b"v/1\x01": "OpenEXR",
+    b"#?RADIANCE": "Radiance HDR",
+    b"FUJIFILM": "Fujifilm raw",
+    b"RIFF": "RIFF",
+}
+
+
+def _unidentified(content: bytes) -> ImageError:
+    """Why Pillow knows no format for a file."""
+    if content[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return ImageError("unsupported", f"a TIFF {_tiff_samples(content)}, which is not read")
+    if content[4:8] == b"ftyp" and content[8:12] in (b"heic", b"heix", b"mif1", b"msf1", b"hevc"):
+        return ImageError("unsupported", "a HEIC file: pip install pillow-heif")
+    name = next((name for start, name in _NAMES.items() if content.startswith(start)), None)
+    if name is not None:
+        return ImageError("unsupported", f"{name} is not read: convert it to JPEG or PNG")
+    start = content[:40].decode("ascii", "replace").strip()
+    return ImageError("not_an_image", f"no image format is known that starts {start!r}")
+
+
+def _tiff_samples(content: bytes) -> str:
+    """What the samples of a TIFF's first picture are, in words."""
+    try:
+        header = content[: 16 if content[2] == 43 else 8]
+        tags = ImageFileDirectory_v2(header)
+        file = io.BytesIO(content)
+        file.seek(tags.next)
+        tags.load(file)
+        bits = tags.get(258, (1,))
+        kind = {1: "unsigned", 2: "signed", 3: "float", 5: "complex", 6: "complex"}
+        sample = kind.get(tags.get(339, (1,))[0], "unknown")
+        return (
+            f"of {len(bits)} × {bits[0]}-bit {sample} samples, photometric interpretation "
+            f"{tags.get(262, 'unknown')}, compression {tags.get(259, 1)}"
+        )
+    except Exception:  # whatever a damaged directory makes Pillow raise
+        return "without a readable directory"
+
+
+def _words(error: BaseException) -> str:
+    return str(error) or type(error).__name__
+
+
 class PlainJpeg(NamedTuple):
     """A JPEG that every decoder reads alike: whole, 8 bits, RGB or grey, few scans, upright."""
 
     width: int
     height: int
-    to_srgb: ImageCms.ImageCmsTransform | None  # for its pixels, RGB or L; None: they are sRGB
+    to_srgb: ImageCms.ImageCmsTransform | None  # see lib.images.colors.to_srgb
 
 
 def plain_jpeg_size(content: bytes) -> tuple[int, int] | None:
@@ -82,7 +387,7 @@ def plain_jpeg(content: bytes) -> PlainJpeg | None:
                 return None
             # A decoder goes once over a file whose first scan holds all components.
             one_scan = not progressive and content[start] == components
-            few = one_scan or content.count(b"\xff\xda", position) <= MAX_SCANS
+            few = one_scan or _scans(content) <= MAX_SCANS
             whole = content.endswith(b"\xff\xd9") or content.rfind(b"\xff\xd9") > position
             return PlainJpeg(*size, _transform(profile, components)) if few and whole else None
         elif marker in _OTHER_FRAMES:
@@ -113,73 +418,6 @@ def _is_upright(content: bytes, start: int, end: int) -> bool:
 
 
 def _transform(segments: list[bytes], components: int) -> ImageCms.ImageCmsTransform | None:
-    """What turns pixels under the profile in these ICC segments into sRGB; None: nothing need."""
+    """What turns pixels under the profile in these ICC segments into sRGB; None: nothing."""
     profile = b"".join(segment[2:] for segment in sorted(segments))  # each begins with its number
-    return _to_srgb(profile, "RGB" if components == 3 else "L") if profile else None
-
-
-@lru_cache(maxsize=32)
-def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """What turns pixels of `mode` under an ICC profile into sRGB.
-
-    None where nothing is to be done: a profile that means sRGB, is damaged, or is of other pixels.
-    """
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
-    except (ImageCms.PyCMSError, OSError, ValueError):
-        return None
-    if mode not in ("RGB", "L"):
-        return transform
-    steps = np.arange(0, 256, 17).astype(np.uint8)
-    colors = np.stack(np.meshgrid(steps, steps, steps), -1).reshape(1, -1, 3)
-    sample = Image.fromarray(colors) if mode == "RGB" else Image.fromarray(steps[None])
-    converted = np.asarray(transform.apply(sample), np.int16)
-    moved = np.abs(converted - np.asarray(sample.convert("RGB"), np.int16)).max()
-    return transform if moved > _SRGB_TOLERANCE else None
-
-
-def open_upright(content: bytes) -> Image.Image:
-    """The picture as a person sees it: RGB, upright, over white. Raises ImageError."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            image: Image.Image = Image.open(io.BytesIO(content))
-            _check_size(*image.size)
-            image.load()
-            return _to_rgb(ImageOps.exif_transpose(image))
-    except UnidentifiedImageError as error:
-        start = content[:40].decode("ascii", "replace").strip()
-        raise ImageError(
-            "not_an_image", f"no image format is known that starts {start!r}"
-        ) from error
-    except (Image.DecompressionBombError, MemoryError) as error:
-        raise ImageError("too_large", str(error)) from error
-    except ImageError:
-        raise
-    except Exception as error:  # Pillow's decoders raise nearly anything on broken files.
-        truncated = "truncated" in str(error) or isinstance(error, EOFError)
-        raise ImageError("truncated" if truncated else "undecodable", str(error)) from error
-
-
-def _check_size(width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
-        raise ImageError(
-            "too_large", f"{width}×{height} pixels; at most {MAX_PIXELS:,} are decoded"
-        )
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I") or image.mode == "F":
-        values = np.asarray(image, np.float64)
-        # A 16-bit file fills 0…65535; Pillow's own conversion would clip it to 255.
-        scale = 257 if values.max(initial=0) > 255 else 1
-        image = Image.fromarray((values / scale).clip(0, 255).astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
-    return image.convert("RGB")
-
-
-ImageFile.LOAD_TRUNCATED_IMAGES = False
+    return to_srgb(profile, "RGB" if components == 3 else "L") if profile else None

@@ -5,7 +5,7 @@ import io
 from PIL import Image
 
 from lib.errors import ImageSearchError
-from lib.images.decoding import ImageError, open_upright
+from lib.images.decoding import ImageError, decode_upright, image_format
 from lib.images.reading import read_uri
 
 MAX_FILE_BYTES = 100_000_000
@@ -33,9 +33,8 @@ def for_browser(content: bytes) -> tuple[bytes, str]:
     Raises UnreadableImageError where it is no image.
     """
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            kind = image.format or ""
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        kind = image_format(content)
+    except ImageError as error:
         raise UnreadableImageError("the file of this image is damaged") from error
     if kind in _SHOWN_BY_BROWSERS:
         return content, f"image/{kind.lower()}"
@@ -55,14 +54,14 @@ def small_image(content: bytes, size: int) -> Image.Image:
 
     Raises UnreadableImageError.
     """
-    image = _open(content)
+    image = _open(content, 2 * size)
     image.thumbnail((size, size), Image.Resampling.LANCZOS, reducing_gap=2)
     return image
 
 
-def _open(content: bytes) -> Image.Image:
+def _open(content: bytes, enough: int | None = None) -> Image.Image:
     try:
-        return open_upright(content)
+        return decode_upright(content, enough=enough).image
     except ImageError as error:
         raise UnreadableImageError("the file of this image is damaged") from error
 

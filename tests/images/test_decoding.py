@@ -1,11 +1,21 @@
 """Every odd kind of file becomes what a person would see, or a typed reason."""
 
+import io
+import struct
+import subprocess
+import sys
+import zlib
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
+from PIL.PngImagePlugin import PngInfo
 
-from lib.images.decoding import plain_jpeg_size
+from lib.images.decoding import ImageError, decode_upright, open_upright, plain_jpeg_size
+from lib.images.thumbnails import small_image
 from tests.images.odd_images import (
     SRGB,
     encoded,
@@ -66,3 +76,272 @@ def test_any_cut_and_any_length_of_a_segment_is_survived() -> None:
     for position in range(len(content)):
         assert plain_jpeg_size(content[:position]) is None
         plain_jpeg_size(content[:position] + b"\xff" + content[position + 1 :])
+
+
+def mean_difference(content: bytes, expected: Image.Image) -> float:
+    """Mean absolute difference, of 255, between the decoded file and a picture of its size."""
+    decoded = decode_upright(content)
+    assert decoded.image.mode == "RGB"
+    assert decoded.image.size == (decoded.width, decoded.height) == expected.size
+    pixels = np.asarray(decoded.image, np.float64) - np.asarray(expected.convert("RGB"), np.float64)
+    return float(np.abs(pixels).mean())
+
+
+def fails(content: bytes) -> str:
+    with pytest.raises(ImageError) as caught:
+        decode_upright(content)
+    return f"{caught.value.reason}: {caught.value}"
+
+
+UNDO = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+
+
+@pytest.mark.parametrize("orientation", UNDO)
+def test_one_orientation_everywhere(orientation: int) -> None:
+    stored = scene().transpose(UNDO[orientation])
+    by_xmp = segment(0xE1, XMP + xmp(orientation, "'"))
+    by_exif = exif(orientation)
+    text = PngInfo()
+    text.add_itxt("XML:com.adobe.xmp", xmp(orientation).decode())
+    files = [
+        encoded(stored, exif=by_exif, quality=95),
+        with_segments(encoded(stored, quality=95), by_xmp),
+        # Exif data stands above XMP.
+        with_segments(encoded(stored, exif=by_exif, quality=95), segment(0xE1, XMP + xmp(1))),
+        encoded(stored, "PNG", exif=by_exif),
+        encoded(stored, "PNG", pnginfo=text),
+        encoded(stored, "WEBP", exif=by_exif, lossless=True),
+        encoded(stored, "WEBP", xmp=xmp(orientation), lossless=True),
+        encoded(stored, "TIFF", tiffinfo={0x0112: orientation}),
+        encoded(stored, "TIFF", tiffinfo={700: xmp(orientation)}),
+    ]
+    for content in files:
+        assert mean_difference(content, scene()) < 1
+        assert small_image(content, 320).tobytes() == open_upright(content).tobytes()
+
+
+def test_damaged_exif_turns_nothing() -> None:
+    for data in (
+        b"II*\0\xff\xff\xff\xff",
+        b"MM\0*\0\0\0\x08\xff\xff",
+        b"",
+        b"II*\0\x08\0\0\0" * 50,
+    ):
+        content = with_segments(JPEG, segment(0xE1, b"Exif\0\0" + data))
+        assert mean_difference(content, scene()) < 2
+
+
+PROFILES = {
+    "Adobe RGB": rgb_profile("adobe", 2.2),
+    "Display P3": rgb_profile("p3", 2.2),
+    "linear": rgb_profile("srgb", 1.0),
+    "red and blue swapped": rgb_profile("swapped", 2.2),
+}
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+def test_colours_under_a_profile_are_those_meant(profile: str, kind: str) -> None:
+    meant = Image.new("RGB", (64, 64), (190, 80, 50))
+    source = ImageCms.createProfile("sRGB")
+    target = ImageCms.ImageCmsProfile(io.BytesIO(PROFILES[profile]))
+    stored = ImageCms.profileToProfile(meant, source, target)
+    assert stored is not None
+    del stored.info["icc_profile"]  # which Pillow would write by itself
+    options: dict[str, dict[str, Any]] = {
+        "JPEG": {"quality": 100},
+        "WEBP": {"lossless": True},
+        "AVIF": {"quality": 95},
+    }
+    content = encoded(stored, kind, icc_profile=PROFILES[profile], **options.get(kind, {}))
+    assert mean_difference(content, meant) < 4
+    assert mean_difference(encoded(stored, kind, **options.get(kind, {})), meant) > 5
+
+
+def test_a_profile_of_other_pixels_changes_nothing() -> None:
+    content = encoded(scene().convert("CMYK"), "TIFF", icc_profile=PROFILES["Adobe RGB"])
+    assert mean_difference(content, scene()) < 1
+    assert mean_difference(encoded(scene(), "PNG", icc_profile=b"\xff" * 200), scene()) == 0
+
+
+def test_a_grey_picture_under_a_profile() -> None:
+    grey = Image.new("L", (64, 64), 64)
+    content = encoded(grey, "PNG", icc_profile=rgb_profile("srgb", 1.0))
+    # (64 / 255) is light already; sRGB writes it as 1.055 · x^(1 / 2.4) − 0.055.
+    assert open_upright(content).getpixel((5, 5)) == pytest.approx((137, 137, 137), abs=2)
+
+
+def with_chunk(png: bytes, kind: bytes, data: bytes) -> bytes:
+    """A PNG with one more chunk behind its header."""
+    chunk = struct.pack(">I", len(data)) + kind + data
+    return png[:33] + chunk + struct.pack(">I", zlib.crc32(kind + data)) + png[33:]
+
+
+def test_gamma_and_chromaticities_of_a_png() -> None:
+    grey = encoded(Image.new("RGB", (8, 8), (64, 64, 64)), "PNG")
+    linear = with_chunk(grey, b"gAMA", struct.pack(">I", 100_000))
+    assert open_upright(linear).getpixel((1, 1)) == pytest.approx((137, 137, 137), abs=2)
+    usual = with_chunk(grey, b"gAMA", struct.pack(">I", 45_455))
+    assert open_upright(usual).getpixel((1, 1)) == (64, 64, 64)
+    assert open_upright(with_chunk(linear, b"sRGB", b"\0")).getpixel((1, 1)) == (64, 64, 64)
+    meant = Image.new("RGB", (8, 8), (150, 110, 80))
+    target = ImageCms.ImageCmsProfile(io.BytesIO(rgb_profile("adobe", 2.2)))
+    stored = ImageCms.profileToProfile(meant, ImageCms.createProfile("sRGB"), target)
+    assert stored is not None
+    corners = (31_270, 32_900, 64_000, 33_000, 21_000, 71_000, 15_000, 6_000)
+    adobe = with_chunk(encoded(stored, "PNG"), b"cHRM", struct.pack(">8I", *corners))
+    adobe = with_chunk(adobe, b"gAMA", struct.pack(">I", 45_471))
+    assert mean_difference(adobe, meant) < 2
+
+
+GREY = np.linspace(10, 245, 96 * 128).reshape(96, 128).round()
+SAMPLES: dict[str, tuple[np.ndarray, dict[int, object]]] = {
+    "float of 0 to 1": ((GREY / 255).astype(np.float32), {}),
+    "float of 0 to 255": (GREY.astype(np.float32), {}),
+    "float of 0 to 65535": ((GREY * 257).astype(np.float32), {}),
+    "float that overshoots": ((GREY / 240 - 0.03).astype(np.float32), {}),
+    "float that says its range": (
+        (GREY * 10 - 1275).astype(np.float32),
+        {340: -1275.0, 341: 1275.0},
+    ),
+    "8 bits in 32": (GREY.astype(np.int32), {}),
+    "16 bits in 32": ((GREY * 257).astype(np.int32), {}),
+    "31 bits": ((GREY * (2**23)).astype(np.int32), {}),
+    "16 bits": ((GREY * 257).astype(np.uint16), {}),
+    "8 bits in 16": (GREY.astype(np.uint16), {}),
+    "12 bits in 16": ((GREY * 16).astype(np.uint16), {}),
+    "10 bits in 16, said so": ((GREY * 4).astype(np.uint16), {280: 0, 281: 1023}),
+    "16 bits, white is zero": (((255 - GREY) * 257).astype(np.uint16), {262: 0}),
+    "float, white is zero": (((255 - GREY) / 255).astype(np.float32), {262: 0}),
+}
+
+
+@pytest.mark.parametrize("kind", SAMPLES)
+def test_samples_of_any_width_show_the_picture_of_eight_bits(kind: str) -> None:
+    samples, tags = SAMPLES[kind]
+    content = encoded(Image.fromarray(samples), "TIFF", tiffinfo=tags)
+    limit = 9 if "overshoots" in kind else 1.1
+    assert mean_difference(content, Image.fromarray(GREY.astype(np.uint8))) < limit
+
+
+def test_pixels_without_a_value_leave_the_others_as_they_are() -> None:
+    samples = (GREY / 255).astype(np.float32)
+    samples[::7, ::5] = np.nan
+    samples[3, 3], samples[3, 4] = np.inf, -np.inf
+    content = encoded(Image.fromarray(samples), "TIFF")
+    assert mean_difference(content, Image.fromarray(GREY.astype(np.uint8))) < 3
+
+
+def test_samples_that_nobody_can_know_are_a_failure() -> None:
+    kelvin = np.linspace(270, 310, 10_000, dtype=np.float32).reshape(100, 100)
+    assert "samples from 270 to 310" in fails(encoded(Image.fromarray(kelvin), "TIFF"))
+    nothing = np.full((8, 8), np.nan, np.float32)
+    assert "none of its samples is a number" in fails(encoded(Image.fromarray(nothing), "TIFF"))
+
+
+def test_a_tiff_that_pillow_does_not_read_says_what_it_is() -> None:
+    """Three floats a pixel: written by hand, since Pillow writes none either."""
+    tags: tuple[tuple[int, int, int], ...] = (
+        (256, 4, 2),
+        (257, 4, 2),
+        (258, 3, 32),
+        (262, 3, 2),
+        (273, 4, 150),
+        (277, 3, 3),
+    )
+    tags = (*tags, (278, 4, 2), (279, 4, 48), (339, 3, 3))
+    directory = struct.pack("<H", len(tags))
+    for tag, kind, value in tags:
+        count = 3 if tag in (258, 339) else 1
+        place = {258: 134, 339: 140}.get(tag, value)
+        directory += struct.pack("<HHII", tag, 4 if count == 1 else kind, count, place)
+    content = struct.pack("<2sHI", b"II", 42, 8) + directory + b"\0\0\0\0"
+    content = content.ljust(134, b"\0") + struct.pack("<6H", 32, 32, 32, 3, 3, 3)
+    message = fails(content.ljust(150, b"\0") + bytes(48))
+    assert message.startswith("unsupported: a TIFF of 3 × 32-bit float samples"), message
+
+
+def test_a_scan_that_comes_thousands_of_times_is_refused() -> None:
+    bomb = repeated_scans(PROGRESSIVE, 2000)
+    assert fails(bomb).startswith("too_large: a JPEG of 2,0")
+    assert mean_difference(repeated_scans(PROGRESSIVE, 20), scene()) < 3
+    # A film behind the picture, as phones write, is no scan of it.
+    assert mean_difference(PROGRESSIVE + b"\xff\xda\0\x08" * 500, scene()) < 3
+
+
+@pytest.mark.parametrize("jpeg", [JPEG, PROGRESSIVE], ids=["baseline", "progressive"])
+def test_a_jpeg_that_lacks_only_its_end_is_whole(jpeg: bytes) -> None:
+    assert open_upright(jpeg[:-2]).tobytes() == open_upright(jpeg).tobytes()
+    for share in (0.5, 0.8):
+        assert fails(jpeg[: int(share * len(jpeg))]).startswith("truncated")
+
+
+def test_a_frame_smaller_than_its_screen_has_no_background() -> None:
+    frame = Image.new("P", (10, 10), 1)
+    frame.putpalette([0, 0, 0, 250, 0, 0])
+    gif = bytearray(encoded(frame, "GIF"))
+    gif[6:10] = struct.pack("<HH", 30, 20)  # the screen
+    place = gif.index(b"\x2c\0\0\0\0\x0a\0\x0a\0")
+    gif[place + 1 : place + 5] = struct.pack("<HH", 5, 7)
+    expected = Image.new("RGB", (30, 20), "white")
+    expected.paste((250, 0, 0), (5, 7, 15, 17))
+    assert mean_difference(bytes(gif), expected) == 0
+
+
+def test_only_the_listed_formats_are_opened() -> None:
+    for kind in ("EPS", "PDF"):
+        assert fails(encoded(scene(), kind)).startswith("unsupported")
+    for kind in ("XBM", "IM", "SPIDER"):
+        image = scene().convert({"XBM": "1", "IM": "RGB", "SPIDER": "F"}[kind])
+        assert fails(encoded(image, kind)).startswith("not_an_image")
+
+
+def test_other_formats_that_people_have() -> None:
+    for kind in ("TGA", "DDS", "ICO", "ICNS", "PCX", "SGI", "PPM", "JPEG2000", "QOI", "MPO"):
+        size = {"ICO": (256, 256), "ICNS": (1024, 1024)}.get(kind, (320, 240))
+        options = {"sizes": [size]} if kind == "ICO" else {}
+        assert mean_difference(encoded(scene(*size), kind, **options), scene(*size)) < 2, kind
+
+
+def test_a_huge_picture_comes_at_a_smaller_scale() -> None:
+    wide = encoded(Image.new("RGB", (21_000, 10_000), (200, 100, 50)), quality=50)
+    assert plain_jpeg_size(wide) is None
+    panorama = decode_upright(wide)
+    assert (panorama.width, panorama.height) == (21_000, 10_000)
+    assert panorama.image.size == (5250, 2500)
+    assert panorama.image.getpixel((2000, 2000)) == pytest.approx((200, 100, 50), abs=3)
+    # A picture larger than uploads may be is read at a smaller scale, too, if it is a JPEG.
+    small = decode_upright(wide, max_pixels=27_000_000)
+    assert (small.width, *small.image.size) == (21_000, 5250, 2500)
+    with pytest.raises(ImageError, match="at most 1,000,000"):
+        decode_upright(encoded(Image.new("L", (1001, 1000)), "PNG"), max_pixels=1_000_000)
+
+
+def test_memory_follows_the_pixels_allowed() -> None:
+    """52 megapixels of 16 bits, of 450 KB, in a process of its own that says its peak."""
+    code = """
+import io
+from pathlib import Path
+from PIL import Image
+from lib.images.decoding import decode_upright
+file = io.BytesIO()
+Image.new("I;16", (7_200, 7_200), 1).save(file, "PNG", compress_level=1)
+picture = decode_upright(file.getvalue())
+status = Path("/proc/self/status").read_text()
+print(*picture[1:], *picture.image.size, status.split("VmHWM:")[1].split()[0])
+"""
+    if not Path("/proc/self/status").exists():
+        pytest.skip("the system does not tell a process's peak")
+    command = [sys.executable, "-c", code]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    *sizes, peak = map(int, printed.split())
+    assert sizes == [7_200, 7_200, 3_600, 3_600]
+    assert peak < 400_000  # KiB; the samples are 101,000, and as float64 would be 405,000
