@@ -340,7 +340,10 @@ def _words(error: BaseException) -> str:
 
 
 class PlainJpeg(NamedTuple):
-    """A JPEG that every decoder reads alike: whole, 8 bits, RGB or grey, few scans, upright."""
+    """A JPEG that every decoder reads alike: whole, 8 bits, RGB or grey, few scans, upright.
+
+    Of at most 50 megapixels; a larger one is better read at a smaller scale.
+    """
 
     width: int
     height: int
@@ -383,7 +386,11 @@ def plain_jpeg(content: bytes) -> PlainJpeg | None:
         elif marker == 0xE2 and content.startswith(b"ICC_PROFILE\0", start):
             profile.append(content[start + 12 : end])
         elif marker == 0xDA:
-            if size is None or not 0 < size[0] * size[1] <= MAX_PIXELS or components not in (1, 3):
+            if (
+                size is None
+                or not 0 < size[0] * size[1] <= _WHOLE_PIXELS
+                or components not in (1, 3)
+            ):
                 return None
             # A decoder goes once over a file whose first scan holds all components.
             one_scan = not progressive and content[start] == components

@@ -9,7 +9,7 @@ import torch
 import torchvision
 from PIL import Image
 
-from lib.images.decoding import ImageError, open_upright, plain_jpeg_size
+from lib.images.decoding import ImageError, decode_upright, plain_jpeg_size
 from lib.schemas import content_digest
 
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -107,11 +107,11 @@ def decode(content: bytes, preprocessing: Preprocessing) -> DecodedImage:
 
 
 def _decode_with_pillow(content: bytes, preprocessing: Preprocessing) -> DecodedImage:
-    image = open_upright(content)
-    width, height = image.size
+    image, width, height = decode_upright(content)
     frame = preprocessing.frame(width, height)
     left, top, right, bottom = frame.box
-    box = (left * width, top * height, right * width, bottom * height)
+    across, down = image.size  # fewer pixels than the picture's where that is huge
+    box = (left * across, top * down, right * across, bottom * down)
     resized = image.resize(frame.size, _RESAMPLING[preprocessing.interpolation], box=box)
     pixels = torch.from_numpy(np.array(resized)).permute(2, 0, 1)
     return DecodedImage(pixels, width, height, len(content), content_digest(content))

@@ -233,3 +233,10 @@ def test_a_whole_picture_has_its_edges(kind: str) -> None:
     for columns, colour in ((slice(0, 15), (255, 0, 0)), (slice(433, 448), (0, 0, 255))):
         mean = pixels[:, :, columns].mean((1, 2))
         assert torch.allclose(mean, torch.tensor(colour).float(), atol=8)
+
+
+def test_a_huge_picture_keeps_its_size_and_what_it_shows() -> None:
+    content = encoded(scene(9000, 6000), quality=80)
+    picture = decode(content, SMALL)
+    looks_like_scene(picture.pixels)
+    assert (picture.width, picture.height) == (9000, 6000)
