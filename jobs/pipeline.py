@@ -120,13 +120,13 @@ def caption_files(options: argparse.Namespace) -> tuple[str, str]:
 
 def train_unless_valid(options: argparse.Namespace, training: str) -> dict[str, Any]:
     """Train, unless the embedder that is there came from the same inputs."""
-    from lib.embedder.space import embedder_file
+    from lib.embedder.space import load_semantic_space
 
     record = join(options.db, "embedder", "pipeline.json")
     inputs = _inputs_digest(options, training)
     try:
         done = read_json(record)
-        current = hashlib.sha256(read_bytes(embedder_file(options.db))).hexdigest()
+        current = load_semantic_space(options.db, options.word_vectors).digest
         if done["inputs"] == inputs and done["summary"]["digest"] == current:
             print("the embedder is up to date")
             return done["summary"]

@@ -1,14 +1,17 @@
 """A trained semantic space, text side and image side together, and the file that stores it."""
 
+import dataclasses
 import hashlib
 import io
 import json
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 from gensim.models import KeyedVectors
 
+from lib.descriptors.store import index_descriptors
 from lib.embedder.model import Embedder
 from lib.errors import BadInputError, MismatchError, MissingError
 from lib.schemas import Provenance
@@ -25,13 +28,29 @@ class SemanticSpace:
 
     text: TextEncoder
     embedder: Embedder
-    digest: str  # SHA-256 of the file, hexadecimal
+    digest: str  # see `space_digest`
     metadata: dict[str, Any]
 
     @property
     def provenance(self) -> Provenance:
         """What made the descriptors that the embedder takes."""
         return Provenance(**self.metadata["descriptors"])
+
+    def require_fits(self, provenance: Provenance, source: str) -> None:
+        """Raise MismatchError unless the embedder takes descriptors of this origin.
+
+        Backbone, weights, preprocessing and size must be the same; the precision in which
+        descriptors are stored need not be. `source` names the embedder in the message.
+        """
+        own = self.provenance
+        for field in dataclasses.fields(Provenance):
+            mine, other = (getattr(side, field.name) for side in (own, provenance))
+            if field.name != "precision" and mine != other:
+                raise MismatchError(
+                    f"the embedder {source} does not fit these descriptors: its "
+                    f"{field.name.replace('_', ' ')} is {mine!r}, theirs {other!r}. Extract them "
+                    "as the embedder's were, or train one here: jobs.train_embedder"
+                )
 
     def se_text(self, text: str) -> np.ndarray:
         """Semantic embedding of a caption or query, (d,) float32 unit; see TextEncoder.se_text."""
@@ -47,10 +66,26 @@ def embedder_file(db: str) -> str:
     return join(db, "embedder", "embedder.npz")
 
 
-def save_semantic_space(
-    db: str, text: TextEncoder, embedder: Embedder, metadata: dict[str, Any]
-) -> str:
-    """Write the embedder of a database in one atomic write; returns its digest.
+def space_digest(text: TextEncoder, embedder: Embedder, word_vectors: str) -> str:
+    """SHA-256, hexadecimal, of all that decides an embedding, and of nothing else.
+
+    M, b, IDF with its power, the common direction, and the digest of the word vectors: two
+    trainings that came to the same embedder have the same digest, whenever they ran.
+    """
+    digest = hashlib.sha256(word_vectors.encode())
+    digest.update(np.array([text.idf.document_count, text.idf.power]).tobytes())
+    for word, value in sorted(text.idf.weights.items()):
+        digest.update(f"{word}\n{value!r}\n".encode())
+    for array in (text.common_direction, embedder.matrix, embedder.bias):
+        if array is not None:
+            digest.update(
+                np.ascontiguousarray(array, np.float32).tobytes() + str(array.shape).encode()
+            )
+    return digest.hexdigest()
+
+
+def save_embedder(url: str, text: TextEncoder, embedder: Embedder, metadata: dict[str, Any]) -> str:
+    """Write an embedder file in one atomic write; returns its digest (see `space_digest`).
 
     `metadata` must hold "descriptors" (the fields of Provenance) and "word_vectors" (source,
     digest, dimension); what else it holds is kept for the reader.
@@ -68,9 +103,10 @@ def save_semantic_space(
         "metadata": np.frombuffer(
             json.dumps(
                 {
+                    **metadata,
                     "format_version": FORMAT_VERSION,
                     "idf_document_count": text.idf.document_count,
-                    **metadata,
+                    "idf_power": text.idf.power,
                 },
                 sort_keys=True,
             ).encode(),
@@ -78,23 +114,34 @@ def save_semantic_space(
         ),
     }
     sink = io.BytesIO()
-    np.savez(sink, allow_pickle=False, **arrays)
-    write_bytes_atomic(embedder_file(db), sink.getbuffer())
-    return hashlib.sha256(sink.getbuffer()).hexdigest()
+    np.savez_compressed(sink, allow_pickle=False, **arrays)
+    write_bytes_atomic(url, sink.getbuffer())
+    return space_digest(text, embedder, metadata["word_vectors"]["digest"])
 
 
-def load_semantic_space(db: str, word_vectors: str | KeyedVectors | None = None) -> SemanticSpace:
-    """The trained semantic space of a database.
+def save_semantic_space(
+    db: str, text: TextEncoder, embedder: Embedder, metadata: dict[str, Any]
+) -> str:
+    """`save_embedder` in the place where a database keeps it."""
+    return save_embedder(embedder_file(db), text, embedder, metadata)
+
+
+def load_semantic_space(
+    source: str, word_vectors: str | KeyedVectors | None = None
+) -> SemanticSpace:
+    """The embedder of a database, or of a file or URL that ends in `.npz`, with its text side.
 
     word_vectors: a file or vectors already loaded; None takes the source that training recorded.
     Raises MissingError before training, BadInputError where the file is damaged, MismatchError
     where the word vectors are not those that the embedder was trained with.
     """
-    url = embedder_file(db)
+    is_file = urlsplit(source).path.endswith(".npz")
+    url = source if is_file else embedder_file(source)
     try:
         content = read_bytes(url)
     except MissingError as error:
-        raise MissingError(f"{url} is not there; run jobs.train_embedder first") from error
+        remedy = "name an embedder's file" if is_file else "run jobs.train_embedder first"
+        raise MissingError(f"{url} is not there; {remedy}") from error
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
@@ -103,13 +150,13 @@ def load_semantic_space(db: str, word_vectors: str | KeyedVectors | None = None)
             arrays["idf_words"].tobytes().decode().split("\n") if len(arrays["idf_words"]) else []
         )
         weights = dict(zip(words, arrays["idf_values"].tolist(), strict=True))
-        idf = Idf(weights, metadata["idf_document_count"])
+        idf = Idf(weights, metadata["idf_document_count"], metadata.get("idf_power", 1.0))
         embedder = Embedder.from_arrays(arrays["M"], arrays["b"])
         common, recorded = arrays["common_direction"], metadata["word_vectors"]
         version = metadata["format_version"]
     except Exception as error:
         raise BadInputError(
-            f"{url} is damaged ({error!r}); write it anew with jobs.train_embedder"
+            f"{url} is damaged, or no embedder ({error!r}); write it anew with jobs.train_embedder"
         ) from error
     if version != FORMAT_VERSION:
         raise MismatchError(
@@ -122,7 +169,25 @@ def load_semantic_space(db: str, word_vectors: str | KeyedVectors | None = None)
         vectors = word_vectors
     _require_word_vectors(url, vectors, word_vectors, recorded)
     encoder = TextEncoder(vectors, idf, common if common.any() else None)
-    return SemanticSpace(encoder, embedder, hashlib.sha256(content).hexdigest(), metadata)
+    digest = space_digest(encoder, embedder, recorded["digest"])
+    return SemanticSpace(encoder, embedder, digest, metadata)
+
+
+def adopt_embedder(
+    db: str, source: str, word_vectors: str | KeyedVectors | None = None
+) -> SemanticSpace:
+    """Make the embedder of another database, of a file or of a URL that of this database.
+
+    The text side travels with it, so what it was trained on need not be here. Raises MismatchError
+    unless the database's descriptors come from the same backbone, weights and preprocessing, and
+    as `load_semantic_space` does.
+    """
+    space = load_semantic_space(source, word_vectors)
+    provenance = index_descriptors(db).provenance
+    space.require_fits(provenance, source)
+    metadata = {**space.metadata, "descriptors": dataclasses.asdict(provenance), "from": source}
+    save_semantic_space(db, space.text, space.embedder, metadata)
+    return dataclasses.replace(space, metadata=metadata)
 
 
 def _require_word_vectors(

@@ -43,18 +43,26 @@ def tokenize(text: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Idf:
-    """Inverse document frequency of words over a caption corpus (see `fit_idf`)."""
+    """Inverse document frequency of words over a caption corpus (see `fit_idf`).
 
-    weights: Mapping[str, float]
-    document_count: int
+    A word's weight is its IDF to a `power`: at 1 the measure itself; below, common words keep more
+    of their say ("a dog in the snow": dog is the commoner word, and no less what is meant).
+    """
+
+    weights: Mapping[str, float]  # to the power of 1
+    document_count: float
+    power: float = 1.0
 
     def weight(self, word: str) -> float:
-        """IDF of a word; one that the corpus does not hold gets the largest possible."""
-        found = self.weights.get(word)
-        return _idf(self.document_count, 0) if found is None else found
+        """Weight of a word; one that the corpus does not hold gets the largest possible."""
+        idf = self.weights.get(word)
+        if idf is None:
+            idf = inverse_frequency(self.document_count, 0)
+        return float(idf**self.power)
 
 
-def _idf(document_count: int, document_frequency: int) -> float:
+def inverse_frequency(document_count: float, document_frequency: float) -> float:
+    """ln((N + 1) / (n + 0.5)); see `fit_idf`."""
     return math.log((document_count + 1) / (document_frequency + 0.5))
 
 
@@ -70,7 +78,7 @@ def fit_idf(captions: Iterable[str]) -> Idf:
     for caption in captions:
         document_frequency.update(set(tokenize(caption)))
         document_count += 1
-    weights = {word: _idf(document_count, n) for word, n in document_frequency.items()}
+    weights = {word: inverse_frequency(document_count, n) for word, n in document_frequency.items()}
     return Idf(weights, document_count)
 
 

@@ -2,11 +2,12 @@
 
 import gzip
 import hashlib
+import os
 import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
 
@@ -150,7 +151,30 @@ def _packaged() -> KeyedVectors:
 
 
 def word_vectors_digest(vectors: KeyedVectors) -> str:
-    """SHA-256, hexadecimal, over the words and their values."""
-    digest = hashlib.sha256("\n".join(vectors.index_to_key).encode())
-    digest.update(np.ascontiguousarray(vectors.vectors, np.float32).data)
-    return digest.hexdigest()
+    """SHA-256, hexadecimal, over the words and their values.
+
+    That of a mapped file is kept in the cache, found by the words and the file's path, size and
+    time: it would else read 80 MB at each load.
+    """
+    words = hashlib.sha256("\n".join(vectors.index_to_key).encode())
+    kept = _kept_digest(vectors.vectors, words.hexdigest())
+    if kept is not None and kept.is_file():
+        return kept.read_text()
+    words.update(np.ascontiguousarray(vectors.vectors, np.float32).data)
+    digest = words.hexdigest()
+    if kept is not None:
+        with suppress(OSError):  # a home that cannot be written: slower next time, no harm else
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            temporary = kept.with_suffix(f".{os.getpid()}")
+            temporary.write_text(digest)
+            temporary.replace(kept)
+    return digest
+
+
+def _kept_digest(matrix: np.ndarray, words: str) -> Path | None:
+    if not isinstance(matrix, np.memmap) or matrix.filename is None:
+        return None
+    state = Path(matrix.filename).stat()
+    key = f"{matrix.filename}\n{state.st_size}\n{state.st_mtime_ns}\n{matrix.offset}\n{words}"
+    name = hashlib.sha256(key.encode()).hexdigest()[:32]
+    return cache_directory() / "word-vectors" / "digests" / name

@@ -1,5 +1,6 @@
 """The dense layer, the closed form, and the file that keeps both sides."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,12 @@ import torch
 from lib.embedder.dataset import fit_text_side
 from lib.embedder.model import Embedder
 from lib.embedder.ridge import RidgePath, moments, normalising_powers
-from lib.embedder.space import embedder_file, load_semantic_space, save_semantic_space
+from lib.embedder.space import (
+    adopt_embedder,
+    embedder_file,
+    load_semantic_space,
+    save_semantic_space,
+)
 from lib.errors import BadInputError, MismatchError, MissingError
 from lib.text.encoder import TextEncoder
 from tests import toy_world
@@ -126,5 +132,46 @@ def test_a_missing_or_damaged_embedder_is_named(
         load_semantic_space(str(tmp_path / "other"))
     file = Path(embedder_file(db))
     file.write_bytes(file.read_bytes()[:-200])
-    with pytest.raises(BadInputError, match=r"embedder\.npz is damaged"):
+    with pytest.raises(BadInputError, match=r"embedder\.npz is damaged, or no embedder"):
         load_semantic_space(db, toy_world.word_vectors())
+
+
+def test_an_embedder_travels_as_a_file_to_descriptors_of_the_same_origin(
+    saved: tuple[str, TextEncoder, Embedder], tmp_path: Path
+) -> None:
+    db, _, embedder = saved
+    vectors = toy_world.word_vectors()
+    digest = load_semantic_space(db, vectors).digest
+    descriptors = np.ones((4, toy_world.SIZE), np.float32)
+    other = toy_world.write_database(tmp_path / "other", descriptors, shards=1)
+    file = tmp_path / "travels.npz"
+    file.write_bytes(Path(embedder_file(db)).read_bytes())
+    for source in (db, str(file), f"file://{file}"):
+        assert adopt_embedder(other, source, vectors).digest == digest
+        space = load_semantic_space(other, vectors)
+        assert space.digest == digest
+        assert np.array_equal(space.se_image(descriptors), embedder.se_image(descriptors))
+    stranger = toy_world.write_database(tmp_path / "stranger", np.ones((4, 7), np.float32), 1)
+    with pytest.raises(MismatchError, match=r"travels\.npz does not fit.*size is 48, theirs 7"):
+        adopt_embedder(stranger, str(file), vectors)
+    assert not Path(embedder_file(stranger)).exists()
+    with pytest.raises(MissingError, match=r"none\.npz is not there; name an embedder's file"):
+        adopt_embedder(other, str(tmp_path / "none.npz"), vectors)
+
+
+def test_the_digest_covers_what_decides_an_embedding_and_nothing_else(
+    saved: tuple[str, TextEncoder, Embedder], tmp_path: Path
+) -> None:
+    db, text, embedder = saved
+    vectors = toy_world.word_vectors()
+    space = load_semantic_space(db, vectors)
+    metadata = space.metadata | {"captions": {"training_captions": 9}, "time": 7}
+    assert save_semantic_space(str(tmp_path / "again"), text, embedder, metadata) == space.digest
+    powered = TextEncoder(vectors, replace(text.idf, power=0.5), text.common_direction)
+    moved = Embedder.from_arrays(embedder.matrix, embedder.bias + 1)
+    for number, (side, layer) in enumerate(((powered, embedder), (text, moved))):
+        changed = str(tmp_path / str(number))
+        digest = save_semantic_space(changed, side, layer, metadata)
+        assert digest != space.digest
+        assert load_semantic_space(changed, vectors).digest == digest
+        assert load_semantic_space(changed, vectors).text.idf == side.idf
