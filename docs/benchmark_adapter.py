@@ -59,5 +59,5 @@ class BenchmarkAdapter(Generic[ImageId]):
         """
         if not self._image_ids:
             raise MissingError("there are no images to search; call prepare_database first")
-        rows, _ = top_k(self.space.se_text(query)[None], self._embeddings, k)
+        rows, _ = top_k(self.space.text.se_text(query)[None], self._embeddings, k)
         return [self._image_ids[row] for row in rows[0]]

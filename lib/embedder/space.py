@@ -17,6 +17,7 @@ from lib.errors import BadInputError, MismatchError, MissingError
 from lib.schemas import Provenance
 from lib.storage import join, read_bytes, write_bytes_atomic
 from lib.text.encoder import Idf, TextEncoder
+from lib.text.query import embed_query
 from lib.text.word_vectors import load_word_vectors, word_vectors_digest
 
 FORMAT_VERSION = 1
@@ -53,8 +54,10 @@ class SemanticSpace:
                 )
 
     def se_text(self, text: str) -> np.ndarray:
-        """Semantic embedding of a caption or query, (d,) float32 unit; see TextEncoder.se_text."""
-        return self.text.se_text(text)
+        """Semantic embedding of a query of the whole language, (d,) float32 unit; see
+        `lib.text.query.embed_query`.
+        """
+        return embed_query(self.text, text).embedding
 
     def se_image(self, descriptors: np.ndarray) -> np.ndarray:
         """Semantic embeddings of descriptors, (N, d) float32 unit; see Embedder.se_image."""

@@ -227,10 +227,9 @@ def _answer_shard(
 ) -> int:
     """Write the answers of some queries; returns how many have none."""
     collection = _open(source) if isinstance(source, _Version) else source
-    text = _load_space(space).text
-    embeddings, problems = embed_queries(text, queries)
-    usable = np.array([problem is None for problem in problems], bool)
-    hits = collection.search_images(embeddings[usable], k, wanted)
+    batch = embed_queries(_load_space(space).text, queries)
+    usable = np.array([problem is None for problem in batch.problems], bool)
+    hits = collection.search_images(batch.embeddings[usable], k, wanted)
     # An unusable query gets an empty list.
     widths = np.where(usable, hits.scores.shape[1], 0)
     offsets = pa.array(np.concatenate([[0], np.cumsum(widths)]), pa.int32())
@@ -243,8 +242,8 @@ def _answer_shard(
         pa.ListArray.from_arrays(offsets, found["image_id"].combine_chunks()),
         pa.ListArray.from_arrays(offsets, found["uri"].combine_chunks()),
         pa.ListArray.from_arrays(offsets, pa.array(hits.scores.ravel())),
-        pa.array([text.unknown_words(query) for query in queries], pa.list_(pa.string())),
-        pa.array(["" if problem is None else str(problem) for problem in problems]),
+        pa.array(batch.unknown_words, pa.list_(pa.string())),
+        pa.array(["" if problem is None else str(problem) for problem in batch.problems]),
     ]
     write_table_atomic(pa.Table.from_arrays(columns, schema=ANSWERS), url, compression="zstd")
     return len(queries) - int(usable.sum())

@@ -1,7 +1,8 @@
 """The query language: words, `-word`, `word^2`, "quoted phrases", and what they embed to."""
 
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,18 +11,26 @@ from lib.errors import QueryError
 from lib.text.encoder import TextEncoder, tokenize
 
 MAX_WEIGHT = 100.0
+# How much the words with a minus count beside the others. Measured by benchmarks/negation.py.
+NEGATIVE_SHARE = 0.6
 
-# Phones type curly quotation marks by themselves; they mean the same.
-_QUOTES = '"“”„'
-_OPERATOR = re.compile(rf"[{_QUOTES}^\\]|(?:^|\s)-\S")
-_WEIGHT = re.compile(r"\d+(?:\.\d+)?|\.\d+")
+# What phones and word processors type of themselves, by what is meant. NFKC does the rest.
+_SIGNS = str.maketrans(
+    dict.fromkeys("“”„‟«»‹›″〝〞〟", '"')
+    | dict.fromkeys("‘’‛´`′ʼ", "'")
+    | dict.fromkeys("ˆ‸⌃", "^")
+    | dict.fromkeys("−⁻➖", "-")
+)
+_SUPERSCRIPT = re.compile(r"(?<=[^\W\d_])[²³](?=\s|$)")  # beach² is beach^2
+_OPERATOR = re.compile(r'["^\\]|(?:^|\s)-\S')
+_WEIGHT = re.compile(r"\d+(?:[.,]\d+)?|[.,]\d+")
 
 
 class QuerySyntaxError(QueryError):
     """A query does not parse; `position` counts its characters from 0."""
 
     def __init__(self, text: str, position: int, problem: str) -> None:
-        self.position = position
+        self.position, self.problem = position, problem
         start, end = max(0, position - 15), position + 15
         near = ("…" if start else "") + text[start:end] + ("…" if end < len(text) else "")
         super().__init__(f"{problem} (at character {position + 1}, near: {near})")
@@ -47,18 +56,56 @@ class QueryEmbedding:
     `embedding` is (d,) float32 of unit length; `parts` is (W, d) float32 with one row for each of
     `words` (known words, each once, with their `weights` in the query); the rows add up to the
     embedding. So the words' shares of a cosine with a unit vector x, `parts @ x`, add up to it.
+    `length` is what the sum had before it was normalised: 1 where all words count plainly.
     """
 
     embedding: np.ndarray
     words: list[str]
     weights: list[float]
     parts: np.ndarray
-    unknown_words: list[str] = field(default_factory=list)
+    length: float = 1.0
+    unknown_words: list[str] = field(default_factory=list)  # they have no vector and are left out
+    # Words that no caption of the corpus holds, where that is most of the query's words.
+    unseen_words: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class QueryBatch:
+    """Many queries in semantic space; one that cannot be used has a zero embedding."""
+
+    embeddings: np.ndarray  # (N, d) float32, unit
+    problems: list[QueryError | None]  # what is wrong with each
+    unknown_words: list[list[str]]
+    unseen_words: list[list[str]]
+
+
+def plain_signs(text: str) -> str:
+    """A query with the plain sign for each that phones and word processors write instead.
+
+    Dashes and minus signs of all kinds, curly and angular quotation marks, fullwidth letters,
+    digits and signs, other spaces, and `²` after a word; invisible characters go.
+    """
+    return text if text.isascii() else "".join(sign for sign, _ in _signs(text))
+
+
+def _signs(text: str) -> list[tuple[str, int]]:
+    """Each plain character, and where in the text it was written."""
+    marked = [match.start() for match in _SUPERSCRIPT.finditer(text)]
+    signs: list[tuple[str, int]] = []
+    for position, character in enumerate(text):
+        if position in marked:
+            signs.append(("^", position))
+        meant = unicodedata.normalize("NFKC", character.translate(_SIGNS)).translate(_SIGNS)
+        for sign in meant:
+            category = unicodedata.category(sign)
+            if category != "Cf":  # zero width: joiners, marks of direction, soft hyphens
+                signs.append(("-" if category == "Pd" else sign, position))
+    return signs
 
 
 def is_plain(text: str) -> bool:
     """Whether a query uses none of the language's operators: it is words only."""
-    return _OPERATOR.search(text) is None
+    return _OPERATOR.search(plain_signs(text)) is None
 
 
 def parse_query(text: str) -> list[Term]:
@@ -70,9 +117,22 @@ def parse_query(text: str) -> list[Term]:
 
     A minus counts only where a term starts, so `t-shirt` is a word; alone it is punctuation. In a
     phrase only `"` and `\\` are special. A backslash makes the next character an ordinary one.
+    Other signs for the same mean the same (`plain_signs`).
     Raises QuerySyntaxError, which says where, for an open or stray quotation mark, a `^` without
     word or number, a doubled minus, and a backslash at the end.
     """
+    if text.isascii():
+        return _parse_terms(text)
+    signs = _signs(text)
+    try:
+        return _parse_terms("".join(sign for sign, _ in signs))
+    except QuerySyntaxError as error:
+        written = [position for _, position in signs]
+        place = written[error.position] if error.position < len(written) else len(text)
+        raise QuerySyntaxError(text, place, error.problem) from None
+
+
+def _parse_terms(text: str) -> list[Term]:
     terms = []
     position = 0
     while position < len(text):
@@ -96,7 +156,7 @@ def _parse_term(text: str, start: int) -> tuple[Term | None, int]:
             raise QuerySyntaxError(
                 text, position, "two minus signs before a word; write one, or \\- for the sign"
             )
-    if text[position] in _QUOTES:
+    if text[position] == '"':
         content, position = _parse_phrase(text, position)
     else:
         content, position = _parse_word(text, position)
@@ -111,7 +171,7 @@ def _parse_phrase(text: str, start: int) -> tuple[str, int]:
     position = start + 1
     while position < len(text):
         character = text[position]
-        if character in _QUOTES:
+        if character == '"':
             return "".join(content), position + 1
         if character == "\\":
             position += 1
@@ -132,7 +192,7 @@ def _parse_word(text: str, start: int) -> tuple[str, int]:
         character = text[position]
         if character.isspace() or character == "^":
             break
-        if character in _QUOTES:
+        if character == '"':
             raise QuerySyntaxError(
                 text, position, 'a quotation mark inside a word; put a space before it or write \\"'
             )
@@ -153,62 +213,99 @@ def _parse_word(text: str, start: int) -> tuple[str, int]:
 def _parse_weight(text: str, position: int) -> tuple[float, int]:
     if position == len(text) or text[position] != "^":
         return 1.0, position
-    found = _WEIGHT.match(text, position + 1)
-    if found is None:
+    number = _WEIGHT.match(text, position + 1)
+    if number is None:
         raise QuerySyntaxError(
             text, position, "a ^ with no number after it; write word^2, or \\^ for the sign"
         )
-    weight = float(found.group())
+    weight = float(number.group().replace(",", "."))
     if not 0 < weight <= MAX_WEIGHT:
         raise QuerySyntaxError(
             text, position + 1, f"a weight must be above 0 and at most {MAX_WEIGHT:g}"
         )
-    return weight, found.end()
+    return weight, number.end()
 
 
 def embed_query(encoder: TextEncoder, text: str) -> QueryEmbedding:
-    """Embed a query of the language.
+    """Embed a query of the language: one vector, linear in the words.
 
-    Each word counts with its term's weight times its IDF; their sum is normalised. A plain query
-    gives exactly `encoder.se_text(text)`. Raises QuerySyntaxError where it does not parse, and
-    QueryError where it has no word, no known word, or its words cancel out.
+    The words with a minus and the others are two sides. A side is the sum of its words' weights ·
+    IDF · vectors, divided by the length that it has with all weights 1: `^` scales words and sides
+    alike. The query is positive side - NEGATIVE_SHARE · negative side, normalised, so that a rare
+    word with a minus does not drown the others. A plain query gives exactly `se_text`. Raises
+    QuerySyntaxError where it does not parse, and QueryError where it has no word, no known word, or
+    its words cancel out.
     """
-    terms = [Term(text)] if is_plain(text) else parse_query(text)
-    weights: dict[str, float] = {}
-    for term in terms:
-        for word in term.words:
-            weights[word] = weights.get(word, 0.0) + term.weight
-    unknown = [word for word in weights if not encoder.knows(word)]
+    plain, weights = is_plain(text), _word_weights(text)
     known = {word: weight for word, weight in weights.items() if encoder.knows(word)}
     if not known:
         encoder.se_text(" ".join(weights))  # raises: says what is missing
-    rows = [weight * encoder.word_embedding(word) for word, weight in known.items()]
-    parts = np.asarray(rows, np.float32)
-    total = parts.sum(axis=0)
-    norm = float(np.linalg.norm(total))
+    vectors = np.asarray([encoder.word_embedding(word) for word in known], np.float32)
+    factors = np.asarray(list(known.values()), np.float32)
+    for side, share in ((factors > 0, 1.0), (factors < 0, NEGATIVE_SHARE)):
+        if side.any():
+            factors[side] *= share / _length(vectors[side])
+    parts = vectors * factors[:, None]
+    norm = _length(parts)
+    embedding = encoder.se_text(plain_signs(text)) if plain else parts.sum(axis=0) / norm
+    unknown, unseen = _odd_words(encoder, weights)
+    return QueryEmbedding(
+        embedding, list(known), list(known.values()), parts / norm, norm, unknown, unseen
+    )
+
+
+def query_words(text: str) -> list[str]:
+    """The words of a query, each once. Raises QuerySyntaxError."""
+    return list(_word_weights(text))
+
+
+def _word_weights(text: str) -> dict[str, float]:
+    """Weight of each word of a query, those said twice added up. Raises QuerySyntaxError."""
+    weights: dict[str, float] = {}
+    terms = [Term(plain_signs(text))] if is_plain(text) else parse_query(text)
+    for term in terms:
+        for word in term.words:
+            weights[word] = weights.get(word, 0.0) + term.weight
+    if weights and not any(weights.values()):
+        raise QueryError(_CANCELLED)
+    return {word: weight for word, weight in weights.items() if weight}
+
+
+_CANCELLED = "the words of the query cancel each other out; leave one of them out"
+
+
+def _length(vectors: np.ndarray) -> float:
+    """Length of the sum of (W, d) vectors. Raises QueryError where they cancel out."""
+    length = float(np.linalg.norm(vectors.sum(axis=0)))
     # Relative: rounding may leave a trace of words that cancel.
-    if norm <= 1e-6 * float(np.linalg.norm(parts, axis=1).sum()):
-        raise QueryError("the words of the query cancel each other out; leave one of them out")
-    embedding = encoder.se_text(text) if is_plain(text) else total / norm
-    return QueryEmbedding(embedding, list(known), list(known.values()), parts / norm, unknown)
+    if length <= 1e-6 * float(np.linalg.norm(vectors, axis=1).sum()):
+        raise QueryError(_CANCELLED)
+    return length
 
 
-def embed_queries(
-    encoder: TextEncoder, texts: Sequence[str]
-) -> tuple[np.ndarray, list[QueryError | None]]:
-    """Embed many queries at once; an unusable one does not stop the others.
+def _odd_words(encoder: TextEncoder, words: Iterable[str]) -> tuple[list[str], list[str]]:
+    """The unknown words, and the unseen ones where they are most; see QueryEmbedding."""
+    distinct = list(dict.fromkeys(words))
+    unknown = [word for word in distinct if not encoder.knows(word)]
+    unseen = [word for word in distinct if word not in encoder.idf.weights]
+    most = 2 * len(unseen) > len(distinct)
+    return unknown, [word for word in unseen if encoder.knows(word)] if most else []
 
-    Returns (N, d) float32 embeddings and, for each query, None or what is wrong with it; the
-    embedding of an unusable query is zero.
-    """
+
+def embed_queries(encoder: TextEncoder, texts: Sequence[str]) -> QueryBatch:
+    """Embed many queries at once; an unusable one does not stop the others."""
     embeddings = np.zeros((len(texts), encoder.dimension), np.float32)
     problems: list[QueryError | None] = [None] * len(texts)
+    unknown: list[list[str]] = [[] for _ in texts]
+    unseen: list[list[str]] = [[] for _ in texts]
     plain = [row for row, text in enumerate(texts) if is_plain(text)]
     if plain:
-        embeddings[plain] = encoder.embed([texts[row] for row in plain])
-    for row in np.flatnonzero(~embeddings.any(axis=1)).tolist():
+        embeddings[plain] = encoder.embed([plain_signs(texts[row]) for row in plain])
+    for row, text in enumerate(texts):
         try:
-            embeddings[row] = embed_query(encoder, texts[row]).embedding
+            unknown[row], unseen[row] = _odd_words(encoder, _word_weights(text))
+            if not embeddings[row].any():
+                embeddings[row] = embed_query(encoder, text).embedding
         except QueryError as error:
             problems[row] = error
-    return embeddings, problems
+    return QueryBatch(embeddings, problems, unknown, unseen)

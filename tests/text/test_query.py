@@ -5,7 +5,16 @@ from hypothesis import strategies as st
 
 from lib.errors import QueryError
 from lib.text.encoder import TextEncoder, fit_idf, tokenize
-from lib.text.query import QuerySyntaxError, Term, embed_queries, embed_query, is_plain, parse_query
+from lib.text.query import (
+    NEGATIVE_SHARE,
+    QuerySyntaxError,
+    Term,
+    embed_queries,
+    embed_query,
+    is_plain,
+    parse_query,
+    plain_signs,
+)
 from lib.text.word_vectors import load_word_vectors
 
 
@@ -76,7 +85,7 @@ def test_any_text_parses_or_says_where(text: str) -> None:
         position = error.position
     assert 0 <= position <= len(text)
     if is_plain(text):
-        assert [word for term in terms for word in term.words] == tokenize(text)
+        assert [word for term in terms for word in term.words] == tokenize(plain_signs(text))
         assert all(term.weight == 1 for term in terms)
 
 
@@ -84,14 +93,18 @@ def test_any_text_parses_or_says_where(text: str) -> None:
 def test_a_plain_query_is_se_text(encoder: TextEncoder, text: str) -> None:
     query = embed_query(encoder, text)
     np.testing.assert_array_equal(query.embedding, encoder.se_text(text))
-    np.testing.assert_array_equal(embed_queries(encoder, [text])[0][0], encoder.se_text(text))
+    np.testing.assert_array_equal(
+        embed_queries(encoder, [text]).embeddings[0], encoder.se_text(text)
+    )
     assert query.unknown_words == encoder.unknown_words(text)
     np.testing.assert_allclose(query.parts.sum(axis=0), query.embedding, atol=1e-6)
 
 
 def test_weights_are_the_arithmetic_they_look_like(encoder: TextEncoder) -> None:
     v = encoder.word_embedding
-    expected = 2 * v("beach") + v("sunset") - 0.5 * (v("hot") + v("dog"))
+    positive, negative = v("beach") + v("sunset"), v("hot") + v("dog")
+    expected = (positive + v("beach")) / np.linalg.norm(positive)
+    expected -= NEGATIVE_SHARE * 0.5 * negative / np.linalg.norm(negative)
     query = embed_query(encoder, 'beach^2 sunset -"hot dog"^0.5')
     np.testing.assert_allclose(query.embedding, expected / np.linalg.norm(expected), atol=1e-6)
     assert query.words == ["beach", "sunset", "hot", "dog"]
@@ -99,6 +112,26 @@ def test_weights_are_the_arithmetic_they_look_like(encoder: TextEncoder) -> None
     image = np.random.default_rng(0).normal(size=50).astype(np.float32)
     image /= np.linalg.norm(image)
     assert (query.parts @ image).sum() == pytest.approx(query.embedding @ image, abs=1e-6)
+
+
+def test_a_rare_word_with_a_minus_does_not_drown_the_others(encoder: TextEncoder) -> None:
+    # "glass" is in one caption of three, "a" in all: one word each, they count as their signs say.
+    query = embed_query(encoder, "a -glass")
+    sides = encoder.embed(["a", "glass"])
+    expected = sides[0] - NEGATIVE_SHARE * sides[1]
+    np.testing.assert_allclose(query.length, np.linalg.norm(expected), rtol=1e-5)
+    np.testing.assert_allclose(query.embedding, expected / np.linalg.norm(expected), atol=1e-6)
+
+
+def test_a_weight_scales_its_side(encoder: TextEncoder) -> None:
+    dog, cat = encoder.embed(["dog", "cat"])
+    for text, sum_ in [
+        ("dog^2 -cat", 2 * dog - NEGATIVE_SHARE * cat),
+        ("dog -cat^3", dog - NEGATIVE_SHARE * 3 * cat),
+        ("dog dog -cat", 2 * dog - NEGATIVE_SHARE * cat),
+    ]:
+        embedding = embed_query(encoder, text).embedding
+        np.testing.assert_allclose(embedding, sum_ / np.linalg.norm(sum_), atol=1e-6)
 
 
 def test_a_negative_word_is_the_opposite_direction(encoder: TextEncoder) -> None:
@@ -116,6 +149,7 @@ def test_a_negative_word_is_the_opposite_direction(encoder: TextEncoder) -> None
         ("qxzv wvzq", "qxzv, wvzq"),
         ('-qxzv "wvzq"', "qxzv, wvzq"),
         ("dog -dog", "cancel"),
+        ("hot dog -hot -dog", "cancel"),
     ],
 )
 def test_an_unusable_query_is_refused(encoder: TextEncoder, text: str, message: str) -> None:
@@ -125,8 +159,69 @@ def test_an_unusable_query_is_refused(encoder: TextEncoder, text: str, message: 
 
 def test_an_unusable_query_does_not_stop_the_others(encoder: TextEncoder) -> None:
     texts = ["dog", "qxzv", "cat -dog", 'say "cheese', "", "beach"]
-    embeddings, problems = embed_queries(encoder, texts)
+    batch = embed_queries(encoder, texts)
+    embeddings, problems = batch.embeddings, batch.problems
+    assert batch.unknown_words == [[], ["qxzv"], [], [], [], []]
     assert [problem is not None for problem in problems] == [False, True, False, True, True, False]
     np.testing.assert_array_equal(embeddings[5], encoder.se_text("beach"))
     np.testing.assert_array_equal(embeddings[2], embed_query(encoder, "cat -dog").embedding)
     assert not embeddings[[1, 3, 4]].any()
+
+
+DASHES = "‐‑‒–—―−﹘﹣－⁻➖"
+
+
+@pytest.mark.reports
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        *[(f"dog {dash}beach", "dog -beach") for dash in DASHES],
+        *[(f"dog {dash} beach", "dog - beach") for dash in DASHES],
+        *[(f"t{dash}shirt", "t-shirt") for dash in DASHES],
+        *[(f"dog{space}-beach", "dog -beach") for space in "\u00a0\u2009\u202f\u3000\t"],
+        ("beach＾2", "beach^2"),
+        ("beach＾２．５", "beach^2.5"),
+        ("beach^1,5", "beach^1.5"),
+        ("beachˆ2", "beach^2"),
+        ("beach² dog", "beach^2 dog"),
+        ("－dog＾０.5", "-dog^0.5"),
+        *[
+            (f"{pair[0]}hot dog{pair[1]}^2", '"hot dog"^2')
+            for pair in ["“”", "„“", "«»", "»«", "‹›", "″″", "＂＂", "〝〞"]
+        ],
+        ("« hot dog »", '" hot dog "'),
+        ("ｄｏｇ －ｃａｔ", "dog -cat"),
+        ("\ufeffdog \u200e-cat\u200f", "dog -cat"),
+        ("sun\u00adset", "sunset"),
+        (r"＼−dog", r"\-dog"),
+        ("dog’s", "dog's"),
+        ("dog´s", "dog's"),
+    ],
+)
+def test_signs_of_phones_and_word_processors(text: str, same: str) -> None:
+    assert parse_query(text) == parse_query(same)
+    assert is_plain(text) == is_plain(same)
+    if is_plain(text):
+        assert tokenize(plain_signs(text)) == tokenize(same)
+
+
+@pytest.mark.parametrize(
+    ("text", "position"), [("\u200b\u200bdog ―–cat", 7), ("ﬁﬁ „cat", 3), ("é dog＾", 5)]
+)
+def test_an_error_says_where_in_what_was_written(text: str, position: int) -> None:
+    with pytest.raises(QuerySyntaxError) as caught:
+        parse_query(text)
+    assert caught.value.position == position
+
+
+def test_unknown_words_are_those_of_the_language(encoder: TextEncoder) -> None:
+    query = embed_query(encoder, 'dog^1.333 -qxzv^2 "wvzq beach" qxzv')
+    assert query.unknown_words == ["qxzv", "wvzq"]
+    assert embed_queries(encoder, ["dog^1.333"]).unknown_words == [[]]
+
+
+def test_words_that_captions_never_held_are_told_where_they_are_most(encoder: TextEncoder) -> None:
+    texts = ["dog zebra", "zebra -giraffe dog", "zebra", "qxzv zebra dog"]
+    expected = [[], ["zebra", "giraffe"], ["zebra"], ["zebra"]]
+    assert embed_queries(encoder, texts).unseen_words == expected
+    assert [embed_query(encoder, text).unseen_words for text in texts] == expected
