@@ -1,20 +1,30 @@
-"""Answers searches over one version of a database, for the service and the jobs."""
+"""Answers searches over one version of a database, for the service, the jobs and notebooks."""
 
+import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from lib.database.interface import Collection, Filter, Image
+from lib.database.manifest import manifest_file
 from lib.database.opening import open_database
 from lib.datasets.captions import load_captions
-from lib.embedder.space import SemanticSpace, load_semantic_space
-from lib.errors import ImageSearchError, MismatchError, QueryError
+from lib.descriptors.image_encoder import ImageEncoder, SeenImage
+from lib.embedder.space import SemanticSpace, embedder_file, load_semantic_space
+from lib.errors import BadArgumentError, ImageSearchError, MismatchError, QueryError
+from lib.images.thumbnails import read_file
 from lib.schemas import require_same
-from lib.text.query import QueryEmbedding, embed_queries, embed_query
+from lib.search.explain import HeatMap, split_over_cells
+from lib.search.image_space import open_descriptors
+from lib.storage import exists
+from lib.text.query import QueryEmbedding, embed_queries, embed_query, query_words
+from lib.text.spelling import Spelling
 
 _IMAGE_PART = "the image"
 
@@ -36,13 +46,43 @@ class Request:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What a request found: images, best first, with their cosines; words nobody knows."""
+    """The images of a request, best first, with their cosines.
 
-    images: list[Image]  # at most k
+    `unknown_words` and `unseen_words`: see QueryEmbedding.
+    """
+
+    images: list[Image] = field(repr=False)  # at most k
     scores: list[float]
     unknown_words: list[str]
+    unseen_words: list[str]
     seconds: float  # that the batch took in which it was searched
-    searcher: "Searcher"
+    searcher: "Searcher" = field(repr=False)
+    text: str = ""
+
+    @property
+    def ids(self) -> list[str]:
+        """Ids of the images."""
+        return [image.image_id for image in self.images]
+
+    @property
+    def uris(self) -> list[str]:
+        """What opens each image."""
+        return [image.uri for image in self.images]
+
+    @property
+    def suggestion(self) -> str | None:
+        """The query as it was probably meant, where a word seems misspelt."""
+        return self.searcher.suggest(self.text)
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why an image has its score: the shares of the words, and of the cells, add up to it."""
+
+    score: float
+    words: dict[str, float]
+    heat_map: HeatMap | None = None  # by word and cell
+    seen: SeenImage | None = field(default=None, repr=False)  # what the heat map lies on
 
 
 class Searcher:
@@ -53,10 +93,13 @@ class Searcher:
         collection: Collection,
         space: SemanticSpace,
         captions: Mapping[str, Sequence[str]],
+        weights: str | None = None,
     ) -> None:
+        """`weights`: a file with the backbone's, for images that are not in the database."""
         self.collection = collection
         self.space = space
         self.captions = captions
+        self._weights = weights
 
     @classmethod
     def load(
@@ -66,13 +109,18 @@ class Searcher:
         word_vectors: str | None = None,
         previous: "Searcher | None" = None,
         open_collection: Callable[[str], Collection] = open_database,
+        weights: str | None = None,
     ) -> "Searcher":
         """Load what a database's manifest names now, into this process unless told otherwise.
 
-        `previous` lends its word vectors where they are the ones wanted. Raises MissingError before
-        the jobs that make the database have run, and MismatchError where the embeddings come from
-        another embedder than the one that lies beside them.
+        `previous` lends its word vectors where they are the ones wanted. A database that has
+        descriptors and no embedder yet answers image queries alone (`open_descriptors`). Raises
+        MissingError before the jobs that make the database have run, and MismatchError where the
+        embeddings come from another embedder than the one that lies beside them.
         """
+        by_image = load_captions(captions).by_image() if captions else {}
+        if not exists(manifest_file(db)) and not exists(embedder_file(db)):
+            return cls(*open_descriptors(db), by_image, weights)
         collection = open_collection(db)
         space = _load_space(db, word_vectors, previous)
         require_same(
@@ -81,10 +129,9 @@ class Searcher:
             collection.embedder_digest,
             "Run jobs.embed_database",
         )
-        by_image = load_captions(captions).by_image() if captions else {}
         # Arrow keeps what reading took, some GB at ten million images, unless asked.
         pa.default_memory_pool().release_unused()
-        return cls(collection, space, by_image)
+        return cls(collection, space, by_image, weights)
 
     @property
     def model(self) -> str:
@@ -101,79 +148,194 @@ class Searcher:
         """Number of the database version, counted up by each change."""
         return self.collection.version
 
+    def __call__(
+        self,
+        text: str = "",
+        k: int = 10,
+        *,
+        like: str | None = None,
+        image: str | bytes | None = None,
+        text_weight: float = 0.5,
+        **conditions: Any,
+    ) -> SearchResult:
+        """The k images for a text of the query language, an image, or both together.
+
+        like: id of an image of the database. image: path, URL or content of any other image file.
+        text_weight: how much the text counts beside the image, 0 to 1. conditions: fields of
+        `Filter`, such as orientation="landscape". Raises QueryError, UnknownImageError, ImageError
+        for an image that cannot be read, BadArgumentError for k < 1 or an unknown condition.
+        """
+        try:
+            image_filter = Filter(**conditions) if conditions else None
+        except TypeError as error:
+            raise BadArgumentError(f"no such condition on images: {error}") from error
+        embedding = None if image is None else self.se_image(image)
+        request = Request(text, k, like, embedding, text_weight, image_filter)
+        (result,) = self.answer([request])
+        if isinstance(result, ImageSearchError):
+            raise result
+        return result
+
+    def se_text(self, text: str | Sequence[str]) -> np.ndarray:
+        """Semantic embedding of a query, (d,) float32 unit, or of N of them, (N, d).
+
+        The whole query language. Raises what is wrong with the first that cannot be used.
+        """
+        if isinstance(text, str):
+            return self.space.se_text(text)
+        batch = embed_queries(self.space.text, text)
+        for problem in batch.problems:
+            if problem is not None:
+                raise problem
+        return batch.embeddings
+
+    def se_image(self, image: str | bytes | np.ndarray) -> np.ndarray:
+        """Semantic embedding of an image: (d,) float32 unit.
+
+        image: path, URL or content of a file; or descriptors, (D,) or (N, D), which give (d,) or
+        (N, d). Raises ImageError where a file cannot be read.
+        """
+        if not isinstance(image, np.ndarray):
+            content = read_file(image) if isinstance(image, str) else image
+            image = self._image_encoder.extract(content)
+        return self.space.se_image(image)
+
+    def explain(
+        self, text: str, image_id: str, *, like: str | None = None, heat_map: bool = False
+    ) -> Explanation:
+        """Why an image of the database has its score for a query: exact shares.
+
+        heat_map: also where in the image it comes from, for which the image file is read and the
+        backbone runs. Raises QueryError, UnknownImageError, and ImageError for such a file.
+        """
+        image, embedding = self.collection.look_up(image_id)
+        query = self.embed(Request(text, like=like))
+        shares = dict(zip(query.words, (query.parts @ embedding).tolist(), strict=True))
+        score = float(query.embedding @ embedding)
+        if not heat_map:
+            return Explanation(score, shares)
+        seen = self._image_encoder.see(read_file(image.uri))
+        embedder = self.space.embedder
+        heat = split_over_cells(seen.feature_map, embedder.matrix, embedder.bias, query.parts)
+        return Explanation(score, shares, heat, seen)
+
+    @cached_property
+    def _image_encoder(self) -> ImageEncoder:
+        return ImageEncoder(self.space.provenance, self._weights)
+
+    def suggest(self, text: str) -> str | None:
+        """A query as it was probably meant, where a word of it seems misspelt."""
+        try:
+            return self._spelling.correct(text, query_words(text))
+        except QueryError:
+            return None
+
+    @cached_property
+    def _spelling(self) -> Spelling:
+        text = self.space.text
+        captions = {
+            word: (text.idf.document_count + 1) / math.exp(idf) - 0.5
+            for word, idf in text.idf.weights.items()
+        }
+        return Spelling(text.vectors.index_to_key, captions)
+
     def embed(self, request: Request) -> QueryEmbedding:
         """What a request looks for, with the part of each word and of the image in it.
 
-        Text and image embeddings are added with their weights and normalised.
+        Text and image are added with their weights and normalised. The text has the length that it
+        had before it was normalised: `-dog` counts beside an image as it does beside a word.
         Raises QueryError where nothing usable is given, UnknownImageError.
         """
         image = request.image
         if request.like is not None:
             image = self.collection.look_up(request.like)[1]
+        return self._combine(request, image)
+
+    def _combine(self, request: Request, image: np.ndarray | None) -> QueryEmbedding:
         if image is None:
             return embed_query(self.space.text, request.text)
         if not request.text.strip():
             return QueryEmbedding(image, [_IMAGE_PART], [1.0], image[None])
         text = embed_query(self.space.text, request.text)
         parts = np.concatenate(
-            [text.parts * request.text_weight, image[None] * (1 - request.text_weight)]
+            [
+                text.parts * (text.length * request.text_weight),
+                image[None] * (1 - request.text_weight),
+            ]
         ).astype(np.float32)
         total = parts.sum(axis=0)
         norm = float(np.linalg.norm(total))
         if norm < 1e-6:
             raise QueryError("the text and the image cancel each other out; change one of them")
-        words = [*text.words, _IMAGE_PART]
-        weights = [weight * request.text_weight for weight in text.weights]
-        weights.append(1 - request.text_weight)
-        return QueryEmbedding(total / norm, words, weights, parts / norm, text.unknown_words)
+        return QueryEmbedding(
+            total / norm,
+            [*text.words, _IMAGE_PART],
+            [*(weight * request.text_weight for weight in text.weights), 1 - request.text_weight],
+            parts / norm,
+            norm,
+            text.unknown_words,
+            text.unseen_words,
+        )
 
     def answer(self, requests: Sequence[Request]) -> list[SearchResult | ImageSearchError]:
-        """SearchResult requests together: one matrix product for all that share a filter.
+        """Answer requests together: one matrix product for all that share a filter.
 
         An unusable request gives the error that says why and does not stop the others.
         """
         start = time.perf_counter()
-        embeddings, problems = self._embed_all(requests)
-        answers: list[SearchResult | ImageSearchError | None] = list(problems)
+        batch = embed_queries(self.space.text, [request.text for request in requests])
+        problems: list[ImageSearchError | None] = [*batch.problems]
+        self._add_images(requests, batch.embeddings, problems)
+        results: dict[int, SearchResult] = {}
         groups: dict[Filter | None, list[int]] = {}
         for position, request in enumerate(requests):
-            if answers[position] is None:
+            if problems[position] is None:
                 groups.setdefault(request.filter, []).append(position)
-        for wanted, positions in groups.items():
+        for image_filter, positions in groups.items():
             k = max(requests[position].k for position in positions)
-            hits = self.collection.search_images(embeddings[positions], k, wanted)
+            hits = self.collection.search_images(batch.embeddings[positions], k, image_filter)
             seconds = time.perf_counter() - start
             for query, position in enumerate(positions):
                 request = requests[position]
-                unknown = self.space.text.unknown_words(request.text) if request.text else []
-                answers[position] = SearchResult(
+                results[position] = SearchResult(
                     hits.of(query)[: request.k],
                     hits.scores[query, : request.k].tolist(),
-                    unknown,
+                    batch.unknown_words[position],
+                    batch.unseen_words[position],
                     seconds,
                     self,
+                    request.text,
                 )
-        return [answer for answer in answers if answer is not None]
+        return [problem or results[position] for position, problem in enumerate(problems)]
 
-    def _embed_all(
-        self, requests: Sequence[Request]
-    ) -> tuple[np.ndarray, list[ImageSearchError | None]]:
-        plain = [r for r, request in enumerate(requests) if _is_text_only(request)]
-        problems: list[ImageSearchError | None] = [None] * len(requests)
-        embeddings = np.zeros((len(requests), self.space.text.dimension), np.float32)
-        embedded, found = embed_queries(self.space.text, [requests[r].text for r in plain])
-        for r, embedding, problem in zip(plain, embedded, found, strict=True):
-            embeddings[r], problems[r] = embedding, problem
-        for r in set(range(len(requests))) - set(plain):
+    def _add_images(
+        self,
+        requests: Sequence[Request],
+        embeddings: np.ndarray,
+        problems: list[ImageSearchError | None],
+    ) -> None:
+        """Set the embeddings, and problems, of the requests that have an image."""
+        liked = self._look_up_each({r.like for r in requests if r.like is not None})
+        for row, request in enumerate(requests):
+            image = request.image if request.like is None else liked[request.like]
+            if image is None:
+                continue
             try:
-                embeddings[r] = self.embed(requests[r]).embedding
+                if isinstance(image, ImageSearchError):
+                    raise image
+                embeddings[row] = self._combine(request, image).embedding
+                problems[row] = None
             except ImageSearchError as error:
-                problems[r] = error
-        return embeddings, problems
+                problems[row] = error
 
-
-def _is_text_only(request: Request) -> bool:
-    return request.like is None and request.image is None
+    def _look_up_each(self, image_ids: Iterable[str]) -> dict[str, np.ndarray | ImageSearchError]:
+        images: dict[str, np.ndarray | ImageSearchError] = {}
+        for image_id in image_ids:
+            try:
+                images[image_id] = self.collection.look_up(image_id)[1]
+            except ImageSearchError as error:
+                images[image_id] = error
+        return images
 
 
 def _load_space(db: str, word_vectors: str | None, previous: Searcher | None) -> SemanticSpace:

@@ -1,0 +1,64 @@
+"""Image queries where there is no embedder yet: descriptors stand for their images."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from gensim.models import KeyedVectors
+
+from lib.database.interface import natural_order
+from lib.database.local import COLUMNS, LocalCollection
+from lib.descriptors.store import index_descriptors, read_descriptors
+from lib.embedder.model import Embedder
+from lib.embedder.space import SemanticSpace
+from lib.errors import QueryError
+from lib.storage import read_table
+from lib.text.encoder import Idf, TextEncoder
+
+_DIGEST = "none"
+
+
+class NoTexts(TextEncoder):
+    """The text side of a database without embedder: every text is refused, saying why."""
+
+    def __init__(self, db: str, dimension: int) -> None:
+        super().__init__(KeyedVectors(dimension), Idf({}, 0))
+        self._db = db
+
+    def se_text(self, text: str) -> np.ndarray:
+        """Raises QueryError."""
+        raise QueryError(
+            f"{self._db} has no embedder, so texts cannot be searched, only images like another: "
+            "run jobs.train_embedder and jobs.embed_database for the rest"
+        )
+
+
+def open_descriptors(db: str) -> tuple[LocalCollection, SemanticSpace]:
+    """A collection whose embeddings are its descriptors, less their mean and normalised, in memory.
+
+    What all images share says nothing of any one, so it is taken out; the image side is linear as
+    ever (M the identity, b the mean's opposite), and explanations by place stay exact.
+    Raises MissingError where there are no descriptors, MismatchError for two origins.
+    """
+    index = index_descriptors(db)
+    descriptors = read_descriptors(index.files, np.arange(len(index.image_ids)))
+    size = descriptors.shape[1]
+    mean = descriptors.mean(axis=0, dtype=np.float64).astype(np.float32)
+    embedder = Embedder.from_arrays(np.eye(size, dtype=np.float32), -mean)
+    tables = [read_table(file, list(COLUMNS)) for file in index.files]
+    images = pa.concat_tables(tables).combine_chunks()
+    wide = [
+        pa.field(field.name, pa.large_string() if pa.types.is_string(field.type) else field.type)
+        for field in images.schema
+    ]
+    images = images.cast(pa.schema(wide))
+    order = natural_order(images["image_id"])
+    embeddings = embedder.se_image(descriptors)[order]
+    metadata: dict[str, Any] = {
+        "descriptors": vars(index.provenance),
+        "word_vectors": {"source": "none"},
+    }
+    return (
+        LocalCollection(0, _DIGEST, images.take(pa.array(order)), embeddings),
+        SemanticSpace(NoTexts(db, size), embedder, _DIGEST, metadata),
+    )
