@@ -27,11 +27,10 @@ import numpy as np
 import psutil
 import pyarrow as pa
 
-from lib.database.manifest import manifest_file
+from lib.database.manifest import Manifest, commit_version, read_manifest, write_embeddings
 from lib.embedder.model import Embedder
-from lib.embedder.space import save_semantic_space
+from lib.embedder.space import keep_embedder, save_semantic_space
 from lib.schemas import Provenance, embedding_schema, vectors_to_column
-from lib.storage import join, read_json, write_json_atomic, write_table_atomic
 from lib.text.encoder import Idf, TextEncoder
 from lib.text.word_vectors import PACKAGED, load_word_vectors, word_vectors_digest
 
@@ -100,11 +99,9 @@ def random_database(directory: str, images: int) -> None:
         schema = embedding_schema(50, {})
         arrays = [pa.array(c, schema.field(i).type) for i, c in enumerate(columns)]
         table = pa.Table.from_arrays([*arrays, vectors_to_column(embeddings)], schema=schema)
-        name = f"random-{start}.parquet"
-        write_table_atomic(table, join(directory, "embeddings", name))
-        files.append({"name": name, "rows": len(rows), "sources": [name]})
-    manifest = {"version": 1, "embedder_digest": digest, "files": files}
-    write_json_atomic(manifest_file(directory), manifest)
+        files.append(write_embeddings(directory, f"random-{start}.parquet", table))
+    keep_embedder(directory, digest)
+    commit_version(directory, Manifest(0, digest, tuple(files)))
 
 
 @contextmanager
@@ -204,9 +201,7 @@ async def swap_under_load(address: str, db: str, clients: int, seconds: float) -
     """Clients keep asking while a new database version is committed."""
     task = asyncio.create_task(closed_loop(address, clients, seconds))
     await asyncio.sleep(seconds / 5)
-    manifest = read_json(manifest_file(db))
-    manifest["version"] += 1
-    write_json_atomic(manifest_file(db), manifest)
+    commit_version(db, read_manifest(db))
     return await task
 
 

@@ -13,17 +13,33 @@ def build_parser() -> argparse.ArgumentParser:
         "compact_database", __doc__ or "", "python -m jobs.compact_database --db my.db"
     )
     command.add_database(made)
+    made.add_argument(
+        "--grace-hours",
+        type=float,
+        default=24.0,
+        metavar="H",
+        help="keep the files of versions replaced less than H hours ago (default: 24)",
+    )
     return made
 
 
 def compact(options: argparse.Namespace) -> dict[str, Any]:
     """Run the job; returns its summary."""
+    from lib.cluster import connect
     from lib.database.compaction import compact_database
+    from lib.errors import BadArgumentError
+    from lib.tasks import run_on_workers
 
-    report = compact_database(options.db)
+    if options.grace_hours < 0:
+        raise BadArgumentError(f"--grace-hours must be at least 0, not {options.grace_hours}")
+    with connect():
+        report = compact_database(
+            options.db, run=run_on_workers, grace_s=3600 * options.grace_hours
+        )
     print(
         f"{report.files_before} files are now {report.files_after}, {report.rows_dropped} removed "
-        f"images dropped; database version {report.version}"
+        f"images dropped, {report.files_deleted} files of older versions deleted; database version "
+        f"{report.version}"
     )
     return dataclasses.asdict(report)
 

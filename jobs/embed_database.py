@@ -13,6 +13,9 @@ def build_parser() -> argparse.ArgumentParser:
         "embed_database", __doc__ or "", "python -m jobs.embed_database --db my.db"
     )
     command.add_database(made)
+    made.add_argument(
+        "--check", action="store_true", help="read all embeddings, and restore what is damaged"
+    )
     return made
 
 
@@ -20,12 +23,14 @@ def embed(options: argparse.Namespace) -> dict[str, Any]:
     """Run the job; returns its summary."""
     from lib.cluster import connect
     from lib.database.embed import embed_database
+    from lib.tasks import run_on_workers
 
     with connect():
-        report = embed_database(options.db)
+        report = embed_database(options.db, run_on_workers, options.check)
+    removed = f" ({report.removed} removed)" if report.removed else ""
     print(
-        f"{report.images} images in {report.files} files, {report.files_embedded} of them embedded "
-        f"now; database version {report.version}"
+        f"{report.images} images can be searched{removed}, in {report.files} files, "
+        f"{report.files_embedded} of them embedded now; database version {report.version}"
     )
     return dataclasses.asdict(report)
 

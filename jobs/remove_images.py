@@ -1,4 +1,4 @@
-"""Take images out of the searchable database; their ids stay known as removed."""
+"""Take images out of the searchable database, or bring them back."""
 
 import argparse
 from pathlib import Path
@@ -15,12 +15,13 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_database(made)
     made.add_argument("--id", action="append", default=[], metavar="ID", help="an image id")
     made.add_argument("--ids", metavar="FILE", help="a text file of image ids, one a line")
+    made.add_argument("--undo", action="store_true", help="bring these images back")
     return made
 
 
 def remove(options: argparse.Namespace) -> dict[str, Any]:
     """Run the job; returns its summary."""
-    from lib.database.manifest import remove_images
+    from lib.database.removal import remove_images
     from lib.errors import BadArgumentError
 
     image_ids = list(options.id)
@@ -28,9 +29,13 @@ def remove(options: argparse.Namespace) -> dict[str, Any]:
         image_ids += [line for line in Path(options.ids).read_text().splitlines() if line]
     if not image_ids:
         raise BadArgumentError("name images with --id ID or --ids FILE")
-    removed = remove_images(options.db, image_ids)
-    print(f"{removed} images removed; the files shrink with jobs.compact_database")
-    return {"removed": removed}
+    report = remove_images(options.db, image_ids, options.undo)
+    if options.undo:
+        more = f", {report.to_embed} of them once jobs.embed_database has run"
+        print(f"{report.changed} images brought back{more if report.to_embed else ''}")
+        return {"restored": report.changed, "to_embed": report.to_embed}
+    print(f"{report.changed} images removed; the files shrink with jobs.compact_database")
+    return {"removed": report.changed}
 
 
 def main(argv: list[str] | None = None) -> NoReturn:

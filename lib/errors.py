@@ -35,6 +35,10 @@ class ConflictError(ImageSearchError):
     """Another job changed the same thing meanwhile; what it did stays, and this one did nothing."""
 
 
+class UnsupportedStoreError(ImageSearchError):
+    """A store lacks what a commit needs: to create a file on the condition that it is not there."""
+
+
 class QueryError(BadInputError):
     """A query cannot be turned into an embedding (empty, or no word of it is known)."""
 

@@ -1,12 +1,18 @@
 """Files under a database, local or on any store that fsspec reaches; a write is whole or absent."""
 
+import errno
 import fcntl
+import hashlib
 import io
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +21,29 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
-from lib.errors import BadInputError, MissingError
+from lib.errors import BadInputError, ConflictError, MissingError, UnsupportedStoreError
 
 TEMPORARY_PREFIX = ".tmp-"
+_EXCLUSIVE = frozenset(("s3", "gs", "abfs", "memory"))
+_CONTENT_KEY = b"content_sha256"  # of a Parquet file: the digest of all that stands before the end
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file as its store lists it."""
+
+    name: str
+    bytes: int
+    state: str  # changes whenever the file does: size, and ETag or time of change
+    changed: float  # seconds since 1970; 0 where the store does not say
+
+
+@dataclass(frozen=True)
+class FileDigest:
+    """What a file holds, whichever its name, place and time."""
+
+    bytes: int
+    sha256: str  # hexadecimal
 
 
 def filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
@@ -54,18 +80,58 @@ def list_files(url: str, suffix: str) -> list[str]:
 
     A directory that is not there holds none. Files still being written are left out.
     """
+    return [join(url, file.name) for file in list_stored(url, suffix)]
+
+
+def list_stored(url: str, suffix: str) -> list[StoredFile]:
+    """The same, with what the store says of each file."""
     fs, path = filesystem(url)
     fs.invalidate_cache(path)
     try:
-        found = fs.ls(path, detail=True)
+        entries = fs.ls(path, detail=True)
     except FileNotFoundError:
         return []
-    names = [entry["name"].rstrip("/").rsplit("/", 1)[-1] for entry in found]
+    files = [_stored(entry) for entry in entries if entry["type"] == "file"]
     return sorted(
-        join(url, name)
-        for name in names
-        if name.endswith(suffix) and not name.startswith(TEMPORARY_PREFIX)
+        (file for file in files if _finished(file.name) and file.name.endswith(suffix)),
+        key=attrgetter("name"),
     )
+
+
+def stored(url: str) -> StoredFile:
+    """What the store says of one file. Raises MissingError where there is none."""
+    fs, path = filesystem(url)
+    try:
+        return _stored(fs.info(path))
+    except FileNotFoundError as error:
+        raise MissingError(f"{url} is not there") from error
+
+
+def _finished(name: str) -> bool:
+    return not name.startswith(TEMPORARY_PREFIX)
+
+
+def _stored(entry: dict[str, Any]) -> StoredFile:
+    name = entry["name"].rstrip("/").rsplit("/", 1)[-1]
+    size = int(entry["size"] or 0)
+    keys = ("mtime", "LastModified", "last_modified", "created")
+    changed = next((entry[key] for key in keys if entry.get(key)), 0.0)
+    version = entry.get("ETag") or entry.get("etag") or changed
+    seconds = changed.timestamp() if isinstance(changed, datetime) else float(changed)
+    return StoredFile(name, size, f"{size} {version}", seconds)
+
+
+def sweep_temporary(url: str, age_s: float) -> None:
+    """Delete the unfinished files of writers that were killed, where `url` is a local directory.
+
+    `age_s`: in seconds; a younger file may be another writer's, who is at work.
+    """
+    fs, path = filesystem(url)
+    if isinstance(fs, LocalFileSystem):
+        for leftover in Path(path).glob(f"{TEMPORARY_PREFIX}*"):
+            with suppress(FileNotFoundError):
+                if leftover.is_file() and time.time() - leftover.stat().st_mtime >= age_s:
+                    leftover.unlink()
 
 
 def read_bytes(url: str) -> bytes:
@@ -80,36 +146,120 @@ def read_bytes(url: str) -> bytes:
 def write_bytes_atomic(url: str, data: bytes | memoryview) -> None:
     """Write a file so that a reader sees the old content or the new, never a part.
 
-    Locally: a temporary file in the same directory, flushed to disk, then renamed. On an object
-    store a put is atomic by itself. Raises OSError when the storage refuses; nothing is left then.
+    Locally: a temporary file in the same directory, flushed to disk, then renamed, and the
+    directory flushed. On an object store a put is atomic by itself. Raises OSError when the storage
+    refuses; nothing is left then.
     """
     fs, path = filesystem(url)
     if not isinstance(fs, LocalFileSystem):
         fs.pipe_file(path, bytes(data))  # s3fs takes no memoryview
         return
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=target.parent)
+    with _temporary_file(target, data) as temporary:
+        temporary.replace(target)
+    sync_directory(target.parent)
+
+
+def create_bytes(url: str, data: bytes) -> None:
+    """Write a file that is not there yet, whole or not at all; of several who try, one succeeds.
+
+    Raises ConflictError where the file is there, UnsupportedStoreError where the store cannot tell.
+    """
+    fs, path = filesystem(url)
+    try:
+        if isinstance(fs, LocalFileSystem):
+            _create_local(Path(path), data)
+        else:
+            require_exclusive_creation(url)
+            fs.pipe_file(path, data, mode="create")
+    except FileExistsError as error:
+        raise ConflictError(f"{url} is there already") from error
+
+
+def require_exclusive_creation(url: str) -> None:
+    """Raise UnsupportedStoreError unless a file of this store can be created by one writer alone.
+
+    The stores named create on a condition (`If-None-Match`, `ifGenerationMatch`); everywhere else
+    fsspec looks first and writes then, between which another may write.
+    """
+    fs, _ = filesystem(url)
+    protocols = {fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)
+    if not isinstance(fs, LocalFileSystem) and not protocols & _EXCLUSIVE:
+        raise UnsupportedStoreError(
+            f"{url}: a {sorted(protocols)[0]} store cannot create a file on the condition that it "
+            "is not there, so two jobs could overwrite one another. Keep the database on a local "
+            f"or shared disk, or on one of {', '.join(sorted(_EXCLUSIVE - {'memory'}))}"
+        )
+
+
+def _create_local(target: Path, data: bytes) -> None:
+    with _temporary_file(target, data) as temporary:
+        try:
+            os.link(temporary, target)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without hard links
+            with locked(str(target.parent)):
+                if target.exists():
+                    raise FileExistsError(str(target)) from None
+                temporary.replace(target)
+    sync_directory(target.parent)
+
+
+@contextmanager
+def _temporary_file(target: Path, data: bytes | memoryview) -> Iterator[Path]:
+    """A file beside `target` that holds `data` on disk; gone at the end unless it was renamed."""
+    make_directory(target.parent)
+    handle, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=target.parent)
+    temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(target)
-    except BaseException as error:
-        Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno and not error.filename:
+        temporary.chmod(0o644)
+        yield temporary
+    except OSError as error:
+        if error.errno and not error.filename:
             raise OSError(error.errno, error.strerror, str(target)) from error
         raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def make_directory(directory: Path) -> None:
+    """Make a directory and those above it, so that a power loss leaves it there."""
+    if not directory.is_dir():
+        make_directory(directory.parent)
+        directory.mkdir(exist_ok=True)
+        sync_directory(directory.parent)
+
+
+def sync_directory(directory: Path) -> None:
+    """Put names that were made, changed or taken away in a directory on disk."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a file system that has nothing to flush says so
+            raise
+    finally:
+        os.close(handle)
+
+
+def delete(url: str) -> None:
+    """Take a file away; one that is not there is no error."""
+    fs, path = filesystem(url)
+    with suppress(FileNotFoundError):
+        fs.rm_file(path)
 
 
 @contextmanager
-def locked(url: str) -> Iterator[None]:
+def locked(url: str, wait: bool = True) -> Iterator[None]:
     """Hold directory `url` against other processes and threads that lock it; they wait.
 
     The lock goes with the process that holds it, however that ends. An object store has no locks:
-    nothing is held there.
+    nothing is held there. Raises BlockingIOError where another holds it and `wait` is False.
     """
     fs, path = filesystem(url)
     if not isinstance(fs, LocalFileSystem):
@@ -118,17 +268,66 @@ def locked(url: str) -> Iterator[None]:
     Path(path).mkdir(parents=True, exist_ok=True)
     directory = os.open(path, os.O_RDONLY)
     try:
-        fcntl.flock(directory, fcntl.LOCK_EX)
+        fcntl.flock(directory, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     finally:
         os.close(directory)
 
 
-def write_table_atomic(table: pa.Table, url: str, **options: Any) -> None:
-    """Write a table as one Parquet file, whole or not at all; `options` go to pyarrow's writer."""
+def write_table_atomic(table: pa.Table, url: str, **options: Any) -> FileDigest:
+    """Write a table as one Parquet file, whole or not at all; `options` go to pyarrow's writer.
+
+    Each page has a checksum, and the file's end says what `content_of` reads. Returns the digest of
+    the file.
+    """
     sink = io.BytesIO()
-    pq.write_table(table, sink, **options)
+    row_group_size = options.pop("row_group_size", None)
+    with pq.ParquetWriter(sink, table.schema, write_page_checksum=True, **options) as writer:
+        writer.write_table(table, row_group_size)
+        body = sink.tell()
+        digest = hashlib.sha256(sink.getbuffer()[:body])
+        writer.add_key_value_metadata({_CONTENT_KEY: digest.hexdigest()})
+    digest.update(sink.getbuffer()[body:])
     write_bytes_atomic(url, sink.getbuffer())
+    return FileDigest(len(sink.getbuffer()), digest.hexdigest())
+
+
+def content_of(url: str) -> str:
+    """The digest of a Parquet file's rows, from its end alone; of all of it where that has none.
+
+    Raises MissingError or BadInputError, naming the file.
+    """
+    fs, path = filesystem(url)
+    with _reading(url):
+        metadata = pq.read_metadata(path, filesystem=fs).metadata or {}
+    content = metadata.get(_CONTENT_KEY)
+    return digest_of(url).sha256 if content is None else content.decode()
+
+
+def whole_digest(url: str) -> FileDigest:
+    """The digest of a Parquet file of `write_table_atomic`, whose rows are those written there.
+
+    Raises MissingError or BadInputError, naming the file.
+    """
+    content = read_bytes(url)
+    with _reading(url):
+        metadata = pq.read_metadata(pa.BufferReader(content)).metadata or {}
+    end = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    digest = hashlib.sha256(content[:end])
+    if metadata.get(_CONTENT_KEY) != digest.hexdigest().encode():
+        raise BadInputError(f"{url} is damaged: it does not hold what was written there")
+    digest.update(content[end:])
+    return FileDigest(len(content), digest.hexdigest())
+
+
+def digest_of(url: str) -> FileDigest:
+    """The digest of a file, read through. Raises MissingError where there is none."""
+    fs, path = filesystem(url)
+    try:
+        with fs.open(path, "rb") as file:
+            return FileDigest(file.size, hashlib.file_digest(file, "sha256").hexdigest())
+    except FileNotFoundError as error:
+        raise MissingError(f"{url} is not there") from error
 
 
 def write_json_atomic(url: str, content: Any) -> None:
@@ -147,25 +346,49 @@ def read_json(url: str) -> Any:
         raise BadInputError(f"{url} is not valid JSON: {error}") from error
 
 
-def read_table(url: str, columns: list[str] | None = None) -> pa.Table:
-    """One Parquet file. Raises MissingError or BadInputError, naming the file."""
+def read_table(
+    url: str, columns: list[str] | None = None, expected: FileDigest | None = None
+) -> pa.Table:
+    """One Parquet file, its checksums verified; all of it compared with a digest that is expected.
+
+    Raises MissingError or BadInputError, naming the file.
+    """
     fs, path = filesystem(url)
-    try:
-        return pq.read_table(path, columns=columns, filesystem=fs, partitioning=None)
-    except FileNotFoundError as error:
-        raise MissingError(f"{url} is not there") from error
-    except (pa.ArrowInvalid, KeyError) as error:
-        raise BadInputError(f"{url} is not a readable Parquet file: {error}") from error
+    source: Any = path
+    if expected is not None:
+        content = read_bytes(url)
+        if hashlib.sha256(content).hexdigest() != expected.sha256:
+            raise BadInputError(f"{url} is damaged: it does not hold what was written there")
+        source, fs = pa.BufferReader(content), None
+    with _reading(url):
+        return pq.read_table(
+            source,
+            columns=columns,
+            filesystem=fs,
+            partitioning=None,
+            page_checksum_verification=True,
+        )
 
 
 def read_schema(url: str) -> pa.Schema:
     """Schema of one Parquet file, read from its footer only."""
     fs, path = filesystem(url)
-    try:
+    with _reading(url):
         return pq.read_schema(path, filesystem=fs)
+
+
+@contextmanager
+def _reading(url: str) -> Iterator[None]:
+    """Name the Parquet file that cannot be read."""
+    try:
+        yield
     except FileNotFoundError as error:
         raise MissingError(f"{url} is not there") from error
-    except pa.ArrowInvalid as error:
+    except OSError as error:
+        if error.errno:  # the storage; Arrow reports a damaged page as an OSError without a number
+            raise
+        raise BadInputError(f"{url} is not a readable Parquet file: {error}") from error
+    except (pa.ArrowException, KeyError, UnicodeDecodeError) as error:
         raise BadInputError(f"{url} is not a readable Parquet file: {error}") from error
 
 

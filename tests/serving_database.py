@@ -10,13 +10,12 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image, ImageDraw
 
-from lib.database.manifest import manifest_file
+from lib.database.manifest import Manifest, commit_version, write_embeddings
 from lib.descriptors.backbones import Backbone, load_backbone
 from lib.embedder.model import Embedder
-from lib.embedder.space import save_semantic_space
+from lib.embedder.space import keep_embedder, save_semantic_space
 from lib.images.preprocessing import decode
 from lib.schemas import embedding_schema, vectors_to_column
-from lib.storage import join, write_json_atomic, write_table_atomic
 from lib.text.encoder import TextEncoder, fit_idf
 from lib.text.word_vectors import PACKAGED, load_word_vectors, word_vectors_digest
 
@@ -99,14 +98,9 @@ def write_version(
     table = pa.Table.from_arrays(
         [*arrays, vectors_to_column(embedder.se_image(descriptors))], schema=schema
     )
-    name = f"version-{version}.parquet"
-    write_table_atomic(table, join(str(db), "embeddings", name))
-    manifest = {
-        "version": version,
-        "embedder_digest": digest or made,
-        "files": [{"name": name, "rows": len(names), "sources": [name]}],
-    }
-    write_json_atomic(manifest_file(str(db)), manifest)
+    keep_embedder(str(db), made)
+    file = write_embeddings(str(db), f"version-{version}.parquet", table)
+    commit_version(str(db), Manifest(version - 1, digest or made, (file,)))
 
 
 def _draw(path: Path, colour: str, thing: str, number: int) -> None:

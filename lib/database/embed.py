@@ -1,17 +1,25 @@
-"""Embedding the whole collection on Ray: a task per descriptor file, then one manifest."""
+"""Embedding the whole collection: a task for each descriptor file that is new, then one commit."""
 
-import hashlib
-from dataclasses import dataclass
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
-import ray
 
-from lib.database.manifest import commit_version, read_manifest, without
+from lib.database.manifest import (
+    Manifest,
+    ManifestFile,
+    commit_version,
+    describe_embeddings,
+    embeddings_file,
+    read_base,
+    read_manifest,
+    write_embeddings,
+)
+from lib.database.tombstones import Tombstones, with_digest
 from lib.embedder.model import Embedder
-from lib.embedder.space import load_semantic_space
-from lib.errors import MissingError
+from lib.embedder.space import keep_embedder, load_semantic_space
+from lib.errors import BadInputError, ConflictError, MissingError
 from lib.schemas import (
     Provenance,
     column_to_vectors,
@@ -19,8 +27,22 @@ from lib.schemas import (
     require_same,
     vectors_to_column,
 )
-from lib.storage import absolute, filesystem, join, list_files, read_table
-from lib.storage import write_table_atomic as write_table
+from lib.storage import (
+    StoredFile,
+    absolute,
+    content_of,
+    digest_of,
+    join,
+    list_stored,
+    read_table,
+    sweep_temporary,
+    whole_digest,
+)
+from lib.tasks import Runner, run_here
+
+LEFTOVER_AGE_S = 600  # of a file that a writer who was killed left unfinished
+_READERS = 16  # ends of files read at a time
+_ATTEMPTS = 10  # at a commit, where others commit meanwhile
 
 
 @dataclass(frozen=True)
@@ -28,91 +50,168 @@ class EmbeddingReport:
     """What an embedding run did."""
 
     version: int
-    images: int
+    images: int  # that can be searched
+    removed: int  # rows that tombstones hide
     files: int
-    files_embedded: int
+    files_embedded: int  # the rest were there, of this version or of a run that was killed
 
 
-def embed_database(db: str) -> EmbeddingReport:
-    """Embed every descriptor that the current embedder has not embedded yet. Ray must be up.
+@dataclass(frozen=True)
+class _Source:
+    """A descriptor file."""
 
-    A new version is committed by its manifest alone; files that it no longer lists go afterwards.
+    name: str
+    seen: str  # name and state, by which it is known again without being opened
+    content: str  # digest of its rows
+
+
+def embed_database(db: str, run: Runner = run_here, check: bool = False) -> EmbeddingReport:
+    """Embed every descriptor that the newest embedder has not embedded yet, and commit a version.
+
+    What a descriptor file holds decides, not where it lies. Files of embeddings that are there are
+    taken over: those of the last version, and those that a run finished before it was killed. One
+    that is lost, or is not what was written, is embedded again; those whose size and time are as
+    they were are taken as unchanged unless `check` asks to read them all. What other jobs commit
+    meanwhile is built upon.
     Raises MissingError where there are no descriptors, MismatchError where the embedder is for
-    another backbone, ConflictError where another job committed meanwhile.
+    another backbone.
     """
     db = absolute(db)
     space = load_semantic_space(db)
-    sources = list_files(join(db, "descriptors"), ".parquet")
+    keep_embedder(db, space.digest)
+    for directory in ("embeddings", "versions", "embedder"):
+        sweep_temporary(join(db, directory), LEFTOVER_AGE_S)
+    shared = (space.embedder, space.provenance, space.digest, db)
+    embedded = 0
+    for attempt in range(_ATTEMPTS):
+        base = read_base(db)
+        kept, pending, broken = _plan(db, base, space.digest, run, check)
+        tasks = [(source, source.content in broken) for source in pending]
+        results = list(run(_embed_file, (*shared, base.tombstones), tasks))
+        embedded += sum(anew for _, anew in results)
+        added = sorted((file for file, _ in results), key=lambda file: file.name)
+        new = replace(base, embedder_digest=space.digest, files=(*kept, *added))
+        try:
+            if not _committed(db, new):
+                new = commit_version(db, new)
+        except ConflictError:
+            if attempt == _ATTEMPTS - 1:
+                raise
+        else:
+            hidden = sum(file.hidden for file in new.files)
+            return EmbeddingReport(new.version, new.images, hidden, len(new.files), embedded)
+    raise AssertionError("unreachable")
+
+
+def _committed(db: str, manifest: Manifest) -> bool:
+    """Whether the newest version says what this one would, but for the times of files."""
+    try:
+        newest = read_manifest(db, manifest.version)
+    except (MissingError, BadInputError):  # none, or one that is damaged, or an older program's
+        return False
+    return _timeless(newest) == _timeless(manifest)
+
+
+def _timeless(manifest: Manifest) -> Manifest:
+    files = (replace(file, state="", sources_seen=()) for file in manifest.files)
+    return replace(manifest, files=tuple(files))
+
+
+def _plan(
+    db: str, base: Manifest, embedder_digest: str, run: Runner, check: bool
+) -> tuple[list[ManifestFile], list[_Source], set[str]]:
+    """Files to keep, descriptor files to embed, and contents whose embeddings are damaged."""
+    sources = {source.content: source for source in _sources(db, base)}
     if not sources:
         raise MissingError(f"{db} has no descriptors; run jobs.extract_descriptors first")
-    try:
-        old = read_manifest(db)
-    except MissingError:
-        old = {"version": 0, "embedder_digest": "", "files": []}
-    states = {_state(source): source for source in sources}
-    kept = [
+    usable = [
         file
-        for file in old["files"]
-        if old["embedder_digest"] == space.digest and states.keys() >= set(file["sources"])
+        for file in base.files
+        if base.embedder_digest == embedder_digest
+        and file.sources
+        and sources.keys() >= set(file.sources)
     ]
-    done = {state for file in kept for state in file["sources"]}
-    embedder = ray.put(space.embedder)
-    removed = old.get("removed", [])
-    running = [
-        _embed_file.remote(embedder, space.provenance, space.digest, db, source, state, removed)
-        for state, source in states.items()
-        if state not in done
+    there = {file.name: file for file in list_stored(join(db, "embeddings"), ".parquet")}
+    doubtful = [
+        file
+        for file in usable
+        if file.name in there and (check or there[file.name].state != file.state)
     ]
-    files = kept + ray.get(running)
-    version = old["version"]
-    if files != old["files"] or old["embedder_digest"] != space.digest:
-        version = commit_version(db, {**old, "embedder_digest": space.digest, "files": files})
-        remove_replaced(db, old["files"], files)
-    return EmbeddingReport(version, sum(f["rows"] for f in files), len(files), len(running))
+    damaged = {name for name, whole in run(_is_whole, (db,), doubtful) if not whole}
+    kept, broken = [], set[str]()
+    for file in usable:
+        if file.name in damaged:
+            broken.update(file.sources)
+        elif file.name in there:
+            seen = tuple(sources[content].seen for content in file.sources)
+            kept.append(replace(file, state=there[file.name].state, sources_seen=seen))
+    done = {content for file in kept for content in file.sources}
+    return kept, [sources[content] for content in sources.keys() - done], broken
 
 
-def _state(url: str) -> str:
-    fs, path = filesystem(url)
-    return f"{url.rsplit('/', 1)[-1]}@{fs.checksum(path)}"
+def _sources(db: str, base: Manifest) -> list[_Source]:
+    """The descriptor files; one that was seen before in this state is not opened."""
+    known = {
+        seen: content
+        for file in base.files
+        for seen, content in zip(file.sources_seen, file.sources, strict=False)
+    }
+    directory = join(db, "descriptors")
+
+    def source(file: StoredFile) -> _Source:
+        seen = f"{file.name} {file.state}"
+        content = known.get(seen) or content_of(join(directory, file.name))
+        return _Source(file.name, seen, content)
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        return list(pool.map(source, list_stored(directory, ".parquet")))
 
 
-def remove_replaced(db: str, old: list[dict[str, Any]], new: list[dict[str, Any]]) -> None:
-    """Delete the files that the version just committed no longer names.
-
-    Files that neither version names stay: another job may be about to commit them.
-    """
-    for name in {file["name"] for file in old} - {file["name"] for file in new}:
-        fs, path = filesystem(join(db, "embeddings", name))
-        fs.rm_file(path)
+def _is_whole(db: str, file: ManifestFile) -> tuple[str, bool]:
+    """Name of a file of embeddings, and whether it holds what was written."""
+    try:
+        return file.name, digest_of(embeddings_file(db, file.name)) == file.digest
+    except MissingError:
+        return file.name, False
 
 
-@ray.remote
 def _embed_file(
     embedder: Embedder,
     provenance: Provenance,
     digest: str,
     db: str,
-    source: str,
-    state: str,
-    removed: list[str],
-) -> dict[str, Any]:
-    table = read_table(source)
+    tombstones: Tombstones,
+    task: tuple[_Source, bool],
+) -> tuple[ManifestFile, bool]:
+    """The embeddings of a descriptor file, and whether they were embedded now."""
+    source, broken = task
+    stem = source.name.removesuffix(".parquet")
+    name = f"{stem}-{digest[:8]}-{source.content[:16]}.parquet"
+    fields = {"sources": (source.content,), "sources_seen": (source.seen,)}
+    try:
+        if broken:
+            raise MissingError(name)
+        written, table = (
+            whole_digest(embeddings_file(db, name)),
+            read_table(embeddings_file(db, name)),
+        )
+        file, anew = describe_embeddings(db, name, table, written, **fields), False
+    except (MissingError, BadInputError):
+        table = _embed(embedder, provenance, digest, join(db, "descriptors", source.name))
+        file, anew = write_embeddings(db, name, table, **fields), True
+    return replace(file, hidden=int(tombstones.hides(table).sum())), anew
+
+
+def _embed(embedder: Embedder, provenance: Provenance, digest: str, source: str) -> pa.Table:
+    table = with_digest(read_table(source))
     require_same(
         f"the embedder's backbone and the descriptors in {source}",
         provenance,
         Provenance.from_schema(table.schema, source),
         "Train anew with jobs.train_embedder",
     )
-    table = without(table, removed)
     descriptors = column_to_vectors(table["descriptor"]).astype(np.float32, copy=False)
     embeddings = embedder.se_image(descriptors)
-    stem = source.rsplit("/", 1)[-1].removesuffix(".parquet")
     schema = embedding_schema(embeddings.shape[1], {b"embedder_digest": digest.encode()})
-    if "digest" not in table.column_names:  # extracted before the digests were kept
-        table = table.append_column("digest", pa.array([""] * len(table)))
     columns = [table[field.name] for field in schema if field.name != "embedding"]
-    made = pa.table([*columns, vectors_to_column(embeddings)], schema=schema)
-    mark = hashlib.sha256(state.encode()).hexdigest()[:8]
-    name = f"{stem}-{digest[:8]}-{mark}.parquet"
-    write_table(made, join(db, "embeddings", name))
-    return {"name": name, "rows": len(table), "sources": [state]}
+    return pa.table([*columns, vectors_to_column(embeddings)], schema=schema)

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lib.database.ordering import natural_order
 from lib.errors import ImageSearchError
 from lib.topk.exact import merge_top_k
 
@@ -120,18 +121,3 @@ def merge_hits(parts: Sequence[Hits], k: int) -> Hits:
     ranks[order] = np.arange(len(order))
     chosen, best = merge_top_k(owners, ranks, scores, queries, min(k, sum(counts)))
     return Hits(images.take(pa.array(order[chosen.ravel()])), best)
-
-
-def natural_order(image_ids: pa.ChunkedArray) -> np.ndarray:
-    """Rows in the order of their ids, (N,) int64: numbers by value, then other ids by letter."""
-    numeric = pc.match_substring_regex(image_ids, "^[0-9]{1,18}$").to_numpy()
-    numbers, others = np.flatnonzero(numeric), np.flatnonzero(~numeric)
-    values = image_ids.filter(pa.array(numeric)).cast(pa.int64()).to_numpy()
-    by_letter = pc.sort_indices(image_ids.filter(pa.array(~numeric))).to_numpy()
-    return np.concatenate([numbers[np.argsort(values, kind="stable")], others[by_letter]])
-
-
-def natural_key(image_id: str) -> tuple[int, int, str]:
-    """What puts single ids in the same order as `natural_order`."""
-    number = image_id.isascii() and image_id.isdecimal() and len(image_id) <= 18
-    return (0, int(image_id), "") if number else (1, 0, image_id)

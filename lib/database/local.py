@@ -17,8 +17,8 @@ from lib.database.interface import (
     Hits,
     Image,
     UnknownImageError,
-    natural_key,
 )
+from lib.database.ordering import natural_key
 from lib.errors import BadArgumentError
 from lib.topk.adaptive import AdaptiveSearch
 

@@ -15,7 +15,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from lib.database.interface import Filter, Hits, Image, UnknownImageError, merge_hits
 from lib.database.local import LocalCollection
-from lib.database.manifest import read_manifest
+from lib.database.manifest import Manifest, ManifestFile, latest_version, read_manifest
 from lib.database.opening import dimension_of, load_version
 from lib.errors import BadArgumentError, MissingError, UnavailableError
 from lib.storage import absolute
@@ -53,10 +53,10 @@ class RemoteCollection:
                 self._lengths = ray.get([shard.load.remote() for shard in self._shards])
                 break
             except MissingError:  # a writer may have replaced files meanwhile
-                if read_manifest(db)["version"] == manifest["version"]:
+                if latest_version(db) == manifest.version:
                     raise
-        self.version: int = manifest["version"]
-        self.embedder_digest: str = manifest["embedder_digest"]
+        self.version: int = manifest.version
+        self.embedder_digest: str = manifest.embedder_digest
 
     def __len__(self) -> int:
         return sum(self._lengths)
@@ -95,16 +95,16 @@ def shards_needed(rows: int, dimension: int, memory_bytes: int) -> int:
     return max(1, math.ceil(needed / (memory_bytes * MEMORY_SHARE)))
 
 
-def choose_shards(db: str, manifest: dict[str, Any]) -> int:
+def choose_shards(db: str, manifest: Manifest) -> int:
     """Shards for a version on this cluster: what its memory asks for, one a node at most.
 
     With fewer nodes than that each shard is memory-mapped and partly read from disk.
     """
-    files = manifest["files"]
+    files = manifest.files
     nodes = [node for node in ray.nodes() if node["Alive"]]
     memory = min(int(node["Resources"].get("memory", 1)) for node in nodes)
-    rows = sum(file["rows"] for file in files)
-    needed = min(shards_needed(rows, dimension_of(db, files[0]["name"]), memory), len(files))
+    rows = sum(file.rows for file in files)
+    needed = min(shards_needed(rows, dimension_of(db, files[0]), memory), len(files))
     if needed > len(nodes):
         _log.warning(
             "%s would need %s nodes to lie in memory and has %s: it is read from disk in part",
@@ -113,19 +113,19 @@ def choose_shards(db: str, manifest: dict[str, Any]) -> int:
     return min(needed, len(nodes))
 
 
-def split_evenly(files: Sequence[dict[str, Any]], parts: int) -> list[list[dict[str, Any]]]:
+def split_evenly(files: Sequence[ManifestFile], parts: int) -> list[list[ManifestFile]]:
     """Files in `parts` lists of about equal rows: largest first, each to the emptiest list."""
-    lists: list[list[dict[str, Any]]] = [[] for _ in range(parts)]
+    lists: list[list[ManifestFile]] = [[] for _ in range(parts)]
     rows = [0] * parts
-    for file in sorted(files, key=lambda each: (-each["rows"], each["name"])):
+    for file in sorted(files, key=lambda each: (-each.rows, each.name)):
         emptiest = rows.index(min(rows))
         lists[emptiest].append(file)
-        rows[emptiest] += file["rows"]
+        rows[emptiest] += file.rows
     return lists
 
 
-def _start(db: str, manifest: dict[str, Any], shards: int | None) -> list[Any]:
-    files = manifest["files"]
+def _start(db: str, manifest: Manifest, shards: int | None) -> list[Any]:
+    files = manifest.files
     count = choose_shards(db, manifest) if shards is None else min(shards, len(files))
     if count == 1:
         homes = [ray.get_runtime_context().get_node_id()]
@@ -150,7 +150,7 @@ def _start(db: str, manifest: dict[str, Any], shards: int | None) -> list[Any]:
 class _Shard:
     """Some files of one version of a database."""
 
-    def __init__(self, db: str, manifest: dict[str, Any], files: list[dict[str, Any]]) -> None:
+    def __init__(self, db: str, manifest: Manifest, files: list[ManifestFile]) -> None:
         torch.set_num_threads(os.cpu_count() or 1)  # Ray allows an actor without CPUs one
         self._source = (db, manifest, files)
         self._loading = threading.Lock()

@@ -15,7 +15,7 @@ from lib.descriptors.store import index_descriptors
 from lib.embedder.model import Embedder
 from lib.errors import BadInputError, MismatchError, MissingError
 from lib.schemas import Provenance
-from lib.storage import join, read_bytes, write_bytes_atomic
+from lib.storage import exists, join, read_bytes, write_bytes_atomic
 from lib.text.encoder import Idf, TextEncoder
 from lib.text.query import embed_query
 from lib.text.word_vectors import load_word_vectors, word_vectors_digest
@@ -64,9 +64,9 @@ class SemanticSpace:
         return self.embedder.se_image(descriptors)
 
 
-def embedder_file(db: str) -> str:
-    """Where a database keeps its embedder."""
-    return join(db, "embedder", "embedder.npz")
+def embedder_file(db: str, digest: str = "embedder") -> str:
+    """Where a database keeps its embedder: the last that was trained, or the one of a digest."""
+    return join(db, "embedder", f"{digest}.npz")
 
 
 def space_digest(text: TextEncoder, embedder: Embedder, word_vectors: str) -> str:
@@ -129,17 +129,28 @@ def save_semantic_space(
     return save_embedder(embedder_file(db), text, embedder, metadata)
 
 
+def keep_embedder(db: str, digest: str) -> None:
+    """Keep the newest embedder, of this digest, under a name that a later training leaves alone."""
+    content, kept = read_bytes(embedder_file(db)), embedder_file(db, digest)
+    if not exists(kept) or read_bytes(kept) != content:
+        write_bytes_atomic(kept, content)
+
+
 def load_semantic_space(
-    source: str, word_vectors: str | KeyedVectors | None = None
+    source: str, word_vectors: str | KeyedVectors | None = None, digest: str | None = None
 ) -> SemanticSpace:
     """The embedder of a database, or of a file or URL that ends in `.npz`, with its text side.
 
+    digest: of the one that a version of the database names; None takes the last that was trained.
     word_vectors: a file or vectors already loaded; None takes the source that training recorded.
     Raises MissingError before training, BadInputError where the file is damaged, MismatchError
     where the word vectors are not those that the embedder was trained with.
     """
     is_file = urlsplit(source).path.endswith(".npz")
     url = source if is_file else embedder_file(source)
+    restoring = "jobs.train_embedder"
+    if digest is not None and exists(embedder_file(source, digest)):  # an older program kept one
+        url, restoring = embedder_file(source, digest), "jobs.embed_database"
     try:
         content = read_bytes(url)
     except MissingError as error:
@@ -159,7 +170,7 @@ def load_semantic_space(
         version = metadata["format_version"]
     except Exception as error:
         raise BadInputError(
-            f"{url} is damaged, or no embedder ({error!r}); write it anew with jobs.train_embedder"
+            f"{url} is damaged, or no embedder ({error!r}); write it anew with {restoring}"
         ) from error
     if version != FORMAT_VERSION:
         raise MismatchError(
@@ -172,7 +183,8 @@ def load_semantic_space(
         vectors = word_vectors
     _require_word_vectors(url, vectors, word_vectors, recorded)
     encoder = TextEncoder(vectors, idf, common if common.any() else None)
-    digest = space_digest(encoder, embedder, recorded["digest"])
+    if digest != hashlib.sha256(content).hexdigest():  # by which an older program named it
+        digest = space_digest(encoder, embedder, recorded["digest"])
     return SemanticSpace(encoder, embedder, digest, metadata)
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import itertools
-import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -15,7 +14,7 @@ import ray
 
 from lib.cluster import cluster_cpus, run_bounded
 from lib.database.interface import Collection, Filter
-from lib.database.manifest import read_manifest
+from lib.database.manifest import Manifest, read_manifest
 from lib.database.opening import load_version
 from lib.database.remote import RemoteCollection, choose_shards
 from lib.embedder.space import SemanticSpace, load_semantic_space
@@ -90,18 +89,18 @@ def run_batch_queries(
     count, digest = _count_and_digest(queries_file)
     db, output = absolute(db), absolute(output)
     manifest = read_manifest(db)
-    space = _Space(db, absolute_source(word_vectors), manifest["embedder_digest"])
+    space = _Space(db, absolute_source(word_vectors), manifest.embedder_digest)
     _load_space(space)  # what cannot work fails here, before anything starts
     if (choose_shards(db, manifest) if database_shards is None else database_shards) > 1:
         source: RemoteCollection | _Version = RemoteCollection(db, database_shards)
     else:
-        source = _Version(db, json.dumps(manifest))
+        source = _Version(db, manifest)
     run = {
         "queries_sha256": digest,
         "k": k,
         "filter": None if wanted is None else asdict(wanted),
-        "database_version": manifest["version"],
-        "embedder_digest": manifest["embedder_digest"],
+        "database_version": manifest.version,
+        "embedder_digest": manifest.embedder_digest,
         "shard_queries": shard_queries,
     }
     _claim(output, run)
@@ -122,7 +121,7 @@ def run_batch_queries(
         shards_answered=len(missing),
         queries_answered=sum(missing),
         seconds=time.monotonic() - start,
-        database_version=manifest["version"],
+        database_version=manifest.version,
     )
 
 
@@ -188,13 +187,13 @@ class _Version:
     """A version of a database that a task opens for itself."""
 
     db: str
-    manifest: str  # JSON
+    manifest: Manifest
 
 
 @cache
 def _load_space(wanted: _Space) -> SemanticSpace:
     """The semantic space, loaded once in each worker process: word vectors are large."""
-    space = load_semantic_space(wanted.db, wanted.word_vectors)
+    space = load_semantic_space(wanted.db, wanted.word_vectors, wanted.digest)
     require_same(
         "the embedder and the embeddings of the database",
         space.digest,
@@ -207,7 +206,7 @@ def _load_space(wanted: _Space) -> SemanticSpace:
 @cache
 def _open(version: _Version) -> Collection:
     try:
-        return load_version(version.db, json.loads(version.manifest))
+        return load_version(version.db, version.manifest)
     except MissingError as error:
         raise MismatchError(
             f"the embeddings of {version.db} were replaced meanwhile ({error}); run it again with "

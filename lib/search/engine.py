@@ -122,7 +122,7 @@ class Searcher:
         if not exists(manifest_file(db)) and not exists(embedder_file(db)):
             return cls(*open_descriptors(db), by_image, weights)
         collection = open_collection(db)
-        space = _load_space(db, word_vectors, previous)
+        space = _load_space(db, word_vectors, previous, collection.embedder_digest)
         require_same(
             "the embedder and the embeddings of the database",
             space.digest,
@@ -338,8 +338,10 @@ class Searcher:
         return images
 
 
-def _load_space(db: str, word_vectors: str | None, previous: Searcher | None) -> SemanticSpace:
+def _load_space(
+    db: str, word_vectors: str | None, previous: Searcher | None, digest: str
+) -> SemanticSpace:
     if previous is not None:
         with suppress(MismatchError):
-            return load_semantic_space(db, previous.space.text.vectors)
-    return load_semantic_space(db, word_vectors)
+            return load_semantic_space(db, previous.space.text.vectors, digest)
+    return load_semantic_space(db, word_vectors, digest)

@@ -21,7 +21,7 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
 from lib.database.interface import Image
-from lib.database.manifest import manifest_state
+from lib.database.manifest import latest_version
 from lib.database.remote import RemoteCollection
 from lib.descriptors.image_encoder import ImageEncoder, SeenImage
 from lib.errors import ImageSearchError, UnavailableError
@@ -181,16 +181,16 @@ class SearchService:
         return await self._in_thread(_node_metrics)
 
     async def _take_up_new_versions(self) -> None:
-        """Replace the database whenever its manifest changes; keep the old one if that fails."""
+        """Replace the database whenever a version is committed; keep the old one if that fails."""
         settings = self.settings
-        seen = await self._in_thread(manifest_state, settings.db)
+        seen = self.searcher.version
         while True:
             await asyncio.sleep(settings.reload_every_s)
             try:
-                state = await self._in_thread(manifest_state, settings.db)
-                if state == seen:
+                newest = await self._in_thread(latest_version, settings.db, seen)
+                if newest == seen:
                     continue
-                seen = state
+                seen = newest
                 searcher = await self._in_thread(self._load, self.searcher)
             except Exception as error:  # whatever lies there: what is served goes on
                 self._refuse(error)

@@ -9,8 +9,8 @@ import pytest
 
 from lib.database.compaction import compact_database
 from lib.database.embed import embed_database
-from lib.database.manifest import remove_images
 from lib.database.opening import open_database
+from lib.database.removal import remove_images
 from lib.embedder.model import Embedder
 from lib.embedder.space import save_semantic_space
 from lib.schemas import Provenance, descriptor_schema, vectors_to_column

@@ -1,9 +1,8 @@
 """Versions of a database: loading, removing, compacting, filters, a writer beside a reader."""
 
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,22 +12,30 @@ import pytest
 
 from lib.database import opening as loading
 from lib.database.compaction import compact_database
-from lib.database.interface import Filter, natural_key, natural_order
-from lib.database.manifest import commit_version, manifest_file, read_manifest, remove_images
+from lib.database.interface import Filter
+from lib.database.manifest import (
+    Manifest,
+    ManifestFile,
+    commit_version,
+    read_manifest,
+    write_embeddings,
+)
 from lib.database.opening import load_version, open_database
+from lib.database.ordering import natural_key, natural_order
+from lib.database.removal import remove_images
+from lib.database.tombstones import Tombstones
 from lib.errors import BadArgumentError, BadInputError, ConflictError, MissingError
 from lib.schemas import embedding_schema, vectors_to_column
-from lib.storage import join, write_json_atomic, write_table_atomic
+from lib.storage import join
 
 
-def write_file(db: str, name: str, ids: list[str], seed: int) -> dict[str, Any]:
+def write_file(db: str, name: str, ids: list[str], seed: int) -> ManifestFile:
     vectors = np.random.default_rng(seed).standard_normal((len(ids), 4)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     sizes = pa.array([int(each) if each.isdecimal() else 7 for each in ids], pa.int32())
     columns = [pa.array(ids)] * 3 + [sizes] * 2 + [pa.array([1] * len(ids)), *[pa.array(ids)] * 2]
     table = pa.table([*columns, vectors_to_column(vectors)], schema=embedding_schema(4, {}))
-    write_table_atomic(table, join(db, "embeddings", name))
-    return {"name": name, "rows": len(ids), "sources": [name]}
+    return write_embeddings(db, name, table)
 
 
 @pytest.fixture
@@ -39,8 +46,7 @@ def db(tmp_path: Path) -> str:
         write_file(made, "b.parquet", ["100", "a/1.jpg", "2"], 1),
         write_file(made, "c.parquet", ["30", "31"], 2),
     ]
-    manifest = {"version": 1, "embedder_digest": "e", "files": files}
-    write_json_atomic(manifest_file(made), manifest)
+    commit_version(made, Manifest(0, "e", tuple(files)))
     return made
 
 
@@ -54,7 +60,7 @@ def test_rows_are_in_natural_order_with_their_own_vectors(db: str) -> None:
     assert list(database.image_ids) == ["2", "9", "10", "30", "31", "100", "a/1.jpg", "b/1.jpg"]
     assert list(database.image_ids) == sorted(database.image_ids, key=natural_key)
     assert database.images["width"].to_pylist()[:6] == [2, 9, 10, 30, 31, 100]
-    files = read_manifest(db)["files"]
+    files = read_manifest(db).files
     alone = load_version(db, read_manifest(db), files[1:2])
     assert alone.embeddings.tolist()[0] == vectors_by_id(db)["2"]
     assert [database.row_of(image_id) for image_id in ("100", "no", "99")] == [5, None, None]
@@ -73,14 +79,14 @@ def test_numbers_too_long_for_a_number_are_names() -> None:
 
 def test_removed_images_are_gone_and_stay_gone(db: str) -> None:
     before = vectors_by_id(db)
-    assert remove_images(db, ["9", "a/1.jpg"]) == 2
-    assert remove_images(db, ["9"]) == 0
+    assert remove_images(db, ["9", "a/1.jpg"]).changed == 2
+    assert remove_images(db, ["9"]).changed == 0
     database = open_database(db)
     assert database.version == 2
     assert vectors_by_id(db) == {
         name: vector for name, vector in before.items() if name not in ("9", "a/1.jpg")
     }
-    with pytest.raises(BadInputError, match="'nowhere'; nothing was removed"):
+    with pytest.raises(BadInputError, match="'nowhere'; nothing was changed"):
         remove_images(db, ["10", "nowhere"])
     assert open_database(db).version == 2
 
@@ -88,7 +94,7 @@ def test_removed_images_are_gone_and_stay_gone(db: str) -> None:
 def test_compaction_keeps_what_is_found(db: str) -> None:
     remove_images(db, ["31"])
     before = vectors_by_id(db)
-    report = compact_database(db)
+    report = compact_database(db, grace_s=0)
     assert (report.files_before, report.files_after, report.rows_dropped) == (3, 1, 1)
     assert vectors_by_id(db) == before
     assert len(list(Path(db, "embeddings").glob("*.parquet"))) == 1
@@ -104,7 +110,7 @@ def test_a_reader_whose_files_went_loads_the_new_version(
     db: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stale = read_manifest(db)
-    compact_database(db)
+    compact_database(db, grace_s=0)
     manifests = [stale]
     monkeypatch.setattr(
         loading,
@@ -118,30 +124,27 @@ def test_of_two_writers_the_second_is_refused_and_loses_nothing(db: str) -> None
     stale = read_manifest(db)
     remove_images(db, ["9"])
     with pytest.raises(ConflictError, match=r"version 2 .* started from version 1"):
-        commit_version(db, {**stale, "removed": ["10"]})
-    assert read_manifest(db)["removed"] == ["9"]
+        commit_version(db, replace(stale, tombstones=Tombstones.of_ids(["10"])))
+    assert read_manifest(db).tombstones.image_ids == ["9"]
 
 
 def test_writers_at_the_same_moment_never_overwrite_one_another(db: str) -> None:
     ids = ["2", "9", "10", "30", "31", "100"]
 
     def remove(image_id: str) -> None:
-        while True:
-            with suppress(ConflictError):
-                remove_images(db, [image_id])
-                return
+        assert remove_images(db, [image_id]).changed == 1
 
     with ThreadPoolExecutor(len(ids)) as pool:
         list(pool.map(remove, ids))
-    assert set(read_manifest(db)["removed"]) == set(ids)
-    assert read_manifest(db)["version"] == 1 + len(ids)
+    assert read_manifest(db).tombstones.image_ids == sorted(ids)
+    assert read_manifest(db).version == 1 + len(ids)
 
 
 def test_a_commit_leaves_files_that_another_job_is_about_to_commit(db: str) -> None:
     file = write_file(db, "d.parquet", ["77"], 3)
     compact_database(db)
     manifest = read_manifest(db)
-    commit_version(db, {**manifest, "files": [*manifest["files"], file]})
+    commit_version(db, replace(manifest, files=(*manifest.files, file)))
     assert "77" in vectors_by_id(db)
 
 
@@ -170,7 +173,7 @@ def test_an_empty_version_finds_nothing(db: str) -> None:
     database = open_database(db)
     assert len(database) == 0
     assert database.search(np.ones((2, 4), np.float32), 3)[0].shape == (2, 0)
-    assert commit_version(db, read_manifest(db)) == 3
+    assert commit_version(db, read_manifest(db)).version == 3
 
 
 def test_a_large_version_is_mapped_from_one_ordered_copy(
@@ -191,7 +194,7 @@ def test_a_large_version_is_mapped_from_one_ordered_copy(
     assert open_database(db).norm == pytest.approx(1)
     assert (copy / "embeddings.npy").stat().st_mtime_ns == made
     manifest = read_manifest(db)
-    part = load_version(db, manifest, manifest["files"][:1])
+    part = load_version(db, manifest, manifest.files[:1])
     assert list(part.image_ids) == ["9", "10", "b/1.jpg"]
     remove_images(db, ["30"])
     assert len(open_database(db)) == 7
@@ -213,14 +216,14 @@ def test_where_no_copy_can_be_kept_it_is_loaded_into_memory(
 
 
 def test_an_embedding_that_is_not_finite_is_refused_and_its_file_named(db: str) -> None:
-    file = write_file(db, "d.parquet", ["77", "78"], 3)
+    write_file(db, "d.parquet", ["77", "78"], 3)
     vectors = np.full((2, 4), np.nan, np.float32)
-    path = join(db, "embeddings", "d.parquet")
-    table = pq.read_table(path)
+    table = pq.read_table(join(db, "embeddings", "d.parquet"))
     place = table.schema.get_field_index("embedding")
-    write_table_atomic(table.set_column(place, "embedding", vectors_to_column(vectors)), path)
+    table = table.set_column(place, "embedding", vectors_to_column(vectors))
+    file = write_embeddings(db, "d.parquet", table)
     manifest = read_manifest(db)
-    commit_version(db, {**manifest, "files": [*manifest["files"], file]})
+    commit_version(db, replace(manifest, files=(*manifest.files, file)))
     with pytest.raises(BadInputError, match=r"d\.parquet: the embedding of row 0"):
         open_database(db)
 

@@ -8,11 +8,11 @@ import pytest
 import ray
 
 from lib.database.interface import Filter, Hits, UnknownImageError
-from lib.database.manifest import manifest_file, read_manifest, remove_images
+from lib.database.manifest import Manifest, ManifestFile, commit_version, read_manifest
 from lib.database.opening import open_database
 from lib.database.remote import RemoteCollection, choose_shards, shards_needed, split_evenly
+from lib.database.removal import remove_images
 from lib.errors import BadArgumentError, MissingError
-from lib.storage import write_json_atomic
 from tests.database.test_local import write_file
 from tests.serving_database import make_database
 
@@ -27,8 +27,7 @@ def db(tmp_path: Path) -> str:
         write_file(made, f"{number}.parquet", [str(row * 5 + number) for row in range(40)], seed)
         for number, seed in enumerate([0, 1, 0, 2, 3])
     ]
-    manifest = {"version": 1, "embedder_digest": "e", "files": files}
-    write_json_atomic(manifest_file(made), manifest)
+    commit_version(made, Manifest(0, "e", tuple(files)))
     remove_images(made, ["3", "11"])
     return made
 
@@ -83,9 +82,9 @@ def test_the_number_of_shards_comes_from_size_and_memory(db: str) -> None:
     assert shards_needed(10_000, 50, 24 * 2**30) == 1
     by_hand = 10**9 * (200 * 1.84 + 100) / (32 * 2**30)
     assert shards_needed(10**9, 50, 64 * 2**30) == int(by_hand) + 1
-    files = [{"name": str(number), "rows": number} for number in range(10)]
+    files = [ManifestFile(str(number), number) for number in range(10)]
     parts = split_evenly(files, 3)
-    assert [sum(file["rows"] for file in part) for part in parts] == [16, 15, 14]
+    assert [sum(file.rows for file in part) for part in parts] == [16, 15, 14]
 
 
 ON_TWO_NODES = """
@@ -94,6 +93,7 @@ import numpy as np
 import ray
 from ray.cluster_utils import Cluster
 from lib.database.opening import open_database
+from lib.database.removal import remove_images
 from lib.database.remote import RemoteCollection
 
 db, job_db = sys.argv[1:]
