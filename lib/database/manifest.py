@@ -148,8 +148,8 @@ def _read_version(db: str, version: int) -> dict[str, Any]:
     content: dict[str, Any] = read_json(url)
     if content["format"] != FORMAT:
         raise ImageSearchError(
-            f"{url} has format {content['format']}, this program reads {FORMAT}: another release of "
-            "it wrote that; use that one"
+            f"{url} has format {content['format']}, and this program reads {FORMAT}: another "
+            "release of it wrote that; use that one"
         )
     return content
 
