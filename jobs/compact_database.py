@@ -25,10 +25,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def compact(options: argparse.Namespace) -> dict[str, Any]:
     """Run the job; returns its summary."""
-    from lib.cluster import connect
+    from lib.cluster import connect, run_on_workers
     from lib.database.compaction import compact_database
     from lib.errors import BadArgumentError
-    from lib.tasks import run_on_workers
 
     if options.grace_hours < 0:
         raise BadArgumentError(f"--grace-hours must be at least 0, not {options.grace_hours}")

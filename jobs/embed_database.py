@@ -21,9 +21,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def embed(options: argparse.Namespace) -> dict[str, Any]:
     """Run the job; returns its summary."""
-    from lib.cluster import connect
+    from lib.cluster import connect, run_on_workers
     from lib.database.embed import embed_database
-    from lib.tasks import run_on_workers
 
     with connect():
         report = embed_database(options.db, run_on_workers, options.check)

@@ -7,14 +7,14 @@ import secrets
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from lib.errors import ImageSearchError
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ray import ObjectRef
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 PROJECT_ROOT = Path(__file__).parents[1]
 
@@ -319,3 +320,46 @@ def cluster_cpus() -> int:
     import ray
 
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+
+class Runner(Protocol):
+    """How many equal tasks are run: `run_here`, `run_on_workers`."""
+
+    def __call__(
+        self, function: Callable[..., Result], shared: Sequence[object], items: Iterable[Item]
+    ) -> Iterator[Result]:
+        """`function(*shared, item)` of each item, in any order."""
+
+
+def run_here(
+    function: Callable[..., Result], shared: Sequence[object], items: Iterable[Item]
+) -> Iterator[Result]:
+    """One item after another in this process: a `Runner`."""
+    for item in items:
+        yield function(*shared, item)
+
+
+def run_on_workers(
+    function: Callable[..., Result], shared: Sequence[object], items: Iterable[Item]
+) -> Iterator[Result]:
+    """A Ray task for each item, results as they end: a `Runner`. Ray must be up.
+
+    What the tasks share is stored once, not sent with each of them; twice as many are in flight as
+    the cluster has CPUs, so that no worker waits. Raises what a task raised.
+    """
+    import ray
+    from ray.exceptions import RayTaskError
+
+    task: Any = ray.remote(function)
+    references = [ray.put(value) for value in shared]
+    source = iter(items)
+    for ended in run_bounded(
+        lambda item: task.remote(*references, item),
+        lambda: next(source, None),
+        lambda: 2 * cluster_cpus() + 2,
+    ):
+        if ended is not None:
+            try:
+                yield ended[1].result()
+            except RayTaskError as error:
+                raise error.cause from error

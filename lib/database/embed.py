@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
+from lib.cluster import Runner, run_here
 from lib.database.manifest import (
     Manifest,
     ManifestFile,
@@ -20,6 +21,7 @@ from lib.database.tombstones import Tombstones, with_digest
 from lib.embedder.model import Embedder
 from lib.embedder.space import keep_embedder, load_semantic_space
 from lib.errors import BadInputError, ConflictError, MissingError
+from lib.progress import Progress
 from lib.schemas import (
     Provenance,
     column_to_vectors,
@@ -38,7 +40,6 @@ from lib.storage import (
     sweep_temporary,
     whole_digest,
 )
-from lib.tasks import Runner, run_here
 
 LEFTOVER_AGE_S = 600  # of a file that a writer who was killed left unfinished
 _READERS = 16  # ends of files read at a time
@@ -87,7 +88,11 @@ def embed_database(db: str, run: Runner = run_here, check: bool = False) -> Embe
         base = read_base(db)
         kept, pending, broken = _plan(db, base, space.digest, run, check)
         tasks = [(source, source.content in broken) for source in pending]
-        results = list(run(_embed_file, (*shared, base.tombstones), tasks))
+        results = []
+        with Progress(len(tasks), "files") as progress:
+            for result in run(_embed_file, (*shared, base.tombstones), tasks):
+                results.append(result)
+                progress.advance(1)
         embedded += sum(anew for _, anew in results)
         added = sorted((file for file, _ in results), key=lambda file: file.name)
         new = replace(base, embedder_digest=space.digest, files=(*kept, *added))
