@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from lib.database.interface import Collection, Filter, Image
-from lib.database.manifest import manifest_file
+from lib.database.manifest import latest_version
 from lib.database.opening import open_database
 from lib.datasets.captions import load_captions
 from lib.descriptors.image_encoder import ImageEncoder, SeenImage
@@ -119,7 +119,7 @@ class Searcher:
         embeddings come from another embedder than the one that lies beside them.
         """
         by_image = load_captions(captions).by_image() if captions else {}
-        if not exists(manifest_file(db)) and not exists(embedder_file(db)):
+        if not latest_version(db) and not exists(embedder_file(db)):
             return cls(*open_descriptors(db), by_image, weights)
         collection = open_collection(db)
         space = _load_space(db, word_vectors, previous, collection.embedder_digest)

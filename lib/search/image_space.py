@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 from gensim.models import KeyedVectors
 
-from lib.database.interface import natural_order
 from lib.database.local import COLUMNS, LocalCollection
+from lib.database.ordering import natural_order
 from lib.descriptors.store import index_descriptors, read_descriptors
 from lib.embedder.model import Embedder
 from lib.embedder.space import SemanticSpace
