@@ -9,14 +9,13 @@ import random
 import resource
 import tempfile
 import time
-from operator import attrgetter
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lib.descriptors.external_sort import sort_bounded
-from lib.descriptors.plan import compare
+from lib.cluster import connect
+from lib.descriptors.plan import make_plan
 from lib.descriptors.shards import cut_shards
 from lib.images.listing import list_images
 
@@ -30,11 +29,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         listing = write_list(options.names, Path(folder) / "list.parquet")
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        start = time.perf_counter()
-        ordered = sort_bounded(list_images(str(listing)), key=attrgetter("path"))
-        plan = compare(ordered, str(Path(folder) / "db"))
-        images = sum(len(shard.images) for shard in cut_shards(plan.pending, 1000))
-        seconds = time.perf_counter() - start
+        with connect():
+            start = time.perf_counter()
+            plan = make_plan(list_images(str(listing)), str(Path(folder) / "db"))
+            images = sum(len(shard.images) for shard in cut_shards(plan.pending, 1000))
+            seconds = time.perf_counter() - start
     assert images == options.names
     figures = {
         "names": options.names,

@@ -100,7 +100,7 @@ def extract_descriptors(options: argparse.Namespace) -> Mapping[str, Any]:
     from lib.descriptors.shards import ExtractionSettings
 
     backbone = load_backbone(options.backbone, options.weights)
-    ids = image_ids(options.captions)
+    ids = image_ids(options.captions) if options.captions else None
     with connect():
         run = extract(
             options.images,
@@ -159,6 +159,8 @@ def summary(run: "Run") -> str:
     """A run in words, for people."""
     rate = f", {run.described / run.seconds:.0f} images/s" if run.described else ""
     lines = [f"described {run.described:,} images in {run.seconds:.1f} s{rate}"]
+    if run.moved:
+        lines.append(f"the same files elsewhere or with another time: {run.moved:,}, taken over")
     if run.changed or run.repeated:
         lines.append(f"changed since: {run.changed:,}; listed twice: {run.repeated:,}")
     if run.failed:

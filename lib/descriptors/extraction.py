@@ -5,7 +5,6 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from operator import attrgetter
 
 import ray
 from ray.exceptions import RayTaskError, TaskUnschedulableError
@@ -13,9 +12,8 @@ from ray.exceptions import RayTaskError, TaskUnschedulableError
 from lib.cluster import run_bounded
 from lib.descriptors import store
 from lib.descriptors.backbones import Backbone
-from lib.descriptors.external_sort import sort_bounded
 from lib.descriptors.placement import Place, Placement, options_of
-from lib.descriptors.plan import ExtractionPlan, compare
+from lib.descriptors.plan import ExtractionPlan, carry_out, make_plan
 from lib.descriptors.shards import (
     ExtractionSettings,
     Shard,
@@ -56,6 +54,7 @@ class Run:
     already_described: int = 0
     already_failed: int = 0
     changed: int = 0  # described again because size or version differ
+    moved: int = 0  # the same file at another address or time: taken over, not described again
     repeated: int = 0  # listed more than once under the same path
     removed: int = 0  # in the database, but listed no longer
     pruned: int = 0
@@ -81,7 +80,7 @@ def extract(
     db: str,
     backbone: Backbone,
     settings: ExtractionSettings,
-    ids: Callable[[str], str | None] = lambda path: None,
+    ids: Callable[[str], str | None] | None = None,
     prune: bool = False,
     retry_failed: bool = False,
     limit: FailureLimit | None = None,
@@ -101,6 +100,7 @@ def extract(
         already_described=plan.described,
         already_failed=plan.failed,
         changed=plan.changed,
+        moved=plan.moved,
         repeated=plan.repeated,
         removed=plan.removed,
         pruned=plan.removed if prune else 0,
@@ -127,18 +127,19 @@ def _check_origin(db: str, backbone: Backbone, settings: ExtractionSettings) -> 
 def _plan(
     images: str,
     db: str,
-    ids: Callable[[str], str | None],
+    ids: Callable[[str], str | None] | None,
     prune: bool,
     retry_failed: bool,
 ) -> ExtractionPlan:
     store.remove_leftovers(db)
-    listing = sort_bounded(list_images(images), key=attrgetter("path"))
-    named = (image._replace(image_id=ids(image.path) or image.image_id) for image in listing)
-    plan = compare(named, db, prune, retry_failed)
+    listing = list_images(images)
+    if ids is not None:
+        listing = (image._replace(image_id=ids(image.path) or image.image_id) for image in listing)
+    plan = make_plan(listing, db, prune, retry_failed)
     if not plan.listed:
         raise BadInputError(f"{images} holds no image")
     # Before anything is described anew, so that no image ever has two rows.
-    store.drop_rows(plan.stale)
+    carry_out(plan)
     return plan
 
 

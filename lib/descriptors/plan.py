@@ -1,90 +1,356 @@
-"""What a run has to do: a listing compared with what a database already has."""
+"""What a run has to do: a listing compared with what a database already has.
 
-from array import array
-from collections.abc import Iterator
+Both sides are Arrow tables. Those of a small collection are compared here; large ones are cut into
+ranges of paths, each compared in a Ray task of its own, so that the driver holds references alone.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from operator import attrgetter
+from functools import partial
+from typing import Any, TypeVar
 
-from lib.descriptors.external_sort import SpooledRows, sort_bounded
-from lib.descriptors.store import Record, records
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+
+from lib.descriptors.store import EDITS, KNOWN, apply_edits, footer, known_images, shard_files
+from lib.errors import MismatchError
+from lib.images.decoding import ImageError
 from lib.images.listing import ListedImage
+from lib.images.reading import read_image
+from lib.schemas import content_digest
+
+LISTED = pa.schema(
+    [(name, pa.int64() if name == "bytes" else pa.string()) for name in ListedImage._fields]
+)
+_PART_ROWS = 250_000  # of a listing, at a time
+_HERE_ROWS = 250_000  # of listing and database, at most, that are compared in this process
+_RANGE_ROWS = 1_000_000
+_MOST_RANGES = 200
+_FILES_A_TASK = 200
+_BLOCK = 1_000
+_READERS = 16
+_Result = TypeVar("_Result")
 
 
 @dataclass
-class ExtractionPlan:
-    """A listing against a database: what is to do, and what is in the way."""
+class Counts:
+    """How many images a comparison met in each state."""
 
     listed: int = 0
     described: int = 0  # listed, unchanged, and in the database
     failed: int = 0  # listed, unchanged, and a known failure
-    changed: int = 0  # listed with another size or version than the database has
+    changed: int = 0  # listed with another content than the database has
     removed: int = 0  # in the database, no longer listed
     repeated: int = 0  # listed again under the same path
     doubled: int = 0  # rows that say the same of an image again
-    pending: SpooledRows[tuple[int, ListedImage]] = field(
-        default_factory=SpooledRows
-    )  # position in the list
-    stale: dict[str, array] = field(default_factory=dict)  # rows to take out of each file
+    moved: int = 0  # the same content at another address, or with another time
+    clash: str = ""  # an image of another source under a name that is taken
+
+    def add(self, other: "Counts") -> None:
+        """Count the images of another range of paths, too."""
+        for name, value in vars(other).items():
+            setattr(
+                self,
+                name,
+                getattr(self, name) or value if name == "clash" else getattr(self, name) + value,
+            )
 
 
-def compare(
-    listing: Iterator[ListedImage], db: str, prune: bool = False, retry_failed: bool = False
+@dataclass
+class ExtractionPlan(Counts):
+    """A listing against a database: what is to do, and what is in the way."""
+
+    pending: "Pending" = field(default_factory=lambda: Pending([], []))
+    edits: list[Any] = field(default_factory=list)  # tables of EDITS, or references to them
+    files: list[str] = field(default_factory=list)  # of the database, which edits number
+
+
+@dataclass
+class Pending:
+    """Images to describe, in order of path, each with its position in the sorted listing."""
+
+    tables: list[Any]  # LISTED and position, or references to such
+    counts: list[int]
+
+    @property
+    def count(self) -> int:
+        """Images in all tables."""
+        return sum(self.counts)
+
+    def __iter__(self) -> Iterator[tuple[int, ListedImage]]:
+        for table, count in zip(self.tables, self.counts, strict=True):
+            if not count:
+                continue
+            for batch in resolve(table).to_batches(_BLOCK):
+                positions, *columns = (
+                    batch[name].to_pylist() for name in ("position", *LISTED.names)
+                )
+                yield from zip(positions, map(ListedImage, *columns), strict=True)
+
+
+def make_plan(
+    listing: Iterable[ListedImage], db: str, prune: bool = False, retry_failed: bool = False
 ) -> ExtractionPlan:
-    """Join a listing in order of path with what the database has; memory stays bounded."""
-    result = ExtractionPlan()
-    known = sort_bounded(records(db), key=attrgetter("path"))
-    record = next(known, None)
-    last = None
-    for image in listing:
-        if image.path == last:
-            result.repeated += 1
+    """Compare a listing, in any order, with what the database has. Ray must be up for large ones.
+
+    Raises MismatchError where the listing has other images than the database under the same names,
+    and those still lie where they were described.
+    """
+    files = shard_files(db)
+    parts = tabulate(listing)
+    first = next(parts, LISTED.empty_table())
+    rows = row_counts(files)
+    compared = partial(_compare, prune=prune, retry_failed=retry_failed)
+    second = next(parts, None)
+    if second is None and sum(rows) + len(first) <= _HERE_ROWS:
+        counts, pending, edits = compared(first, known_images(files, range(len(files))))
+        plan = ExtractionPlan(pending=Pending([pending], [len(pending)]), edits=[edits])
+        plan.add(counts)
+    else:
+        later = itertools.chain([second] if second is not None else [], parts)
+        plan = _plan_in_tasks(itertools.chain([first], later), files, rows, compared)
+    plan.files = files
+    if plan.clash:
+        raise MismatchError(plan.clash)
+    return plan
+
+
+def tabulate(listing: Iterable[ListedImage]) -> Iterator[pa.Table]:
+    """A listing as tables of LISTED, a bounded number of images each."""
+    source = iter(listing)
+    while rows := list(itertools.islice(source, _PART_ROWS)):
+        columns = zip(*rows, strict=True)
+        yield pa.table([pa.array(c, f.type) for c, f in zip(columns, LISTED, strict=True)], LISTED)
+
+
+def _plan_in_tasks(
+    parts: Iterator[pa.Table],
+    files: list[str],
+    rows: Sequence[int],
+    compared: Callable[..., Any],
+) -> ExtractionPlan:
+    listed, samples, total = [], [], sum(rows)
+    for part in parts:
+        total += len(part)
+        samples.append(
+            part["path"].take(np.arange(0, len(part), max(1, _PART_ROWS // 250))).combine_chunks()
+        )
+        listed.append(ray.put(part))
+    count = min(-(-total // _RANGE_ROWS), _MOST_RANGES)
+    ordered = pc.sort_indices(sample := pa.chunked_array(samples, pa.string()))
+    cuts = np.linspace(0, len(ordered), count + 1).astype(int)[1:-1]
+    splitters = sample.take(ordered.take(cuts)).to_pylist()
+    groups = [
+        range(at, min(at + _FILES_A_TASK, len(files))) for at in range(0, len(files), _FILES_A_TASK)
+    ]
+    cpus = 1 if ray.cluster_resources().get("CPU") else 0  # planning starts no machines
+    cut = _pieces_task(_cut, count, cpus, "plan: cut a part of the listing")
+    read = _pieces_task(_cut_known, count, cpus, "plan: read what is there")
+    pieces = [cut(part, splitters) for part in listed]
+    names = ray.put(files)
+    known = [read(names, group, splitters) for group in groups]
+    compare = ray.remote(_compare_pieces).options(
+        num_returns=3, num_cpus=cpus, name="plan: compare"
+    )
+    results = [
+        compare.remote(compared, len(pieces), *(p[r] for p in pieces), *(k[r] for k in known))
+        for r in range(count)
+    ]
+    plan = ExtractionPlan()
+    for summary, pending, edits in results:
+        counts, length, edited = ray.get(summary)
+        if length:
+            plan.pending.tables.append(_Shifted(pending, plan.listed))
+            plan.pending.counts.append(length)
+        if edited:
+            plan.edits.append(edits)
+        plan.add(counts)
+    return plan
+
+
+def _pieces_task(
+    function: Callable[..., Any], count: int, cpus: int, name: str
+) -> Callable[..., list["ray.ObjectRef[Any]"]]:
+    """Starts a task that returns `count` tables, each an object of its own."""
+    task: Any = ray.remote(function).options(num_returns=count, num_cpus=cpus, name=name)
+    return lambda *given: [task.remote(*given)] if count == 1 else task.remote(*given)
+
+
+@dataclass(frozen=True)
+class _Shifted:
+    """A table of pending images whose positions count from those of earlier ranges."""
+
+    table: Any
+    offset: int
+
+
+def resolve(table: Any) -> pa.Table:
+    """A table of a plan, wherever it lies."""
+    if isinstance(table, _Shifted):
+        inner = resolve(table.table)
+        at = inner.schema.get_field_index("position")
+        return inner.set_column(at, "position", pc.add(inner["position"], table.offset))
+    return ray.get(table) if isinstance(table, ray.ObjectRef) else table
+
+
+def _cut(part: pa.Table, splitters: Sequence[str]) -> Any:
+    """The rows of a table in each range of paths, ranges in order."""
+    if not splitters:
+        return part
+    ranges = np.zeros(len(part), np.int16)
+    for splitter in splitters:
+        ranges += pc.greater_equal(part["path"], splitter).to_numpy().astype(np.int16)
+    part = part.take(pa.array(np.argsort(ranges, kind="stable")))
+    counts = np.bincount(ranges, minlength=len(splitters) + 1)
+    starts = np.cumsum(counts) - counts
+    return [part.slice(at, n).combine_chunks() for at, n in zip(starts, counts, strict=True)]
+
+
+def _cut_known(files: list[str], group: range, splitters: Sequence[str]) -> Any:
+    return _cut(known_images(files, group), splitters)
+
+
+def _compare_pieces(compared: Callable[..., Any], listed: int, *pieces: pa.Table) -> Any:
+    known = pa.concat_tables([KNOWN.empty_table(), *pieces[listed:]])
+    counts, pending, edits = compared(pa.concat_tables(pieces[:listed]), known)
+    return (counts, len(pending), len(edits)), pending, edits
+
+
+def _compare(
+    listed: pa.Table, known: pa.Table, prune: bool, retry_failed: bool
+) -> tuple[Counts, pa.Table, pa.Table]:
+    """All images of a range of paths: counts, what is pending, what is to change in files.
+
+    Of rows that say the same of an image the first stays; of images listed under the same path the
+    first counts.
+    """
+    paths = pa.chunked_array([*listed["path"].chunks, *known["path"].chunks], pa.string())
+    codes = paths.combine_chunks().dictionary_encode().indices.to_numpy()
+    own, theirs = codes[: len(listed)], codes[len(listed) :]
+    first = np.full(int(codes.max(initial=-1)) + 1, -1)
+    first[own[::-1]] = np.arange(len(own))[::-1]  # the last assignment stays: the first place
+    at = first[theirs]  # the listed row of each row of the database, -1 where there is none
+    met = np.flatnonzero(at >= 0)
+    here, there = listed.take(at[met]), known.take(met)
+    differs = _differs(here, there)
+    elsewhere = pc.not_equal(here["uri"], there["uri"]).to_numpy()
+    elsewhere &= pc.not_equal(there["uri"], "").to_numpy()
+    same = differs & _have_the_same_content(here, there, differs)
+    differs &= ~same
+    failed = there["failed"].to_numpy()
+    valid = ~differs & ~(failed & retry_failed)
+    keeper = np.full(len(first), -1)  # of each path, the row of `there` that stays
+    candidates = np.flatnonzero(valid)
+    keeper[theirs[met[candidates[::-1]]]] = candidates[::-1]
+    stays = np.zeros(len(met), bool)
+    stays[keeper[keeper >= 0]] = True
+    moved = stays & (elsewhere | same)
+    counts = Counts(
+        listed=int((first >= 0).sum()),
+        described=int((stays & ~failed).sum()),
+        failed=int((stays & failed).sum()),
+        changed=int(differs.sum()),
+        removed=len(theirs) - len(met),
+        repeated=len(own) - int((first >= 0).sum()),
+        doubled=int((valid & ~stays).sum()),
+        moved=int(moved.sum()),
+        clash=_clash(here, there, np.flatnonzero(differs & elsewhere)),
+    )
+    gone = np.concatenate([met[~stays], np.flatnonzero(at < 0) if prune else np.empty(0, int)])
+    dropped = _edits(known.take(gone), None)
+    edits = pa.concat_tables([dropped, _edits(there.filter(moved), here.filter(moved))])
+    return counts, _pending(listed, np.sort(first[(first >= 0) & (keeper < 0)]), first), edits
+
+
+def _differs(here: pa.Table, there: pa.Table) -> np.ndarray:
+    """Whether size or version say that a listed image is not the one in the database."""
+    size = pc.and_(pc.greater_equal(here["bytes"], 0), pc.not_equal(here["bytes"], there["bytes"]))
+    tag = pc.and_(pc.not_equal(here["etag"], ""), pc.not_equal(here["etag"], there["etag"]))
+    return pc.or_(size, tag).to_numpy().copy()
+
+
+def _have_the_same_content(here: pa.Table, there: pa.Table, differs: np.ndarray) -> np.ndarray:
+    """Read images of another version but the same size and look whether the bytes are the same.
+
+    As after `touch`, a copy, or an upload; that costs a reading instead of an extraction.
+    """
+    equal = np.zeros(len(here), bool)
+    size = pc.equal(here["bytes"], there["bytes"]).to_numpy()
+    known = pc.not_equal(there["digest"], "").to_numpy()
+    rows = np.flatnonzero(differs & size & known)
+    if not len(rows):
+        return equal
+    images = [ListedImage(**row) for row in here.take(rows).to_pylist()]
+    with ThreadPoolExecutor(_READERS) as pool:
+        digests = list(pool.map(_digest, images))
+    equal[rows] = np.array(digests) == np.array(there["digest"].take(rows).to_pylist())
+    return equal
+
+
+def _digest(image: ListedImage) -> str:
+    try:
+        return content_digest(read_image(image))
+    except ImageError:
+        return ""
+
+
+def _clash(here: pa.Table, there: pa.Table, rows: np.ndarray) -> str:
+    """What is wrong where changed images are, unchanged, at the address of those described."""
+    for row in rows[:3]:
+        new, old = here.slice(row, 1).to_pylist()[0], there.slice(row, 1).to_pylist()[0]
+        there_now = _digest(ListedImage(**{**new, "uri": old["uri"], "etag": old["etag"]}))
+        if there_now in ("", _digest(ListedImage(**new))):
             continue
-        last = image.path
-        position = result.listed
-        result.listed += 1
-        while record is not None and record.path < image.path:
-            _removed(result, record, prune)
-            record = next(known, None)
-        found = False
-        while record is not None and record.path == image.path:
-            found = _met(result, image, record, found, retry_failed)
-            record = next(known, None)
-        if not found:
-            result.pending.append((position, image))
-    while record is not None:
-        _removed(result, record, prune)
-        record = next(known, None)
-    return result
+        return (
+            f"{new['path']} is another image than the one in the database under this name: "
+            f"{old['uri']} is there, {new['uri']} was listed ({len(rows):,} names or more are "
+            "taken like this). Give this source another --db, or put both below one folder and "
+            "name that"
+        )
+    return ""
 
 
-def _met(
-    result: ExtractionPlan, image: ListedImage, record: Record, found: bool, retry_failed: bool
-) -> bool:
-    """Note one row about a listed image; whether the image has a valid row now."""
-    if found:
-        result.doubled += 1
-    elif _differs(image, record):
-        result.changed += 1
-    elif record.failed and not retry_failed:
-        result.failed += 1
-        return True
-    elif not record.failed:
-        result.described += 1
-        return True
-    _mark(result, record)
-    return found
+def _pending(listed: pa.Table, rows: np.ndarray, first: np.ndarray) -> pa.Table:
+    """The rows to describe in order of path, with their positions among all that are listed."""
+    if not len(rows):
+        return LISTED.empty_table().append_column("position", pa.array([], pa.int64()))
+    distinct = np.sort(first[first >= 0])
+    order = distinct[pc.sort_indices(listed["path"].take(distinct)).to_numpy()]
+    positions = np.flatnonzero(np.isin(order, rows))
+    return listed.take(order[positions]).append_column("position", pa.array(positions, pa.int64()))
 
 
-def _differs(image: ListedImage, record: Record) -> bool:
-    size = image.bytes >= 0 and image.bytes != record.bytes
-    return size or (bool(image.etag) and image.etag != record.etag)
+def _edits(known: pa.Table, listed: pa.Table | None) -> pa.Table:
+    """Rows of files to drop, or to give the address and version of what is listed now."""
+    nothing = pa.nulls(len(known), pa.string())
+    uri, etag = (nothing, nothing) if listed is None else (listed["uri"], listed["etag"])
+    return pa.table([known["file"], known["row"], uri, etag], EDITS)
 
 
-def _removed(result: ExtractionPlan, record: Record, prune: bool) -> None:
-    result.removed += 1
-    if prune:
-        _mark(result, record)
+def carry_out(plan: ExtractionPlan) -> None:
+    """Drop and change the rows that are stale or moved, before anything is described anew."""
+    if not plan.edits:
+        return
+    if not any(isinstance(edits, ray.ObjectRef) for edits in plan.edits):
+        apply_edits(plan.files, range(len(plan.files)), *plan.edits)
+        return
+    names = ray.put(plan.files)
+    task = ray.remote(apply_edits).options(
+        num_cpus=1 if ray.cluster_resources().get("CPU") else 0, name="plan: change files"
+    )
+    ray.get(
+        [
+            task.remote(names, range(at, min(at + _FILES_A_TASK, len(plan.files))), *plan.edits)
+            for at in range(0, len(plan.files), _FILES_A_TASK)
+        ]
+    )
 
 
-def _mark(result: ExtractionPlan, record: Record) -> None:
-    result.stale.setdefault(record.file, array("q")).append(record.row)
+def row_counts(files: Sequence[str]) -> list[int]:
+    """Rows of each file, from its footer."""
+    with ThreadPoolExecutor(_READERS) as pool:
+        return list(pool.map(lambda file: footer(file).num_rows, files))

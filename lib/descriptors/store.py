@@ -1,19 +1,18 @@
 """The files of descriptors and of failures in a database: listed, read, cut down, swept."""
 
 import time
-from array import array
-from collections.abc import Iterator
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
-from lib.errors import MissingError
+from lib.errors import BadInputError, MissingError
 from lib.schemas import Provenance, column_to_vectors, require_same
 from lib.storage import (
     TEMPORARY_PREFIX,
@@ -39,15 +38,19 @@ DESCRIPTOR_WRITING = {
 _LEFTOVER_AGE_S = 600
 
 
-class Record(NamedTuple):
-    """Where the database has an image."""
-
-    path: str
-    bytes: int
-    etag: str
-    failed: bool
-    file: str
-    row: int
+# What planning reads of each row, and what it says is to change: a uri of null drops the row.
+KNOWN = pa.schema(
+    [
+        *((name, pa.string()) for name in ("path", "uri", "etag", "digest")),
+        ("bytes", pa.int64()),
+        ("failed", pa.bool_()),
+        ("file", pa.int32()),
+        ("row", pa.int32()),
+    ]
+)
+EDITS = pa.schema(
+    [("file", pa.int32()), ("row", pa.int32()), ("uri", pa.string()), ("etag", pa.string())]
+)
 
 
 def shard_files(db: str) -> list[str]:
@@ -60,23 +63,37 @@ def descriptor_files(db: str) -> list[str]:
     return list_files(join(db, "descriptors"), ".parquet")
 
 
-def records(db: str) -> Iterator[Record]:
-    """Every image that the database has, described or failed, file by file."""
-    failures = join(db, "failures")
-    for file in shard_files(db):
-        failed = file.startswith(failures)
-        table = read_table(file, columns=["path", "bytes", "etag"])
-        columns = (table[name].to_pylist() for name in ("path", "bytes", "etag"))
-        for row, (path, size, etag) in enumerate(zip(*columns, strict=True)):
-            yield Record(path, size, etag, failed, file, row)
+def known_images(files: Sequence[str], group: range) -> pa.Table:
+    """KNOWN of every image in the files of these numbers, described or failed, file by file."""
+    return pa.concat_tables([KNOWN.empty_table(), *(_known(files[at], at) for at in group)])
+
+
+def _known(file: str, number: int) -> pa.Table:
+    fs, path = filesystem(file)
+    try:
+        with pq.ParquetFile(path, filesystem=fs) as opened:
+            there = opened.schema_arrow.names
+            table = opened.read([name for name in (*KNOWN.names, "sha256") if name in there])
+    except pa.ArrowInvalid as error:
+        raise BadInputError(f"{file} is not a readable Parquet file: {error}") from error
+    count = table.num_rows
+    values = {name: table[name] for name in table.column_names} | {
+        "failed": pa.repeat(file.rsplit("/", 2)[-2] == "failures", count),
+        "file": pa.repeat(pa.scalar(number, pa.int32()), count),
+        "row": pa.array(np.arange(count), pa.int32()),
+    }
+    if "digest" not in values:  # a failure, or extracted before digests were kept
+        whole = values.get("sha256", pa.repeat("", count))
+        values["digest"] = pc.utf8_slice_codeunits(whole, 0, 16)
+    texts = pa.repeat("", count)  # a file of an older program may lack a column
+    return pa.table([values.get(name, texts) for name in KNOWN.names], KNOWN)
 
 
 def count_rows(db: str) -> tuple[int, int]:
     """Rows of descriptors and of failures, from the files' footers only."""
 
     def rows(file: str) -> int:
-        fs, path = filesystem(file)
-        return pq.read_metadata(path, filesystem=fs).num_rows
+        return footer(file).num_rows
 
     with ThreadPoolExecutor(16) as pool:
         described = sum(pool.map(rows, descriptor_files(db)))
@@ -151,17 +168,35 @@ def read_uris(files: list[str], rows: np.ndarray) -> list[str]:
     return uris
 
 
-def drop_rows(stale: dict[str, array]) -> None:
-    """Write the named files again without the named rows; a file left empty goes away."""
-    for file, rows in stale.items():
-        table = read_table(file)
-        keep = np.ones(table.num_rows, bool)
-        keep[np.asarray(rows)] = False
-        if keep.any():
-            write_table_atomic(table.filter(pa.array(keep)), file, **writing(file))
-        else:
-            fs, path = filesystem(file)
-            fs.rm_file(path)
+def apply_edits(files: Sequence[str], group: range, *edits: pa.Table) -> None:
+    """Write the files of these numbers again as EDITS say; one left empty goes away."""
+    for number in group:
+        mine = pa.concat_tables([part.filter(pc.field("file") == number) for part in edits])
+        if mine.num_rows:
+            _apply(files[number], mine)
+
+
+def _apply(file: str, edits: pa.Table) -> None:
+    table = read_table(file)
+    moved = edits.filter(pc.field("uri").is_valid())
+    for name in ("uri", "etag"):
+        values = np.array(table[name].to_pylist(), object)
+        values[moved["row"].to_numpy()] = moved[name].to_pylist()
+        at = table.schema.get_field_index(name)
+        table = table.set_column(at, table.schema.field(at), pa.array(values, pa.string()))
+    keep = np.ones(table.num_rows, bool)
+    keep[edits["row"].filter(edits["uri"].is_null()).to_numpy()] = False
+    if keep.any():
+        write_table_atomic(table.filter(pa.array(keep)), file, **writing(file))
+    else:
+        fs, path = filesystem(file)
+        fs.rm_file(path)
+
+
+def footer(file: str) -> pq.FileMetaData:
+    """What a Parquet file says of itself at its end."""
+    fs, path = filesystem(file)
+    return pq.read_metadata(path, filesystem=fs)
 
 
 def remove_leftovers(db: str) -> None:

@@ -1,6 +1,7 @@
 """The extraction run on a real local Ray: resume, change, failures, refusals, accounting."""
 
 import io
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -129,6 +130,42 @@ def test_added_changed_and_removed_images(run: Callable[..., Run], tmp_path: Pat
     pruned = run(images, prune=True)
     assert (pruned.pruned, pruned.described) == (1, 0)
     assert "00002.jpg" not in {row["path"] for row in rows(tmp_path / "db")}
+
+
+def test_a_moved_folder_and_new_times_are_taken_over(
+    run: Callable[..., Run], tmp_path: Path
+) -> None:
+    """Nothing is extracted again: what a file holds decides, its address and time follow."""
+    images = make_images(tmp_path / "images", 12)
+    (images / "bad.jpg").write_bytes(b"<html>")
+    run(images)
+    before = rows(tmp_path / "db")
+    images.rename(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "00001.jpg").touch()
+    shutil.copytree(tmp_path / "elsewhere", tmp_path / "copied", copy_function=shutil.copyfile)
+    for place in ("elsewhere", "copied"):
+        done = run(tmp_path / place)
+        assert (done.described, done.moved, done.changed, done.already_failed) == (0, 13, 0, 1)
+        after = rows(tmp_path / "db")
+        assert all(Path(str(row["uri"])).parent.is_relative_to(tmp_path / place) for row in after)
+        assert [row["descriptor"] for row in after] == [row["descriptor"] for row in before]
+        assert Path(str(rows(tmp_path / "db", "failures")[0]["uri"])).exists()
+        assert run(tmp_path / place).moved == 0
+
+
+def test_another_source_with_the_same_names_is_refused(
+    run: Callable[..., Run], tmp_path: Path
+) -> None:
+    first = make_images(tmp_path / "first", 3)
+    run(first)
+    before = rows(tmp_path / "db")
+    (tmp_path / "second").mkdir()
+    (tmp_path / "second" / "00001.jpg").write_bytes(jpeg(77))
+    with pytest.raises(MismatchError, match=r"00001\.jpg is another image.*another --db"):
+        run(tmp_path / "second")
+    assert rows(tmp_path / "db") == before
+    (first / "00001.jpg").unlink()  # then it is the same collection, moved and changed
+    assert run(tmp_path / "second").changed == 1
 
 
 def test_bad_images_become_failures_and_are_tried_again_on_request(
@@ -299,7 +336,8 @@ def test_a_comparison_reads_all_kinds_of_rows(run: Callable[..., Run], tmp_path:
     images = make_images(tmp_path / "images", 5)
     (images / "bad.jpg").write_bytes(b"")
     run(images)
-    known = {record.path: record for record in store.records(str(tmp_path / "db"))}
+    files = store.shard_files(str(tmp_path / "db"))
+    known = store.known_images(files, range(len(files))).to_pylist()
     assert len(known) == 6
-    assert known["bad.jpg"].failed
+    assert [row["path"] for row in known if row["failed"]] == ["bad.jpg"]
     assert store.count_rows(str(tmp_path / "db")) == (5, 1)

@@ -1,0 +1,105 @@
+"""A listing compared with a database: here and in tasks the same, whatever the ranges."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from lib.descriptors import plan, store
+from lib.images.listing import ListedImage
+from lib.schemas import FAILURES, Provenance, descriptor_schema, vectors_to_column
+from lib.storage import join, write_table_atomic
+
+COUNT = 3_000
+
+
+def listed(number: int, etag: str = "1", size: int = 5) -> ListedImage:
+    # A name in no order that the numbers have.
+    path = f"{number * 7919 % 10_007:05}.jpg"
+    return ListedImage(path, f"/p/{path}", size, etag, path)
+
+
+@pytest.fixture(scope="module")
+def db(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Images 0 to 1,999 described, 2,000 to 2,099 failed, the first 10 described twice."""
+    url = str(tmp_path_factory.mktemp("plan") / "db")
+    schema = descriptor_schema(Provenance("toy", "0" * 64, "none", "float32", 2))
+    groups = [range(at, at + 500) for at in range(0, 2_000, 500)] + [range(10), range(2_000, 2_100)]
+    for position, numbers in enumerate(groups):
+        images = [listed(number) for number in numbers]
+        kind = "failures" if numbers.start == 2_000 else "descriptors"
+        fields = FAILURES if kind == "failures" else schema
+        values = {name: [getattr(i, name) for i in images] for name in ListedImage._fields}
+        values["descriptor"] = vectors_to_column(np.zeros((len(images), 2), np.float32))
+        texts, sizes = [""] * len(images), [1] * len(images)
+        columns = [
+            values.get(field.name, texts if field.type == pa.string() else sizes)
+            for field in fields
+        ]
+        table = pa.table(
+            [pa.array(c, f.type) for c, f in zip(columns, fields, strict=True)], fields
+        )
+        write_table_atomic(table, join(url, kind, f"{position}.parquet"))
+    return url
+
+
+def listing() -> list[ListedImage]:
+    """Images 100 to 2,999, some changed, some at a new address, some twice."""
+    images = [listed(number) for number in range(100, COUNT)]
+    images[:50] = [image._replace(etag="2", bytes=6) for image in images[:50]]
+    images[50:70] = [image._replace(uri=f"/new/{image.path}") for image in images[50:70]]
+    return images + images[500:530]
+
+
+def made(db: str, **options: bool) -> plan.ExtractionPlan:
+    return plan.make_plan(iter(listing()), db, **options)
+
+
+def test_all_that_is_listed_and_known_is_accounted_for(db: str) -> None:
+    counts = made(db)
+    assert (counts.listed, counts.repeated) == (2_900, 30)
+    assert (counts.described, counts.failed, counts.changed) == (1_850, 100, 50)
+    assert (counts.moved, counts.doubled) == (20, 0)
+    assert counts.removed == 110  # the first 100, ten of them twice
+    pending = list(counts.pending)
+    assert counts.pending.count == len(pending) == 950
+    expected = sorted({image.path for image in listing()})
+    assert [(expected[position], position) for position, _ in pending] == [
+        (image.path, position) for position, image in pending
+    ]
+    assert pending == sorted(pending)
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_local")
+@pytest.mark.parametrize("options", [{}, {"prune": True, "retry_failed": True}])
+def test_ranges_in_tasks_come_to_the_same(
+    db: str, options: dict[str, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = made(db, **options)
+    for name, value in (("_HERE_ROWS", 0), ("_PART_ROWS", 700), ("_RANGE_ROWS", 900)):
+        monkeypatch.setattr(plan, name, value)
+    monkeypatch.setattr(plan, "_FILES_A_TASK", 2)
+    there = made(db, **options)
+    assert len(there.pending.tables) > 3
+    for name in vars(plan.Counts()):
+        assert getattr(here, name) == getattr(there, name)
+    assert list(here.pending) == list(there.pending)
+
+    def edits(made: plan.ExtractionPlan) -> list[dict[str, object]]:
+        tables = [plan.resolve(table) for table in made.edits]
+        return sorted(pa.concat_tables(tables).to_pylist(), key=lambda e: (e["file"], e["row"]))
+
+    assert edits(here) == edits(there)
+
+
+def test_edits_drop_and_move_rows(db: str, tmp_path: Path) -> None:
+    import shutil
+
+    copy = str(shutil.copytree(db, tmp_path / "db"))
+    plan.carry_out(made(copy, prune=True, retry_failed=True))
+    again = made(copy)
+    assert (again.described, again.failed, again.removed) == (1_850, 0, 0)
+    assert (again.moved, again.changed, again.pending.count) == (0, 0, 1_050)
+    assert store.count_rows(copy) == (1_850, 0)
