@@ -10,7 +10,7 @@ from PIL import Image
 
 from lib.database.opening import open_database
 from lib.images.contact_sheet import Section, Tile, contact_sheet
-from lib.search.engine import Searcher
+from lib.search.engine import Request, Searcher
 from lib.search.results import answer
 
 DOCS = Path(__file__).parent
@@ -22,10 +22,10 @@ def main() -> None:
     """Make both pictures."""
     searcher = Searcher.load(sys.argv[1])
     database = open_database(sys.argv[1])
-    found = answer(QUERIES, searcher, k=6)
+    answers = answer([Request(query, k=6) for query in QUERIES], searcher)
     sections = [
         Section(item.query, [Tile(hit.uri, f"{hit.score:.3f}") for hit in item.hits])
-        for item in found
+        for item in answers
     ]
     _save(contact_sheet(sections, columns=6, label_lines=1), "results")
     rows = [row for number in SAMPLE if (row := database.row_of(str(number))) is not None]

@@ -3,6 +3,8 @@
 import argparse
 import dataclasses
 import math
+import os
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -62,6 +64,10 @@ def run(
         if options.json and Path(options.json).is_dir():
             raise BadArgumentError(f"--json {options.json} is a directory; name a file")
         _write(options.json, job(options))
+        sys.stdout.flush()
+    except BrokenPipeError:  # who read has enough, as in `| head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except BadArgumentError as error:
         arguments.error(str(error))
     except KeyboardInterrupt:

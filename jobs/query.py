@@ -2,8 +2,12 @@
 
 import argparse
 import dataclasses
+import itertools
 import os
+import re
+import sys
 import time
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -17,35 +21,47 @@ if TYPE_CHECKING:
 
 def build_parser() -> argparse.ArgumentParser:
     """Arguments of this job."""
-    made = command.parser(
+    arguments = command.parser(
         "query", __doc__ or "", 'python -m jobs.query --db my.db "orange juice" "two dogs"'
     )
-    command.add_database(made)
-    made.add_argument("query", nargs="*", help='such as: "orange juice", "dog -person"')
-    made.add_argument(
+    command.add_database(arguments)
+    arguments.add_argument(
+        "query",
+        nargs="*",
+        help='such as: "orange juice", "dog -person"; one that begins with a '
+        'minus comes last, after --: -- "-dog"',
+    )
+    arguments.add_argument("--like", metavar="ID", help="images like this one of the database")
+    arguments.add_argument("--image", metavar="FILE", help="images like this file or URL")
+    arguments.add_argument("--weights", metavar="FILE", help="of the backbone, for --image")
+    arguments.add_argument(
         "--queries", metavar="FILE", help=".txt (one a line), .csv or .parquet (column query)"
     )
-    made.add_argument("--k", type=int, default=10, help="images per query (default: 10)")
-    made.add_argument(
+    arguments.add_argument("--k", type=int, default=10, help="images per query (default: 10)")
+    arguments.add_argument(
         "--output",
         metavar="FILE|DIR/",
         help="write results as .parquet, .json, .html or .png; a directory makes it a Ray job "
         "that answers any number of --queries into Parquet files and resumes",
     )
-    made.add_argument("--captions", metavar="FILE", help="captions to show below the images")
-    made.add_argument("--word-vectors", metavar="FILE", help="default: those of training")
-    images = made.add_argument_group("which images may be found (all conditions must hold)")
+    arguments.add_argument("--captions", metavar="FILE", help="captions to show below the images")
+    arguments.add_argument("--word-vectors", metavar="FILE", help="default: those of training")
+    images = arguments.add_argument_group("which images may be found (all conditions must hold)")
     images.add_argument("--path-prefix", metavar="PATH", help="below this directory of --images")
     images.add_argument("--min-width", type=int, metavar="PIXELS")
     images.add_argument("--min-height", type=int, metavar="PIXELS")
     images.add_argument("--orientation", choices=("landscape", "portrait", "square"))
-    return made
+    return arguments
 
 
 def query(options: argparse.Namespace) -> dict[str, Any]:
     """Answer the queries and report."""
-    if not options.query and not options.queries:
-        raise BadArgumentError('give a query, such as "orange juice", or --queries FILE')
+    if not (options.query or options.queries or options.like or options.image):
+        raise BadArgumentError(
+            'give a query, such as "orange juice", --like ID, --image FILE or --queries FILE'
+        )
+    if options.like and options.image:
+        raise BadArgumentError("give --like or --image, not both")
     if options.output and _is_directory(options.output):
         return _query_as_ray_job(options)
     return _query_here(options)
@@ -58,13 +74,13 @@ def _is_directory(output: str) -> bool:
 def _filter(options: argparse.Namespace) -> "Filter | None":
     from lib.database.interface import Filter
 
-    wanted = Filter(
+    image_filter = Filter(
         path_prefix=options.path_prefix,
         min_width=options.min_width,
         min_height=options.min_height,
         orientation=options.orientation,
     )
-    return None if wanted == Filter() else wanted
+    return None if image_filter == Filter() else image_filter
 
 
 def _query_here(options: argparse.Namespace) -> dict[str, Any]:
@@ -75,33 +91,37 @@ def _query_here(options: argparse.Namespace) -> dict[str, Any]:
     if options.output:
         require_known_ending(options.output)
     queries = [*options.query, *(iterate_queries(options.queries) if options.queries else [])]
+    load = partial(
+        Searcher.load, options.db, word_vectors=options.word_vectors, weights=options.weights
+    )
     if not os.environ.get("RAY_ADDRESS"):
-        searcher = Searcher.load(options.db, word_vectors=options.word_vectors)
-        return _answer(options, queries, searcher)
+        return _answer(options, queries or [""], load())
     from lib.cluster import connect
     from lib.database.remote import RemoteCollection
 
     with connect():
-        searcher = Searcher.load(
-            options.db, word_vectors=options.word_vectors, open_collection=RemoteCollection
-        )
-        return _answer(options, queries, searcher)
+        return _answer(options, queries or [""], load(open_collection=RemoteCollection))
 
 
 def _answer(
     options: argparse.Namespace, queries: list[str], searcher: "Searcher"
 ) -> dict[str, Any]:
     from lib.datasets.captions import load_captions
+    from lib.search.engine import Request
     from lib.search.results import answer, format_answer, write_answers
 
     captions = load_captions(options.captions) if options.captions else None
     images = searcher.image_count
+    image = searcher.se_image(options.image) if options.image else None
     start = time.perf_counter()
-    answers = answer(queries, searcher, options.k, _filter(options))
+    requests = [
+        Request(text, options.k, options.like, image, filter=_filter(options)) for text in queries
+    ]
+    answers = answer(requests, searcher)
     seconds = time.perf_counter() - start
     failed = [item for item in answers if item.error]
     if len(failed) == len(answers):
-        raise QueryError(f"{failed[0].query!r}: {failed[0].error}")
+        raise QueryError(f"{failed[0].query!r}: {'; '.join(failed[0].notes)}")
     if options.output:
         write_answers(options.output, answers, captions)
         print(f"{len(answers)} answers in {options.output}")
@@ -126,7 +146,7 @@ def _query_as_ray_job(options: argparse.Namespace) -> dict[str, Any]:
     from lib.cluster import connect
     from lib.search.batch import run_batch_queries
 
-    if options.query or not options.queries or options.captions:
+    if options.query or not options.queries or options.captions or options.like or options.image:
         raise BadArgumentError(
             f"--output {options.output} is a directory: its queries come from --queries FILE "
             "alone, and captions are for .html and .png"
@@ -156,7 +176,14 @@ def _query_as_ray_job(options: argparse.Namespace) -> dict[str, Any]:
 
 def main(argv: list[str] | None = None) -> NoReturn:
     """Run this job as a command."""
-    command.run(build_parser(), query, argv)
+    arguments = build_parser()
+    for argument in itertools.takewhile("--".__ne__, sys.argv[1:] if argv is None else argv):
+        if re.fullmatch(r"-[^\W\d]\S*|-\"\S*", argument) and argument != "-h":
+            arguments.error(
+                f'{argument} looks like an option; a query that begins with "-" is written last, '
+                f'after "--": -- "{argument}"'
+            )
+    command.run(arguments, query, argv)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from lib.search.explain import HeatMap, split_over_cells
 from lib.search.image_space import open_descriptors
 from lib.storage import exists
 from lib.text.query import QueryEmbedding, embed_queries, embed_query, query_words
-from lib.text.spelling import Spelling
+from lib.text.spelling import COMMON, Spelling
 
 _IMAGE_PART = "the image"
 
@@ -226,18 +226,24 @@ class Searcher:
     def suggest(self, text: str) -> str | None:
         """A query as it was probably meant, where a word of it seems misspelt."""
         try:
-            return self._spelling.correct(text, query_words(text))
+            words = query_words(text)
         except QueryError:
             return None
+        ranks = self.space.text.vectors.key_to_index
+        odd = [word for word in words if ranks.get(word, COMMON) >= COMMON]
+        odd = [word for word in odd if self._caption_counts.get(word, 0) < 5 or word not in ranks]
+        return self._spelling.correct(text, odd) if odd else None
+
+    @cached_property
+    def _caption_counts(self) -> dict[str, float]:
+        """How many captions of the corpus hold each word."""
+        idf = self.space.text.idf
+        count = idf.document_count + 1
+        return {word: count / math.exp(value) - 0.5 for word, value in idf.weights.items()}
 
     @cached_property
     def _spelling(self) -> Spelling:
-        text = self.space.text
-        captions = {
-            word: (text.idf.document_count + 1) / math.exp(idf) - 0.5
-            for word, idf in text.idf.weights.items()
-        }
-        return Spelling(text.vectors.index_to_key, captions)
+        return Spelling(self.space.text.vectors.index_to_key, self._caption_counts)
 
     def embed(self, request: Request) -> QueryEmbedding:
         """What a request looks for, with the part of each word and of the image in it.

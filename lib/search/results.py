@@ -1,12 +1,11 @@
 """Answers to text queries as values: for a terminal, a table, JSON, or pictures on a page."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import PurePosixPath
 
 import pyarrow as pa
 
-from lib.database.interface import Filter
 from lib.datasets.captions import Captions
 from lib.errors import BadArgumentError, ImageSearchError
 from lib.images.contact_sheet import Section, Tile, write_sections
@@ -18,7 +17,7 @@ ENDINGS = (".parquet", ".json", ".html", ".png")
 
 @dataclass(frozen=True)
 class Hit:
-    """One image found."""
+    """One image of an answer."""
 
     rank: int  # from 1
     image_id: str
@@ -28,36 +27,56 @@ class Hit:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a query found; `error` says why it found nothing."""
+    """The images for a query; `error` says why there are none."""
 
     query: str
     unknown_words: list[str]
     hits: list[Hit]
     error: str = ""
+    unseen_words: list[str] = field(default_factory=list)  # see QueryEmbedding
+    suggestion: str | None = None  # the query as it was probably meant
+
+    @property
+    def notes(self) -> list[str]:
+        """What a person should know of the answer, a line each."""
+        notes = [self.error] if self.error else []
+        if self.unknown_words and not self.error:
+            notes.append(f"unknown words, left out: {', '.join(self.unknown_words)}")
+        if self.unseen_words:
+            notes.append(f"these words were never seen in captions: {', '.join(self.unseen_words)}")
+        if self.suggestion:
+            notes.append(f"did you mean: {self.suggestion}")
+        return notes
 
 
-def answer(
-    queries: Sequence[str], searcher: Searcher, k: int, wanted: Filter | None = None
-) -> list[Answer]:
-    """The top k images of each query, best first, among those that a filter lets through.
+def answer(requests: Sequence[Request], searcher: Searcher) -> list[Answer]:
+    """The top k images of each request, best first.
 
     A query that cannot be embedded becomes an Answer with its `error`, so that it costs the others
     nothing. Raises BadArgumentError for k < 1.
     """
-    if k < 1:
-        raise BadArgumentError(f"k must be at least 1, not {k}")
-    found = searcher.answer([Request(query, k, filter=wanted) for query in queries])
-    return [_answer(query, item, searcher) for query, item in zip(queries, found, strict=True)]
+    for request in requests:
+        if request.k < 1:
+            raise BadArgumentError(f"k must be at least 1, not {request.k}")
+    results = searcher.answer(requests)
+    return [
+        _answer(request, result, searcher)
+        for request, result in zip(requests, results, strict=True)
+    ]
 
 
-def _answer(query: str, found: SearchResult | ImageSearchError, searcher: Searcher) -> Answer:
-    if isinstance(found, ImageSearchError):
-        return Answer(query, searcher.space.text.unknown_words(query), [], str(found))
+def _answer(
+    request: Request, result: SearchResult | ImageSearchError, searcher: Searcher
+) -> Answer:
+    query = request.text or f"like {request.like or 'the image'}"
+    suggestion = searcher.suggest(request.text)
+    if isinstance(result, ImageSearchError):
+        return Answer(query, [], [], str(result), suggestion=suggestion)
     hits = [
         Hit(rank, image.image_id, score, image.uri)
-        for rank, (image, score) in enumerate(zip(found.images, found.scores, strict=True), 1)
+        for rank, (image, score) in enumerate(zip(result.images, result.scores, strict=True), 1)
     ]
-    return Answer(query, found.unknown_words, hits)
+    return Answer(query, result.unknown_words, hits, "", result.unseen_words, suggestion)
 
 
 def require_known_ending(path: str) -> None:
@@ -105,18 +124,13 @@ def answer_sections(answers: Sequence[Answer], captions: Captions | None = None)
             )
             for hit in item.hits
         ]
-        unknown = f"unknown words: {', '.join(item.unknown_words)}" if item.unknown_words else ""
-        sections.append(Section(item.query, tiles, item.error or unknown))
+        sections.append(Section(item.query, tiles, "; ".join(item.notes)))
     return sections
 
 
 def format_answer(item: Answer) -> str:
     """An answer as lines for a terminal: rank, image id, score, file."""
-    lines = [item.query]
-    if item.error:
-        lines.append(f"  error: {item.error}")
-    elif item.unknown_words:
-        lines.append(f"  unknown words, left out: {', '.join(item.unknown_words)}")
+    lines = [item.query, *(f"  {note}" for note in item.notes)]
     width = max((len(hit.image_id) for hit in item.hits), default=0)
     lines += [
         f"  {hit.rank:>3}  {hit.image_id:<{width}}  {hit.score:6.3f}  {hit.uri}"

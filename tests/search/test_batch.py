@@ -10,7 +10,7 @@ from jobs.query import build_parser, query
 from lib.database.opening import open_database
 from lib.errors import BadArgumentError
 from lib.search.batch import ANSWERS, run_batch_queries
-from lib.search.engine import Searcher
+from lib.search.engine import Request, Searcher
 from lib.search.results import answer
 from tests.serving_database import make_database
 
@@ -48,7 +48,7 @@ def test_every_query_gets_the_answer_it_gets_alone(
     assert table.schema.equals(ANSWERS)
     rows = table.to_pylist()
     assert [row["number"] for row in rows] == list(range(53))
-    alone = answer(TEXTS, Searcher.load(str(db)), 4)
+    alone = answer([Request(text, 4) for text in TEXTS], Searcher.load(str(db)))
     for row in rows:
         expected = alone[row["number"] % 5]
         assert row["query"] == expected.query

@@ -12,7 +12,7 @@ from lib.database.local import LocalCollection
 from lib.embedder.model import Embedder
 from lib.embedder.space import SemanticSpace
 from lib.errors import BadArgumentError
-from lib.search.engine import Searcher
+from lib.search.engine import Request, Searcher
 from lib.search.results import answer, format_answer, write_answers
 from lib.text.encoder import TextEncoder, fit_idf
 from lib.text.word_vectors import load_word_vectors
@@ -45,17 +45,17 @@ def searcher(space: SemanticSpace) -> Searcher:
 
 
 def test_the_best_comes_first_with_its_cosine(searcher: Searcher) -> None:
-    (found,) = answer(["orange juice"], searcher, 4)
-    assert {hit.image_id for hit in found.hits[:2]} == {"orange", "juice"}
-    assert [hit.rank for hit in found.hits] == [1, 2, 3, 4]
+    (best,) = answer([Request("orange juice", 4)], searcher)
+    assert {hit.image_id for hit in best.hits[:2]} == {"orange", "juice"}
+    assert [hit.rank for hit in best.hits] == [1, 2, 3, 4]
     query = searcher.space.se_text("orange juice")
-    for hit in found.hits:
+    for hit in best.hits:
         expected = searcher.collection.look_up(hit.image_id)[1] @ query
         assert hit.score == pytest.approx(expected, abs=1e-6)
 
 
 def test_an_unusable_query_costs_the_others_nothing(searcher: Searcher) -> None:
-    bad, good = answer(["qqqzzz", "dog qqqzzz"], searcher, 1)
+    bad, good = answer([Request("qqqzzz", 1), Request("dog qqqzzz", 1)], searcher)
     assert "qqqzzz" in bad.error
     assert bad.hits == []
     assert good.hits[0].image_id == "dog"
@@ -63,15 +63,25 @@ def test_an_unusable_query_costs_the_others_nothing(searcher: Searcher) -> None:
     assert "unknown words, left out: qqqzzz" in format_answer(good)
 
 
+def test_what_a_person_should_know_is_noted(searcher: Searcher) -> None:
+    requests = [Request("bycicle"), Request("zebra giraffe dog"), Request("doog -orange")]
+    misspelt, unseen, half = answer(requests, searcher)
+    assert misspelt.suggestion == "bicycle"
+    assert misspelt.notes[1:] == ["did you mean: bicycle"]
+    assert unseen.notes == ["these words were never seen in captions: zebra, giraffe"]
+    assert "did you mean: dog -orange" in half.notes
+
+
 def test_k_is_at_least_one_and_may_exceed_the_collection(searcher: Searcher) -> None:
-    assert len(answer(["dog"], searcher, 99)[0].hits) == 4
+    assert len(answer([Request("dog", 99)], searcher)[0].hits) == 4
     with pytest.raises(BadArgumentError, match="k must be at least 1"):
-        answer(["dog"], searcher, 0)
+        answer([Request("dog", 0)], searcher)
 
 
 def test_only_what_a_filter_lets_through_is_found(searcher: Searcher) -> None:
-    def found(wanted: Filter) -> set[str]:
-        return {hit.image_id for hit in answer(["dog"], searcher, 9, wanted)[0].hits}
+    def found(image_filter: Filter) -> set[str]:
+        (best,) = answer([Request("dog", 9, filter=image_filter)], searcher)
+        return {hit.image_id for hit in best.hits}
 
     assert found(Filter(min_width=20, min_height=20)) == {"juice", "truck", "dog"}
     assert found(Filter(orientation="portrait")) == {"orange"}
@@ -82,7 +92,7 @@ def test_only_what_a_filter_lets_through_is_found(searcher: Searcher) -> None:
 
 
 def test_results_are_written_as_the_ending_says(searcher: Searcher, tmp_path: Path) -> None:
-    answers = answer(["orange juice", "dog"], searcher, 2)
+    answers = answer([Request("orange juice", 2), Request("dog", 2)], searcher)
     for ending in ("parquet", "json", "html", "png"):
         write_answers(str(tmp_path / f"r.{ending}"), answers)
     table = pd.read_parquet(tmp_path / "r.parquet")
