@@ -5,6 +5,7 @@ import json
 import logging
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -25,6 +26,7 @@ from lib.storage import (
     FileDigest,
     create_bytes,
     delete,
+    is_file_there,
     is_local,
     join,
     list_stored,
@@ -104,21 +106,13 @@ def latest_version(db: str, known: int = 0) -> int:
     less than 1 KB, whatever the size of the collection.
     """
     newest = known
-    while newest and _there(version_file(db, newest + 1)):
+    while newest and is_file_there(version_file(db, newest + 1)):
         newest += 1
     # The oldest versions go first: where this one is still there, none after it has gone.
-    if newest and (newest > known or _there(version_file(db, newest))):
+    if newest and (newest > known or is_file_there(version_file(db, newest))):
         return newest
     numbers = list_versions(db)
     return numbers[-1] if numbers else _legacy_version(db)
-
-
-def _there(url: str) -> bool:
-    try:
-        read_bytes(url)  # one request; on an object store `exists` would list, too
-    except MissingError:
-        return False
-    return True
 
 
 def read_manifest(db: str, version: int | None = None) -> Manifest:
@@ -193,13 +187,18 @@ def read_base(db: str) -> Manifest:
 
 def _mended(db: str, base: Manifest, version: int) -> Manifest:
     tombstones = base.tombstones
-    for file in list_stored(join(db, "versions"), ".parquet"):
-        if file.name.startswith("removed-"):
+    for listed in list_stored(join(db, "versions"), ".parquet"):
+        if listed.name.startswith("removed-"):
             try:
-                tombstones = tombstones.with_rows(read_tombstones(db, file.name).table)
+                tombstones = tombstones.with_rows(read_tombstones(db, listed.name).table)
             except BadInputError as error:
                 _log.warning("%s", error)
-    return dataclasses.replace(base, version=version, tombstones=tombstones)
+    files: list[ManifestFile] = []
+    for file in base.files:
+        with suppress(MissingError, BadInputError):  # one that is lost need not be kept
+            hidden = tombstones.hides(read_rows(db, file, IDENTITY))
+            files.append(dataclasses.replace(file, hidden=int(hidden.sum())))
+    return dataclasses.replace(base, version=version, files=tuple(files), tombstones=tombstones)
 
 
 def _legacy_file(db: str) -> str:
@@ -210,18 +209,17 @@ def _legacy_file(db: str) -> str:
 def _read_legacy(db: str) -> Manifest:
     try:
         content = read_json(_legacy_file(db))
-    except MissingError as error:
-        raise MissingError(f"{db} has no embeddings; run jobs.embed_database first") from error
-    try:
         removed = Tombstones.of_ids(content.get("removed", []))
         files = [
             ManifestFile(each["name"], each["rows"], hidden=-1 if len(removed) else 0)
             for each in content["files"]
         ]
         version, digest = int(content.get("version", 1)), content["embedder_digest"]
+    except MissingError as error:
+        raise MissingError(f"{db} has no embeddings; run jobs.embed_database first") from error
     except (TypeError, KeyError, AttributeError, ValueError) as error:
         raise BadInputError(
-            f"{_legacy_file(db)} is not the list of a version's files ({error!r}); run "
+            f"{_legacy_file(db)} is not the list of a version's files ({error}); run "
             "jobs.embed_database, which commits a whole one"
         ) from error
     return Manifest(version, digest, tuple(files), removed)
