@@ -294,12 +294,14 @@ def doctor(**environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.ray
 def test_this_machine_alone_needs_no_home_to_write_to() -> None:
     """Containers often have none; Ray by itself would keep a token there."""
     done = doctor(HOME="/dev/null/home")
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.ray
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "http://127.0.0.1:1", "nowhere"])
 def test_a_cluster_that_is_not_there_is_named_at_once(address: str) -> None:
     done = doctor(RAY_ADDRESS=address)
@@ -315,6 +317,7 @@ def free_port() -> int:
     return port
 
 
+@pytest.mark.cluster
 def test_the_submitted_pipeline_runs_on_several_nodes_with_its_database_on_s3(
     tmp_path: Path, s3_bucket: str
 ) -> None:

@@ -121,6 +121,7 @@ finally:
 """
 
 
+@pytest.mark.cluster
 def test_shards_lie_on_nodes_of_their_own_and_a_job_searches_on_its_cluster(
     db: str, tmp_path: Path
 ) -> None:

@@ -47,6 +47,7 @@ def test_the_configurations_are_what_ray_and_the_service_take(index: int) -> Non
         ([], 1, "run jobs.embed_database first"),
     ],
 )
+@pytest.mark.ray
 def test_a_service_that_cannot_start_says_why(
     options: list[str], status: int, message: str, tmp_path: Path
 ) -> None:
