@@ -24,6 +24,7 @@ from fsspec.implementations.local import LocalFileSystem
 from lib.errors import BadInputError, ConflictError, MissingError, UnsupportedStoreError
 
 TEMPORARY_PREFIX = ".tmp-"
+LEFTOVER_AGE_S = 600.0  # writing one file takes seconds
 _EXCLUSIVE = frozenset(("s3", "gs", "abfs", "memory"))
 _CONTENT_KEY = b"content_sha256"  # of a Parquet file: the digest of all that stands before the end
 
@@ -130,11 +131,13 @@ def _stored(entry: dict[str, Any]) -> StoredFile:
     return StoredFile(name, size, f"{size} {version}", seconds)
 
 
-def sweep_temporary(url: str, age_s: float) -> None:
+def sweep_temporary(url: str, age_s: float | None = None) -> None:
     """Delete the unfinished files of writers that were killed, where `url` is a local directory.
 
-    `age_s`: in seconds; a younger file may be another writer's, who is at work.
+    `age_s`: in seconds, LEFTOVER_AGE_S unless given; a younger file may be another writer's, who is
+    at work.
     """
+    age_s = LEFTOVER_AGE_S if age_s is None else age_s
     fs, path = filesystem(url)
     if isinstance(fs, LocalFileSystem):
         for leftover in Path(path).glob(f"{TEMPORARY_PREFIX}*"):
@@ -256,6 +259,36 @@ def sync_directory(directory: Path) -> None:
         os.close(handle)
 
 
+def replace_bytes(url: str, data: bytes | memoryview | None, state: str) -> None:
+    """Write a file again, or take it away (None), on the condition that its state is still this.
+
+    Raises ConflictError, changing nothing, where another has written it or taken it away since.
+    Local writers exclude one another, S3 compares itself as it writes (`If-Match`); elsewhere, and
+    for taking away, two within the same instant may both pass.
+    """
+    fs, path = filesystem(url)
+    conflict = ConflictError(f"another run has changed {url} meanwhile; run this one again")
+    with locked(url.rsplit("/", 1)[0]):
+        fs.invalidate_cache(path)
+        try:
+            entry = fs.info(path)
+        except FileNotFoundError as error:
+            raise conflict from error
+        if _stored(entry).state != state:
+            raise conflict
+        if data is None:
+            delete(url)
+        elif "s3" in fs.protocol:
+            try:
+                fs.pipe_file(path, bytes(data), IfMatch=entry["ETag"])
+            except OSError as error:
+                if "pre-condition" in str(error):
+                    raise conflict from error
+                raise
+        else:
+            write_bytes_atomic(url, data)
+
+
 def delete(url: str) -> None:
     """Take a file away; one that is not there is no error."""
     fs, path = filesystem(url)
@@ -286,9 +319,15 @@ def locked(url: str, wait: bool = True) -> Iterator[None]:
 def write_table_atomic(table: pa.Table, url: str, **options: Any) -> FileDigest:
     """Write a table as one Parquet file, whole or not at all; `options` go to pyarrow's writer.
 
-    Each page has a checksum, and the file's end says what `content_of` reads. Returns the digest of
-    the file.
+    See `parquet_bytes`. Returns the digest of the file.
     """
+    content = parquet_bytes(table, **options)
+    write_bytes_atomic(url, content)
+    return FileDigest(len(content), hashlib.sha256(content).hexdigest())
+
+
+def parquet_bytes(table: pa.Table, **options: Any) -> memoryview:
+    """A table as a Parquet file: each page has a checksum, its end says what `content_of` reads."""
     sink = io.BytesIO()
     row_group_size = options.pop("row_group_size", None)
     with pq.ParquetWriter(sink, table.schema, write_page_checksum=True, **options) as writer:
@@ -296,9 +335,7 @@ def write_table_atomic(table: pa.Table, url: str, **options: Any) -> FileDigest:
         body = sink.tell()
         digest = hashlib.sha256(sink.getbuffer()[:body])
         writer.add_key_value_metadata({_CONTENT_KEY: digest.hexdigest()})
-    digest.update(sink.getbuffer()[body:])
-    write_bytes_atomic(url, sink.getbuffer())
-    return FileDigest(len(sink.getbuffer()), digest.hexdigest())
+    return sink.getbuffer()
 
 
 def content_of(url: str) -> str:

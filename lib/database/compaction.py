@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from lib.cluster import Runner, run_here
-from lib.database.embed import LEFTOVER_AGE_S
 from lib.database.manifest import (
     Manifest,
     ManifestFile,
@@ -24,6 +23,7 @@ from lib.database.manifest import (
 from lib.database.ordering import first_and_last, natural_key, natural_order
 from lib.errors import BadInputError, ConflictError, MissingError
 from lib.storage import (
+    LEFTOVER_AGE_S,
     StoredFile,
     absolute,
     delete,

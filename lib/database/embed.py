@@ -41,7 +41,6 @@ from lib.storage import (
     whole_digest,
 )
 
-LEFTOVER_AGE_S = 600  # of a file that a writer who was killed left unfinished
 _READERS = 16  # ends of files read at a time
 _ATTEMPTS = 10  # at a commit, where others commit meanwhile
 
@@ -81,7 +80,7 @@ def embed_database(db: str, run: Runner = run_here, check: bool = False) -> Embe
     space = load_semantic_space(db)
     keep_embedder(db, space.digest)
     for directory in ("embeddings", "versions", "embedder"):
-        sweep_temporary(join(db, directory), LEFTOVER_AGE_S)
+        sweep_temporary(join(db, directory))
     shared = (space.embedder, space.provenance, space.digest, db)
     embedded = 0
     for attempt in range(_ATTEMPTS):

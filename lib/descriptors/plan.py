@@ -15,8 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray
+from ray.exceptions import RayTaskError
 
-from lib.descriptors.store import EDITS, KNOWN, apply_edits, footer, known_images, shard_files
+from lib.descriptors.store import EDITS, KNOWN, apply_edits, footer, known_images, shard_states
 from lib.errors import MismatchError
 from lib.images.decoding import ImageError
 from lib.images.listing import ListedImage
@@ -66,7 +67,7 @@ class ExtractionPlan(Counts):
 
     pending: "Pending" = field(default_factory=lambda: Pending([], []))
     edits: list[Any] = field(default_factory=list)  # tables of EDITS, or references to them
-    files: list[str] = field(default_factory=list)  # of the database, which edits number
+    files: dict[str, str] = field(default_factory=dict)  # and states of them; edits number them
 
 
 @dataclass
@@ -100,7 +101,8 @@ def make_plan(
     Raises MismatchError where the listing has other images than the database under the same names,
     and those still lie where they were described.
     """
-    files = shard_files(db)
+    states = shard_states(db)
+    files = list(states)
     parts = tabulate(listing)
     first = next(parts, LISTED.empty_table())
     rows = row_counts(files)
@@ -113,7 +115,7 @@ def make_plan(
     else:
         later = itertools.chain([second] if second is not None else [], parts)
         plan = _plan_in_tasks(itertools.chain([first], later), files, rows, compared)
-    plan.files = files
+    plan.files = states
     if plan.clash:
         raise MismatchError(plan.clash)
     return plan
@@ -342,12 +344,14 @@ def carry_out(plan: ExtractionPlan) -> None:
     task = ray.remote(apply_edits).options(
         num_cpus=1 if ray.cluster_resources().get("CPU") else 0, name="plan: change files"
     )
-    ray.get(
-        [
-            task.remote(names, range(at, min(at + _FILES_A_TASK, len(plan.files))), *plan.edits)
-            for at in range(0, len(plan.files), _FILES_A_TASK)
-        ]
-    )
+    changes = [
+        task.remote(names, range(at, min(at + _FILES_A_TASK, len(plan.files))), *plan.edits)
+        for at in range(0, len(plan.files), _FILES_A_TASK)
+    ]
+    try:
+        ray.get(changes)
+    except RayTaskError as error:
+        raise error.cause from error
 
 
 def row_counts(files: Sequence[str]) -> list[int]:

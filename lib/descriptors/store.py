@@ -1,27 +1,26 @@
 """The files of descriptors and of failures in a database: listed, read, cut down, swept."""
 
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from fsspec.implementations.local import LocalFileSystem
 
-from lib.errors import BadInputError, MissingError
+from lib.errors import BadInputError, ConflictError, MissingError
 from lib.schemas import Provenance, column_to_vectors, require_same
 from lib.storage import (
-    TEMPORARY_PREFIX,
     filesystem,
     join,
     list_files,
+    list_stored,
+    parquet_bytes,
     read_schema,
     read_table,
-    write_table_atomic,
+    replace_bytes,
+    sweep_temporary,
 )
 
 # The values of descriptors do not shrink; read without decompression they cost no time. Names do.
@@ -34,9 +33,6 @@ DESCRIPTOR_WRITING = {
     "write_statistics": ["path"],
     "row_group_size": 16_384,
 }
-# A worker that was killed leaves its unfinished file; a younger one may belong to another run.
-_LEFTOVER_AGE_S = 600
-
 
 # What planning reads of each row, and what it says is to change: a uri of null drops the row.
 KNOWN = pa.schema(
@@ -55,7 +51,16 @@ EDITS = pa.schema(
 
 def shard_files(db: str) -> list[str]:
     """URLs of all finished files of descriptors and of failures."""
-    return [*descriptor_files(db), *list_files(join(db, "failures"), ".parquet")]
+    return list(shard_states(db))
+
+
+def shard_states(db: str) -> dict[str, str]:
+    """The same files, each with its state: rows are numbered as they lie in it in this state."""
+    return {
+        join(db, kind, file.name): file.state
+        for kind in ("descriptors", "failures")
+        for file in list_stored(join(db, kind), ".parquet")
+    }
 
 
 def descriptor_files(db: str) -> list[str]:
@@ -168,16 +173,24 @@ def read_uris(files: list[str], rows: np.ndarray) -> list[str]:
     return uris
 
 
-def apply_edits(files: Sequence[str], group: range, *edits: pa.Table) -> None:
-    """Write the files of these numbers again as EDITS say; one left empty goes away."""
+def apply_edits(states: Mapping[str, str], group: range, *edits: pa.Table) -> None:
+    """Write the files of these numbers again as EDITS say; one left empty goes away.
+
+    states: by file, as when the rows were numbered. Raises ConflictError where another run has
+    written a file since; nothing of it is changed then.
+    """
+    files = list(states.items())
     for number in group:
         mine = pa.concat_tables([part.filter(pc.field("file") == number) for part in edits])
         if mine.num_rows:
-            _apply(files[number], mine)
+            _apply(*files[number], mine)
 
 
-def _apply(file: str, edits: pa.Table) -> None:
-    table = read_table(file)
+def _apply(file: str, state: str, edits: pa.Table) -> None:
+    try:
+        table = read_table(file)
+    except MissingError as error:
+        raise ConflictError(f"another run has taken {file} away; run this one again") from error
     moved = edits.filter(pc.field("uri").is_valid())
     for name in ("uri", "etag"):
         values = np.array(table[name].to_pylist(), object)
@@ -186,11 +199,8 @@ def _apply(file: str, edits: pa.Table) -> None:
         table = table.set_column(at, table.schema.field(at), pa.array(values, pa.string()))
     keep = np.ones(table.num_rows, bool)
     keep[edits["row"].filter(edits["uri"].is_null()).to_numpy()] = False
-    if keep.any():
-        write_table_atomic(table.filter(pa.array(keep)), file, **writing(file))
-    else:
-        fs, path = filesystem(file)
-        fs.rm_file(path)
+    content = parquet_bytes(table.filter(pa.array(keep)), **writing(file)) if keep.any() else None
+    replace_bytes(file, content, state)
 
 
 def footer(file: str) -> pq.FileMetaData:
@@ -202,12 +212,7 @@ def footer(file: str) -> pq.FileMetaData:
 def remove_leftovers(db: str) -> None:
     """Delete unfinished files of runs that were killed, where the database is a directory."""
     for kind in ("descriptors", "failures"):
-        fs, path = filesystem(join(db, kind))
-        if not isinstance(fs, LocalFileSystem):
-            return
-        for leftover in Path(path).glob(f"{TEMPORARY_PREFIX}*"):
-            if time.time() - leftover.stat().st_mtime > _LEFTOVER_AGE_S:
-                leftover.unlink(missing_ok=True)
+        sweep_temporary(join(db, kind))
 
 
 def writing(file: str) -> dict[str, object]:
