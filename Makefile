@@ -46,6 +46,9 @@ check: lint typecheck ## lint, types, and the tests that start no Ray: within a 
 test: lint typecheck ## lint, types and every test: within five minutes on two cores
 	$(BIN)/python -m pytest -n 2
 
+chaos: $(VENV)/.test ## a thousand drawn kills of jobs that write: some minutes
+	$(BIN)/python -m tests.harness.kills build/kills-$$$$ --random 1000
+
 bench: $(VENV)/.bench ## the figures of README and docs, one after the other: about an hour
 	for name in $$(ls benchmarks | sed -n 's/^\([a-z]*\)\.py$$/\1/p'); do \
 		$(BIN)/python -m benchmarks.$$name || exit 1; done

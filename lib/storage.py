@@ -35,7 +35,7 @@ class StoredFile:
 
     name: str
     bytes: int
-    state: str  # changes whenever the file does: size, and ETag or time of change
+    state: str  # changes whenever the file does: size, and ETag, or time of change and inode
     changed: float  # seconds since 1970; 0 where the store does not say
 
 
@@ -128,7 +128,8 @@ def _stored(entry: dict[str, Any]) -> StoredFile:
     changed = next((entry[key] for key in keys if entry.get(key)), 0.0)
     version = entry.get("ETag") or entry.get("etag") or changed
     seconds = changed.timestamp() if isinstance(changed, datetime) else float(changed)
-    return StoredFile(name, size, f"{size} {version}", seconds)
+    # Two writes within one tick of the clock have one time, but never one inode.
+    return StoredFile(name, size, f"{size} {version} {entry.get('ino', '')}".rstrip(), seconds)
 
 
 def sweep_temporary(url: str, age_s: float | None = None) -> None:

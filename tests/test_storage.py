@@ -1,12 +1,14 @@
 """Whole writes, listings and tables, on the local disk and on a filesystem in memory."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from s3fs import S3FileSystem
 
-from lib.errors import BadInputError, MismatchError, MissingError
+from lib.errors import BadInputError, ConflictError, MismatchError, MissingError
 from lib.schemas import (
     Provenance,
     column_to_vectors,
@@ -15,12 +17,19 @@ from lib.schemas import (
     vectors_to_column,
 )
 from lib.storage import (
+    create_bytes,
+    digest_of,
+    is_file_there,
     join,
     list_files,
     read_bytes,
     read_json,
     read_schema,
     read_table,
+    replace_bytes,
+    stored,
+    sweep_temporary,
+    whole_digest,
     write_bytes_atomic,
     write_json_atomic,
     write_table_atomic,
@@ -91,3 +100,69 @@ def test_a_mismatch_names_both_sides() -> None:
     require_same("backbones", "resnet18", "resnet18", "")
     with pytest.raises(MismatchError, match=r"'resnet18' and 'resnet50'.*jobs\.train_embedder"):
         require_same("backbones", "resnet18", "resnet50", "Run jobs.train_embedder")
+
+
+@pytest.fixture(params=["local", "s3"])
+def anywhere(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "local":
+        return str(tmp_path / "db")
+    return f"{request.getfixturevalue('s3_bucket')}/db"
+
+
+def test_of_those_who_create_a_file_one_succeeds(anywhere: str) -> None:
+    create_bytes(join(anywhere, "a"), b"first")
+    with pytest.raises(ConflictError, match="is there already"):
+        create_bytes(join(anywhere, "a"), b"second")
+    assert read_bytes(join(anywhere, "a")) == b"first"
+
+
+@pytest.mark.reports
+def test_a_file_is_written_again_only_in_the_state_in_which_it_was_read(anywhere: str) -> None:
+    url = join(anywhere, "a")
+    write_bytes_atomic(url, b"one")
+    seen = stored(url).state
+    replace_bytes(url, b"two", seen)
+    for change in (b"three", None):
+        with pytest.raises(ConflictError, match=r"another run has changed .*/a"):
+            replace_bytes(url, change, seen)
+    assert read_bytes(url) == b"two"
+    replace_bytes(url, None, stored(url).state)
+    assert not is_file_there(url)
+    with pytest.raises(ConflictError):
+        replace_bytes(url, b"three", seen)
+
+
+@pytest.mark.reports
+def test_s3_itself_compares_the_state(s3_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = join(s3_bucket, "a")
+    write_bytes_atomic(url, b"one")
+    entry = S3FileSystem().info(url)
+    write_bytes_atomic(url, b"of another, just now")
+    monkeypatch.setattr(S3FileSystem, "info", lambda self, path: entry)
+    with pytest.raises(ConflictError):
+        replace_bytes(url, b"two", f"{entry['size']} {entry['ETag']}")
+    assert read_bytes(url) == b"of another, just now"
+
+
+def test_leftovers_of_writers_go_once_they_are_old(tmp_path: Path) -> None:
+    old, young = tmp_path / ".tmp-old", tmp_path / ".tmp-young"
+    for file in (old, young):
+        file.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    sweep_temporary(str(tmp_path))
+    assert [file.name for file in tmp_path.iterdir()] == [".tmp-young"]
+    sweep_temporary(str(tmp_path), 0)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.reports
+def test_a_flipped_bit_in_a_page_is_noticed(tmp_path: Path) -> None:
+    url = str(tmp_path / "a.parquet")
+    written = write_table_atomic(pa.table({"x": np.arange(1000)}), url, compression="none")
+    assert whole_digest(url) == digest_of(url) == written
+    content = bytearray(Path(url).read_bytes())
+    content[len(content) // 3] ^= 1
+    Path(url).write_bytes(content)
+    for read in (read_table, whole_digest):
+        with pytest.raises(BadInputError, match=r"a\.parquet"):
+            read(url)

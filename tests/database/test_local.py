@@ -1,5 +1,8 @@
 """Versions of a database: loading, removing, compacting, filters, a writer beside a reader."""
 
+import errno
+import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +29,7 @@ from lib.database.removal import remove_images
 from lib.database.tombstones import Tombstones
 from lib.errors import BadArgumentError, BadInputError, ConflictError, MissingError
 from lib.schemas import embedding_schema, vectors_to_column
-from lib.storage import join
+from lib.storage import join, locked
 
 
 def write_file(db: str, name: str, ids: list[str], seed: int) -> ManifestFile:
@@ -236,3 +239,67 @@ def test_filters_of_a_request(db: str) -> None:
     assert narrow.scores.shape == (1, 2)
     assert database.search_images(query, 9, Filter(path_prefix="a/")).of(0)[0].uri == "a/1.jpg"
     assert database.search_images(query, 9, Filter(image_ids=())).of(0) == []
+
+
+@pytest.fixture
+def mapped(db: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The copy that the database is mapped from."""
+    monkeypatch.setattr(loading, "MAPPED_ROWS", 1)
+    open_database(db)
+    (copy,) = (each for each in Path(db, "mapped").iterdir() if each.suffix != ".lock")
+    return copy
+
+
+@pytest.mark.reports
+@pytest.mark.parametrize("name", ["embeddings.npy", "images.arrow", "copy.json"])
+@pytest.mark.parametrize("harm", ["cut", "zeroed", "lost"])
+def test_a_copy_that_is_wrong_is_made_again(db: str, mapped: Path, name: str, harm: str) -> None:
+    expected = vectors_by_id(db)
+    file = mapped / name
+    content = file.read_bytes()
+    if harm == "lost":
+        file.unlink()
+    elif harm == "cut":
+        file.write_bytes(content[: len(content) // 2])
+    else:
+        file.write_bytes(content[:-60] + bytes(60))
+    assert vectors_by_id(db) == expected
+    assert file.read_bytes()[-60:] == content[-60:] or name == "copy.json"
+
+
+def test_a_copy_that_was_copied_with_its_database_is_kept(db: str, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loading, "MAPPED_ROWS", 1)
+        open_database(db)
+        elsewhere = str(shutil.copytree(db, tmp_path / "elsewhere"))
+        patch.setattr(loading, "_make_copy", None)  # would fail if it were called
+        assert len(open_database(elsewhere)) == 8
+
+
+@pytest.mark.reports
+def test_a_disk_that_is_full_is_noticed_before_anything_is_mapped(
+    db: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(handle: int, offset: int, length: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(loading, "MAPPED_ROWS", 1)
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    assert len(open_database(db)) == 8
+    assert "cannot be mapped: [Errno 28] No space left" in caplog.text
+    assert [each.suffix for each in Path(db, "mapped").iterdir()] == [".lock"]
+
+
+@pytest.mark.reports
+def test_a_copy_that_another_is_making_is_left_alone(
+    db: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "MAPPED_ROWS", 1)
+    making = Path(db, "mapped", "other-version.tmp-1")
+    making.mkdir(parents=True)
+    with locked(str(making.parent / "other-version.lock")):
+        open_database(db)
+        assert making.is_dir()
+    remove_images(db, ["30"])
+    assert len(open_database(db)) == 7
+    assert not making.exists()  # of one who was killed
