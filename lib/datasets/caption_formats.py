@@ -14,7 +14,7 @@ import pandas as pd
 from lib.datasets.archives import unpack
 from lib.datasets.captions import load_captions
 from lib.errors import BadInputError, MissingError
-from lib.images.listing import ENDINGS
+from lib.images.file_names import ENDINGS
 from lib.storage import write_bytes_atomic
 
 Pair = tuple[str, str]  # image, as a path relative to the image folder; caption

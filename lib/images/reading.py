@@ -1,24 +1,38 @@
 """Reads the bytes of one listed image, wherever it is; transient errors are tried again."""
 
+import os
 import random
+import re
+import stat
+import tarfile
 import threading
 import time
 import zipfile
+from collections.abc import Iterator
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
-import fsspec
+import pyarrow as pa
 import pyarrow.parquet as pq
+from fsspec.asyn import sync
+from fsspec.implementations.local import LocalFileSystem
 
+from lib.errors import BadInputError
+from lib.images.addresses import PrivateAddressError, TooLargeError, get, open_filesystem
+from lib.images.archives import zip_members
 from lib.images.decoding import ImageError
 from lib.images.listing import ListedImage, content_column
-from lib.storage import filesystem
 
+MAX_FILE_BYTES = 256_000_000
+DEADLINE_S = 60.0  # for one image, all attempts together
 ATTEMPTS = 4
 FIRST_WAIT_S = 0.25  # doubled after each attempt
-HTTP_STALL_S = 20.0  # without a byte
 _PERMANENT = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+_MEMBERS = ("zip", "tar", "parquet")  # URIs of images in a file: kind://member::source
+_MEMBER = re.compile(r"(\d+)\+(\d+)/")  # offset and bytes of a tar's member
+# Rows of a table come nearly in order: what was decoded last is kept, up to so many bytes.
+_BATCH_BYTES, _KEPT_BYTES = 8_000_000, 128_000_000
 
 
 def read_uri(uri: str) -> bytes:
@@ -32,69 +46,140 @@ def read_uri(uri: str) -> bytes:
 def read_image(image: ListedImage, attempts: int = ATTEMPTS) -> bytes:
     """Bytes of an image.
 
-    Raises ImageError with reason `missing`, `forbidden`, or `unreadable` where several attempts
-    with growing waits in between failed.
+    Raises ImageError with reason `missing`, `forbidden`, `too_large` (over MAX_FILE_BYTES), or
+    `unreadable` where it is no regular file, or several attempts with growing waits in between
+    failed, or DEADLINE_S passed.
     """
+    if image.bytes > MAX_FILE_BYTES:
+        raise _too_large(f"{image.bytes:,} bytes")
+    end = time.monotonic() + DEADLINE_S
+    kind, _, rest = image.uri.partition("://")
+    source = rest.partition("::")[2] if kind in _MEMBERS else image.uri
+    if "://" not in source or source.startswith("file://"):
+        attempts = 1  # a disk does not answer otherwise the next time
     for attempt in range(attempts):
         try:
-            return _read(image)
+            return _read(image, end - time.monotonic())
+        except TooLargeError as error:
+            raise _too_large(str(error)) from error
+        except PrivateAddressError as error:
+            raise ImageError("forbidden", str(error)) from error
         except _PERMANENT as error:
             reason = "forbidden" if isinstance(error, PermissionError) else "missing"
+            raise ImageError(reason, _message(error)) from error
+        except (ImageError, BadInputError, ValueError) as error:  # a URL that cannot be one
+            reason = error.reason if isinstance(error, ImageError) else "unreadable"
             raise ImageError(reason, _message(error)) from error
         except Exception as error:  # every kind of storage raises errors of its own
             status = getattr(error, "status", 0)
             if status in (401, 403):
                 raise ImageError("forbidden", _message(error)) from error
-            if attempt + 1 == attempts or (400 <= status < 500 and status not in (408, 429)):
+            wait = FIRST_WAIT_S * 2**attempt * random.uniform(0.5, 1.5)
+            lasting = 400 <= status < 500 and status not in (408, 429)
+            if lasting or attempt + 1 == attempts or time.monotonic() + wait > end:
                 raise ImageError("unreadable", _message(error)) from error
-            time.sleep(FIRST_WAIT_S * 2**attempt * random.uniform(0.5, 1.5))
+            time.sleep(wait)
     raise AssertionError("the last attempt returns or raises")
 
 
+def _too_large(size: str) -> ImageError:
+    return ImageError("too_large", f"the file has {size}; at most {MAX_FILE_BYTES:,} are read")
+
+
 def _message(error: Exception) -> str:
+    if isinstance(error, ImageError | BadInputError):
+        return str(error)
+    if isinstance(error, TimeoutError):
+        return f"{type(error).__name__}: no whole answer in {DEADLINE_S:g} s"
     return f"{type(error).__name__}: {error}".removesuffix(": ")
 
 
-def _read(image: ListedImage) -> bytes:
-    if "://" not in image.uri:
-        return Path(image.uri).read_bytes()
+def _read(image: ListedImage, seconds: float) -> bytes:
     kind, _, rest = image.uri.partition("://")
-    member, chained, source = rest.partition("::")
-    if not chained:
-        fs, path = _remote(image.uri)
-        return fs.cat_file(path)
+    if kind in ("http", "https"):
+        return get(image.uri, MAX_FILE_BYTES, seconds)
+    if kind not in _MEMBERS:
+        return _read_range(image.uri, seconds)
+    member, _, source = rest.partition("::")
     if kind == "zip":
         return _archive(source).read(member)
-    if kind == "tar" and image.etag:
-        start = int(image.etag.partition("-")[0], 16)
-        fs, path = _remote(source)
-        return fs.cat_file(path, start=start, end=start + image.bytes)
     if kind == "parquet":
         group, row = (int(part) for part in member.split("/"))
         return _table(source).read(group, row)
-    with fsspec.open(image.uri) as file:
-        return file.read()
+    place = _MEMBER.match(member)
+    if place is None:  # as databases before offsets have it
+        return _search_tar(source, member)
+    offset, size = (int(number) for number in place.groups())
+    content = _read_range(source, seconds, offset, size)
+    if len(content) < size:
+        raise ImageError("unreadable", f"{source} is shorter than it was when it was listed")
+    return content
 
 
-def _remote(uri: str) -> tuple[Any, str]:
-    if uri.startswith(("http://", "https://")):
-        return _http(HTTP_STALL_S), uri
-    return filesystem(uri)
+def _read_range(uri: str, seconds: float, start: int = 0, size: int | None = None) -> bytes:
+    """Bytes of a file: all, or `size` from `start`."""
+    fs, path = open_filesystem(uri)
+    if (size or 0) > MAX_FILE_BYTES:
+        raise TooLargeError(f"{size:,} bytes")
+    if isinstance(fs, LocalFileSystem):
+        with _open_regular(path) as file:
+            whole = os.fstat(file.fileno()).st_size
+            if size is None and whole > MAX_FILE_BYTES:
+                raise TooLargeError(f"{whole:,} bytes")
+            file.seek(start)
+            return file.read(MAX_FILE_BYTES if size is None else size)
+    if size is None and (whole := fs.size(path) or 0) > MAX_FILE_BYTES:
+        raise TooLargeError(f"{whole:,} bytes")
+    end = None if size is None else start + size
+    if fs.async_impl:
+        return sync(fs.loop, fs._cat_file, path, start=start or None, end=end, timeout=seconds)
+    return fs.cat_file(path, start=start, end=end)
+
+
+def _open_regular(path: str) -> Any:
+    """A regular file, opened. A pipe, which would be waited for, raises ImageError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        raise ImageError("unreadable", f"{path} is no regular file")
+    return os.fdopen(descriptor, "rb", buffering=0)
+
+
+def _search_tar(source: str, member: str) -> bytes:
+    fs, path = open_filesystem(source)
+    with fs.open(path) as file, tarfile.open(fileobj=file, mode="r:") as archive:
+        try:
+            content = archive.extractfile(member)
+        except KeyError as error:
+            raise FileNotFoundError(f"{source} has no member {member}") from error
+        return content.read(MAX_FILE_BYTES) if content else b""
 
 
 @lru_cache(maxsize=4)
-def _http(stall_s: float) -> Any:
-    import aiohttp
-
-    timeout = aiohttp.ClientTimeout(total=None, sock_connect=stall_s, sock_read=stall_s)
-    return fsspec.filesystem("http", client_kwargs={"timeout": timeout})
+def _archive(source: str) -> "_Zip":
+    return _Zip(source)
 
 
-@lru_cache(maxsize=4)
-def _archive(source: str) -> zipfile.ZipFile:
-    """An archive, opened once a process: ZipFile lets threads read in turn."""
-    fs, path = _remote(source)
-    return zipfile.ZipFile(fs.open(path))
+class _Zip:
+    """A zip archive, opened once a process: ZipFile lets threads read in turn."""
+
+    def __init__(self, source: str) -> None:
+        fs, path = open_filesystem(source)
+        self._archive = zipfile.ZipFile(fs.open(path))
+        self._members = zip_members(self._archive)
+
+    def read(self, name: str) -> bytes:
+        """Bytes of a member by its name as `lib.images.listing.member_uri` writes it."""
+        member = self._members.get(unquote(name), self._members.get(name))
+        if member is None:
+            raise FileNotFoundError(f"the archive has no member {name}")
+        if member.flag_bits & 1:
+            raise ImageError("forbidden", f"{name} is locked by a password")
+        if member.file_size > MAX_FILE_BYTES:
+            raise TooLargeError(f"{member.file_size:,} bytes")
+        with self._archive.open(member) as file:
+            return file.read(MAX_FILE_BYTES)
 
 
 @lru_cache(maxsize=4)
@@ -103,22 +188,45 @@ def _table(source: str) -> "_ContentTable":
 
 
 class _ContentTable:
-    """A Parquet table of image bytes; keeps the row groups last read, since rows come in order."""
+    """A Parquet table of image bytes, read some megabytes of rows at a time."""
 
     def __init__(self, source: str) -> None:
-        fs, path = _remote(source)
-        self._file = pq.ParquetFile(fs.open(path))
+        fs, path = open_filesystem(source)
+        # Page by page: a row group may be larger than memory.
+        self._file = pq.ParquetFile(fs.open(path), pre_buffer=False, buffer_size=1 << 20)
         self._column = content_column(self._file.schema_arrow)
         self._lock = threading.Lock()
-        self._groups: dict[int, Any] = {}
+        self._group = -1
+        self._batches: Iterator[pa.RecordBatch] = iter(())
+        self._next = 0  # the first row that is not decoded yet
+        self._kept: dict[int, pa.Array] = {}  # by the number of their first row
 
     def read(self, group: int, row: int) -> bytes:
         """Bytes of one image."""
         with self._lock:
-            if group not in self._groups:
-                while len(self._groups) > 1:
-                    self._groups.pop(next(iter(self._groups)))
-                self._groups[group] = self._file.read_row_group(group, [self._column]).column(0)
-            value = self._groups[group][row].as_py()
+            value = self._value(group, row)
         content = value["bytes"] if isinstance(value, dict) else value
         return content or b""
+
+    def _value(self, group: int, row: int) -> Any:
+        while True:
+            for first, rows in self._kept.items():
+                if group == self._group and first <= row < first + len(rows):
+                    return rows[row - first].as_py()
+            if group != self._group or row < self._next:
+                self._restart(group)
+            rows = next(self._batches).column(0)
+            self._kept[self._next] = rows
+            self._next += len(rows)
+            while len(self._kept) > 1 and sum(map(_nbytes, self._kept.values())) > _KEPT_BYTES:
+                del self._kept[next(iter(self._kept))]
+
+    def _restart(self, group: int) -> None:
+        about = self._file.metadata.row_group(group)
+        rows = max(1, min(256, _BATCH_BYTES * about.num_rows // max(1, about.total_byte_size)))
+        self._batches = self._file.iter_batches(rows, row_groups=[group], columns=[self._column])
+        self._group, self._next, self._kept = group, 0, {}
+
+
+def _nbytes(rows: pa.Array) -> int:
+    return int(rows.nbytes)

@@ -1,6 +1,7 @@
 """Every kind of source lists the same images and reads the same bytes; bad storage is told."""
 
 import json
+import socket
 import tarfile
 import threading
 import time
@@ -8,7 +9,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.csv
@@ -16,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lib.errors import BadInputError, MissingError
-from lib.images import reading
+from lib.images import addresses, reading
 from lib.images.decoding import ImageError
 from lib.images.listing import ListedImage, list_images
 from lib.images.reading import read_image
@@ -164,7 +165,8 @@ class Unreliable(BaseHTTPRequestHandler):
 @pytest.fixture
 def unreliable(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setattr(reading, "FIRST_WAIT_S", 0.02)
-    monkeypatch.setattr(reading, "HTTP_STALL_S", 0.4)
+    monkeypatch.setattr(addresses, "STALL_S", 0.4)
+    monkeypatch.setenv(addresses.PRIVATE_ADDRESSES, "1")
     Unreliable.seen.clear()
     server = ThreadingHTTPServer(("127.0.0.1", 0), Unreliable)
     server.daemon_threads = True
@@ -231,3 +233,115 @@ def test_a_zip_behind_a_url_is_read_in_place(bucket: str, folder: Path) -> None:
 
     S3FileSystem().put_file(zipped(folder), f"{bucket}/all.zip")
     assert contents(f"{bucket}/all.zip") == CONTENTS
+
+
+class Slow(BaseHTTPRequestHandler):
+    """Sends what the path names: too slowly, too much, or somewhere else."""
+
+    asked: ClassVar[list[str]] = []
+    inside = ""  # where a redirect leads
+    archive = b""
+
+    def do_HEAD(self) -> None:
+        self.send_response(200)
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("Content-Length", str(len(self.archive)))
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        if self.path == "/redirect.jpg":
+            self.send_response(302)
+            self.send_header("Location", self.inside)
+            self.end_headers()
+            return
+        if self.path.startswith("/photos.zip"):
+            first, last = map(int, self.headers["Range"][6:].split("-"))
+            self.send_response(206)
+            size = len(self.archive)
+            self.send_header("Content-Range", f"bytes {first}-{min(last, size - 1)}/{size}")
+            self.send_header("Content-Length", str(len(self.archive[first : last + 1])))
+            self.end_headers()
+            self.wfile.write(self.archive[first : last + 1])
+            return
+        self.send_response(200)
+        self.end_headers()
+        try:
+            for _ in range(1000):
+                self.wfile.write(b"x" if self.path == "/slow.jpg" else bytes(100_000))
+                time.sleep(0.05 if self.path == "/slow.jpg" else 0)
+        except OSError:
+            pass  # the client had enough
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setattr(reading, "DEADLINE_S", 0.5)
+    monkeypatch.setattr(reading, "MAX_FILE_BYTES", 1_000_000)
+    Slow.asked.clear()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Slow)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+@pytest.mark.reports
+def test_an_address_has_a_deadline_and_a_limit(slow: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(addresses.PRIVATE_ADDRESSES, "1")
+    start = time.monotonic()
+    with pytest.raises(ImageError, match=r"no whole answer in 0\.5 s") as caught:
+        read_image(image_at(f"{slow}/slow.jpg"))
+    assert caught.value.reason == "unreadable"
+    with pytest.raises(ImageError, match="at most 1,000,000 are read") as caught:
+        read_image(image_at(f"{slow}/endless.jpg"))
+    assert caught.value.reason == "too_large"
+    assert time.monotonic() - start < 10  # the first would take 50 s
+    assert Slow.asked == ["/slow.jpg", "/endless.jpg"]
+
+
+@pytest.mark.reports
+def test_private_addresses_are_read_only_when_asked_for(
+    slow: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(addresses.PRIVATE_ADDRESSES, raising=False)
+    port = slow.rpartition(":")[2]
+    for host in ("127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "0.0.0.0", "169.254.169.254"):
+        with pytest.raises(ImageError, match="is no public address") as caught:
+            read_image(image_at(f"http://{host}:{port}/endless.jpg"))
+        assert caught.value.reason == "forbidden"
+    assert Slow.asked == []
+
+
+@pytest.mark.reports
+def test_a_redirect_leads_to_no_private_address(slow: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first host passes for public here; where it redirects to is none."""
+    real = addresses._public_socket
+
+    connected: list[Any] = []
+
+    def first_is_public(address: Any) -> Any:
+        connected.append(address)
+        return socket.socket(*address[:3]) if len(connected) == 1 else real(address)
+
+    monkeypatch.delenv(addresses.PRIVATE_ADDRESSES, raising=False)
+    monkeypatch.setattr(addresses, "_public_socket", first_is_public)
+    monkeypatch.setattr(addresses, "STALL_S", 3.0)  # a session of its own
+    monkeypatch.setattr(Slow, "inside", "http://127.0.0.2:9/keys.jpg")
+    with pytest.raises(ImageError, match=r"127\.0\.0\.2 is no public address"):
+        read_image(image_at(f"{slow}/redirect.jpg"))
+
+
+@pytest.mark.reports
+def test_a_question_mark_begins_the_query_of_an_address(
+    slow: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(addresses.PRIVATE_ADDRESSES, "1")
+    monkeypatch.setattr(Slow, "archive", Path(zipped(folder)).read_bytes())
+    assert contents(f"{slow}/photos.zip?X-Sig=a[1]*b.csv") == CONTENTS
+    # A server that knows no ranges.
+    with pytest.raises(BadInputError, match="fetch it, and give the file"):
+        list(list_images(f"{slow}/endless.zip"))

@@ -1,0 +1,77 @@
+"""Members of zip and tar archives: their names as the archiver meant them, and where they lie."""
+
+import re
+import struct
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from typing import Any
+
+from charset_normalizer import from_bytes
+
+_UTF8_FLAG = 0x800
+_UNICODE_PATH = 0x7075  # Info-ZIP's extra field
+_CODE_PAGES = ["cp850", "cp1252", "cp866", "cp1251", "cp932", "gbk", "big5", "euc_kr"]
+_EXTENDED = (
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+)
+_LARGEST_HEADER = 1_000_000  # bytes of a tar's extended header; names have a few hundred
+
+
+def zip_members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    """Members by name, the newest of equal ones, folders left out.
+
+    Zip knows two encodings, code page 437 and UTF-8, and many archivers write another: what is
+    UTF-8 without saying so is taken as such, and what makes no letters in code page 437 is guessed.
+    """
+    infos = [info for info in archive.infolist() if not info.is_dir()]
+    raw = [_raw_name(info) for info in infos]
+    unclear = [name for name in raw if isinstance(name, bytes)]
+    page = _code_page(unclear) if unclear else ""
+    names = (name if isinstance(name, str) else name.decode(page, "replace") for name in raw)
+    return dict(zip(names, infos, strict=True))
+
+
+def _raw_name(info: zipfile.ZipInfo) -> str | bytes:
+    """A member's name, or the bytes of it where their encoding is not known."""
+    if info.flag_bits & _UTF8_FLAG or info.filename.isascii():
+        return info.filename
+    extra = info.extra
+    while len(extra) >= 4:
+        kind, length = struct.unpack("<HH", extra[:4])
+        if kind == _UNICODE_PATH:
+            return extra[9 : 4 + length].decode("utf-8", "replace")
+        extra = extra[4 + length :]
+    raw = info.filename.encode("cp437")
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return raw
+
+
+def _code_page(names: list[bytes]) -> str:
+    text = b"\n".join(names)
+    # DOS, and Windows in English: accents are letters there, and no signs of drawing or of money.
+    if re.fullmatch(r"[\x00-\x7fÇüéâäàåçêëèïîìÄÅÉæÆôöòûùÿÖÜáíóúñÑß]*", text.decode("cp437")):
+        return "cp437"
+    guess = from_bytes(text, cp_isolation=_CODE_PAGES, threshold=0.9).best()
+    return guess.encoding if guess else "cp437"
+
+
+class BoundedTarInfo(tarfile.TarInfo):
+    """A tar member whose extended headers are not read where they are longer than any name."""
+
+    def _proc_member(self, archive: Any) -> Any:
+        if self.type in _EXTENDED and self.size > _LARGEST_HEADER:
+            raise tarfile.ReadError(f"a header of {self.size:,} bytes")
+        return super()._proc_member(archive)  # type: ignore[misc]
+
+
+def tar_members(file: Any) -> Iterator[tarfile.TarInfo]:
+    """The files in an uncompressed tar, one at a time. Raises tarfile.TarError."""
+    with tarfile.open(fileobj=file, mode="r:", tarinfo=BoundedTarInfo) as archive:
+        for member in archive:
+            if member.isfile():
+                yield member
+            archive.members = []  # type: ignore[attr-defined]

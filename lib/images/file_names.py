@@ -1,0 +1,81 @@
+"""What a name says: an image, a kind of picture that is not read, or not meant at all."""
+
+import posixpath
+import re
+from collections import Counter
+
+from lib.images.decoding import HEIF_IS_READ
+
+ENDINGS = frozenset(
+    """
+    .jpg .jpeg .jpe .jfif .jif .pjpeg .pjp .mpo .png .apng .gif .bmp .dib .webp .tif .tiff .avif
+    .avifs .jp2 .j2k .j2c .jpf .jpx .jpc .ico .icns .pnm .ppm .pgm .pbm .pfm .tga .dds .psd .pcx
+    .sgi .rgb .bw .qoi
+    """.split()  # noqa: SIM905
+) | ({".heic", ".heif", ".hif"} if HEIF_IS_READ else set())  # fmt: skip
+
+# Pictures and films of other kinds, so that a run says how many it did not read.
+UNREAD = frozenset(
+    """
+    .heic .heif .hif .jxl .svg .svgz .eps .ai .pdf .exr .hdr .psb .xcf .kra .wdp .jxr .djvu .emf
+    .wmf .fits .dcm .3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .iiq .k25 .kdc .mef .mos .mrw .nef .nrw
+    .orf .pef .raf .raw .rw2 .rwl .sr2 .srf .srw .x3f .mov .mp4 .m4v .avi .mkv .webm .3gp .mts .m2ts
+    .wmv .mpg .mpeg .gz .tgz .bz2 .xz .zst .7z .rar
+    """.split()  # noqa: SIM905
+)  # fmt: skip
+_REMEDIES = {
+    "hidden": "--include-hidden takes them",
+    **dict.fromkeys((".heic", ".heif", ".hif"), "pip install pillow-heif"),
+    **dict.fromkeys((".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar"), "unpack them"),
+}
+UNREADABLE = "unreadable folders and archives"
+
+# Left by macOS, Windows, Synology, QNAP, Linux, and by what makes thumbnails or synchronises.
+_LEFT_BEHIND = frozenset(
+    (
+        *("__macosx", "temporary items", "network trash folder"),
+        *("$recycle.bin", "recycler", "recycled", "system volume information", "found.000"),
+        *("thumbs.db", "ehthumbs.db", "desktop.ini", "lost+found", "lost.dir"),
+        *("#recycle", "#snapshot", "@eadir", "@recycle", "@recently-snapshot", "@tmp", "@sharebin"),
+    )
+)
+_LIBRARIES = re.compile(r"\.(photoslibrary|photolibrary|aplibrary|migratedphotolibrary)/", re.I)
+_DERIVED = re.compile(
+    r"/(resources|thumbnails|previews|database|private|scopes|attachments)/", re.I
+)
+_CONFLICT = re.compile(r"\.sync-conflict-\d{8}-|\(.*conflicted copy.*\)|_conflict-\d{8}-", re.I)
+
+
+def ending(name: str) -> str:
+    """The ending of a file name in small letters, with its dot; empty where it has none."""
+    return posixpath.splitext(name)[1].lower()
+
+
+def is_image(name: str) -> bool:
+    """Whether a file of this name is taken for an image."""
+    return ending(name) in ENDINGS
+
+
+def is_hidden(path: str) -> bool:
+    """Whether a path below a source leads to what systems, viewers and sync tools leave behind.
+
+    Hidden files and folders, recycle bins, thumbnails and previews, and copies made in conflict.
+    """
+    if _CONFLICT.search(path):
+        return True
+    inside = _LIBRARIES.search(path)
+    if inside and _DERIVED.search(path, inside.end() - 1):
+        return True
+    return any(
+        part[:1] in (".", "~") or part.lower() in _LEFT_BEHIND or part.lower().endswith(".lrdata")
+        for part in path.split("/")
+        if part not in ("", ".", "..")
+    )
+
+
+def skipped_in_words(skipped: Counter[str]) -> str:
+    """`12 hidden (--include-hidden takes them), 3 .mov`, the most frequent first."""
+    return ", ".join(
+        f"{count:,} {what}" + (f" ({_REMEDIES[what]})" if what in _REMEDIES else "")
+        for what, count in skipped.most_common()
+    )

@@ -1,0 +1,349 @@
+"""Collections as people have them: what is listed, what is left out, and what is said of it."""
+
+import io
+import json
+import os
+import socket
+import struct
+import tarfile
+import zipfile
+from collections import Counter
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from lib.errors import BadInputError, MissingError
+from lib.images.decoding import HEIF_IS_READ, ImageError
+from lib.images.file_names import skipped_in_words
+from lib.images.listing import list_images
+from lib.images.reading import read_image, read_uri
+
+pytestmark = pytest.mark.reports
+
+
+def write(root: Path, *paths: str) -> None:
+    """Files whose content is their path."""
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(path.encode())
+
+
+def listed(source: object, include_hidden: bool = False) -> dict[str, bytes]:
+    """Content by path; each also by its URI alone, as a thumbnail is read."""
+    images = list(list_images(str(source), include_hidden=include_hidden))
+    contents = {image.path: read_image(image) for image in images}
+    assert len(contents) == len(images)
+    assert contents == {image.path: read_uri(image.uri) for image in images}
+    return contents
+
+
+def counted(source: object) -> Counter[str]:
+    skipped: Counter[str] = Counter()
+    list(list_images(str(source), skipped))
+    return skipped
+
+
+LEFT_BEHIND = [
+    "._IMG_1.jpg",
+    "__MACOSX/._IMG_1.jpg",
+    ".Trash-1000/files/old.jpg",
+    ".Trashes/501/old.jpg",
+    "$RECYCLE.BIN/S-1-5/$R1.jpg",
+    "System Volume Information/x.jpg",
+    "@eaDir/IMG_1.jpg/SYNOPHOTO_THUMB_XL.jpg",
+    "#recycle/old.jpg",
+    "@Recycle/old.jpg",
+    ".@__thumb/IMG_1.jpg",
+    ".thumbnails/1.jpg",
+    ".stversions/IMG_1~2020.jpg",
+    ".dropbox.cache/x.jpg",
+    ".picasaoriginals/IMG_1.jpg",
+    "Catalog Previews.lrdata/A/1.jpg",
+    "Photos Library.photoslibrary/resources/derivatives/1.jpg",
+    "~syncthing~IMG_1.jpg",
+    "IMG_1.sync-conflict-20190101-120000-ABCDEFG.jpg",
+    "IMG_1 (Ann's conflicted copy 2020-01-01).jpg",
+    ".trashed-1700000000-IMG_2.jpg",
+    "lost+found/1.jpg",
+]
+
+
+def test_what_systems_viewers_and_sync_tools_leave_is_left_out(tmp_path: Path) -> None:
+    photos = ["IMG_1.jpg", "2019/IMG_2.jpg", "Photos Library.photoslibrary/originals/A/1.jpg"]
+    write(tmp_path, *photos, *LEFT_BEHIND, "Thumbs.db", ".DS_Store", "desktop.ini")
+    assert set(listed(tmp_path)) == set(photos)
+    assert set(listed(tmp_path, include_hidden=True)) == {*photos, *LEFT_BEHIND}
+    skipped = counted(tmp_path)
+    # A folder counts once, whatever it holds; Previews lie below a folder that is no such one.
+    assert skipped["hidden"] == 3 + len(LEFT_BEHIND)
+    assert "hidden (--include-hidden takes them)" in skipped_in_words(skipped)
+
+
+def test_what_is_left_behind_in_archives(tmp_path: Path) -> None:
+    write(tmp_path / "in", "a.jpg", "._a.jpg", "__MACOSX/._a.jpg", "@eaDir/a.jpg/THUMB.jpg")
+    with (
+        zipfile.ZipFile(tmp_path / "a.zip", "w") as archive,
+        tarfile.open(tmp_path / "a.tar", "w") as tar,
+    ):
+        for file in sorted((tmp_path / "in").rglob("*.jpg")):
+            archive.write(file, file.relative_to(tmp_path / "in"))
+        tar.add(tmp_path / "in", ".")
+    for kind in ("zip", "tar"):
+        assert listed(tmp_path / f"a.{kind}") == {"a.jpg": b"a.jpg"}
+        assert counted(tmp_path / f"a.{kind}") == {"hidden": 3}
+
+
+@pytest.mark.parametrize("name", ["Trip [2019]", "what?", "a*b", "a::b", "50% off", "{1..3}", "ü"])
+def test_a_path_that_exists_is_taken_as_it_is(name: str, tmp_path: Path) -> None:
+    write(tmp_path / name, f"{name}.jpg", "sub/b.jpg")
+    assert set(listed(tmp_path / name)) == {f"{name}.jpg", "sub/b.jpg"}
+    assert set(listed(tmp_path / name / f"{name}.jpg")) == {f"{name}.jpg"}
+    with zipfile.ZipFile(tmp_path / f"{name}.zip", "w") as archive:
+        archive.writestr(f"{name}.jpg", b"1")
+    assert listed(tmp_path / f"{name}.zip") == {f"{name}.jpg": b"1"}
+
+
+def tar_of(path: Path, members: list[tuple[str, bytes]]) -> None:
+    with tarfile.open(path, "w") as archive:
+        for name, content in members:
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+
+
+def test_shards_of_a_webdataset(tmp_path: Path) -> None:
+    expected = {}
+    for shard in ("00000", "00001"):
+        samples = [("0.jpg", shard.encode()), ("0.txt", b"a dog"), ("0.json", b"{}")]
+        tar_of(tmp_path / f"{shard}.tar", samples)
+        # As img2dataset leaves them beside.
+        pq.write_table(pa.table({"url": ["http://x/1.jpg"]}), tmp_path / f"{shard}.parquet")
+        (tmp_path / f"{shard}_stats.json").write_text("{}")
+        expected[f"{shard}.tar/0.jpg"] = shard.encode()
+    assert listed(tmp_path) == expected
+    assert listed(tmp_path / "*.tar") == expected
+    assert listed(f"{tmp_path}/{{00000..00001}}.tar") == expected
+    assert listed(tmp_path / "00000.tar") == {"0.jpg": b"00000"}
+
+
+def test_shards_of_hugging_face(tmp_path: Path) -> None:
+    for shard in range(2):
+        images = [{"bytes": b"%d%d" % (shard, n), "path": f"{n % 2}.png"} for n in range(3)]
+        table = pa.table({"image": images, "text": ["a", "b", "c"]})
+        pq.write_table(table, tmp_path / f"train-{shard}.parquet", row_group_size=2)
+    expected = {
+        f"train-{shard}.parquet/{name}": b"%d%d" % (shard, n)
+        for shard in range(2)
+        for n, name in enumerate(("0.png", "1.png", "0.png#2"))
+    }
+    assert listed(tmp_path) == expected
+    assert listed(tmp_path / "train-*.parquet") == expected
+
+
+def test_shards_of_laion(tmp_path: Path) -> None:
+    for shard in range(2):
+        write(tmp_path / "files", f"{shard}.jpg")
+        urls = [str(tmp_path / "files" / f"{shard}.jpg")]
+        table = pa.table({"URL": urls, "TEXT": ["a dog"], "WIDTH": [1]})
+        (tmp_path / "meta").mkdir(exist_ok=True)
+        pq.write_table(table, tmp_path / "meta" / f"part-{shard}.snappy.parquet")
+    assert sorted(listed(tmp_path / "meta").values()) == [b"0.jpg", b"1.jpg"]
+    # Beside the images that it tells of, such a table lists nothing anew.
+    pq.write_table(table, tmp_path / "files" / "metadata.parquet")
+    assert set(listed(tmp_path / "files")) == {"0.jpg", "1.jpg"}
+
+
+def test_zips_in_a_folder(tmp_path: Path) -> None:
+    write(tmp_path, "a.jpg", "unpacked/b.jpg")
+    for name in ("takeout-1", "unpacked"):
+        with zipfile.ZipFile(tmp_path / f"{name}.zip", "w") as archive:
+            archive.writestr("b.jpg", b"zipped")
+    assert listed(tmp_path) == {
+        "a.jpg": b"a.jpg",
+        "unpacked/b.jpg": b"unpacked/b.jpg",
+        "takeout-1.zip/b.jpg": b"zipped",
+    }
+    assert counted(tmp_path) == {"archives beside a folder of their name": 1}
+
+
+def zip_with_raw_names(path: Path, *names: bytes) -> None:
+    """A zip whose names are these bytes, and not said to be UTF-8."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for number, name in enumerate(names):
+            archive.writestr(f"{number}".ljust(len(name), "_"), name)
+    content = file.getvalue()
+    for number, name in enumerate(names):
+        content = content.replace(f"{number}".ljust(len(name), "_").encode(), name)
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "names"),
+    [
+        ("utf-8", ["café_au_lait.jpg", "日本の写真.jpg"]),
+        ("cp437", ["café_au_lait.jpg", "Ärger_im_Büro.jpg"]),
+        ("cp850", ["São_João_ações.jpg", "ação_é.jpg"]),
+        ("cp932", ["写真_東京タワー.jpg", "富士山の朝.jpg"]),
+        ("cp866", ["фото_москва.jpg", "привет_мир.jpg"]),
+    ],
+)
+def test_names_in_a_zip_are_those_that_the_archiver_meant(
+    encoding: str, names: list[str], tmp_path: Path
+) -> None:
+    zip_with_raw_names(tmp_path / "a.zip", *(name.encode(encoding) for name in names))
+    assert listed(tmp_path / "a.zip") == {name: name.encode(encoding) for name in names}
+
+
+def test_a_member_never_says_what_is_opened(tmp_path: Path) -> None:
+    write(tmp_path, "secret.jpg")
+    names = ["a::b.jpg", f"x::{tmp_path}/secret.jpg", "100%.jpg", "a%3A%3Ab.jpg", "../up.jpg"]
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in names:
+            archive.writestr(name, b"inside")
+    tar_of(tmp_path / "a.tar", [(name, b"inside") for name in names])
+    for kind in ("zip", "tar"):
+        assert listed(tmp_path / f"a.{kind}") == dict.fromkeys(names, b"inside")
+
+
+def test_the_newest_of_equal_members_counts(tmp_path: Path) -> None:
+    members = [("a.jpg", b"old"), ("b.jpg", b"b"), ("a.jpg", b"new")]
+    tar_of(tmp_path / "a.tar", members)
+    images = sorted(list_images(str(tmp_path / "a.tar")), key=lambda i: (i.path, -i.offset))
+    assert [read_image(image) for image in images] == [b"new", b"old", b"b"]
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a.jpg", b"old")
+        archive.writestr("b.jpg", b"b")
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            archive.writestr("a.jpg", b"new")
+    assert listed(tmp_path / "a.zip") == {"a.jpg": b"new", "b.jpg": b"b"}
+
+
+def test_tars_of_older_databases_are_still_read(tmp_path: Path) -> None:
+    tar_of(tmp_path / "a.tar", [("d/a.jpg", b"1"), ("b.jpg", b"2")])
+    assert read_uri(f"tar://d/a.jpg::{tmp_path}/a.tar") == b"1"
+    with pytest.raises(ImageError, match=r"no member c\.jpg"):
+        read_uri(f"tar://c.jpg::{tmp_path}/a.tar")
+
+
+def test_a_tar_header_longer_than_any_name_is_not_read(tmp_path: Path) -> None:
+    header = bytearray(tarfile.TarInfo("x").tobuf(tarfile.USTAR_FORMAT))
+    header[124:136] = b"%011o\0" % 600_000_000
+    header[156:157] = tarfile.XHDTYPE
+    header[148:156] = b"        "
+    header[148:156] = b"%06o\0 " % sum(header)
+    (tmp_path / "a.tar").write_bytes(bytes(header) + bytes(10_000))
+    with pytest.raises(BadInputError, match="a header of 600,000,000 bytes"):
+        list(list_images(str(tmp_path / "a.tar")))
+
+
+def test_no_entry_of_a_folder_ends_the_listing(tmp_path: Path) -> None:
+    write(tmp_path, "good.jpg", "sub/deep.jpg")
+    (tmp_path / "dangling.jpg").symlink_to("nowhere.jpg")
+    (tmp_path / "itself.jpg").symlink_to("itself.jpg")
+    (tmp_path / "sub" / "back").symlink_to(tmp_path)
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "broken.zip").write_bytes(b"PK no zip")
+    (tmp_path / "cut.tar").write_bytes(tarfile.TarInfo("a.jpg").tobuf()[:100])
+    (tmp_path / "empty.parquet").write_bytes(b"")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(os.path.relpath(tmp_path / "socket.jpg"))
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.jpg")).write_bytes(b"latin")
+    images = {image.path: image for image in list_images(str(tmp_path))}
+    assert set(images) == {"good.jpg", "sub/deep.jpg", "dangling.jpg", "itself.jpg", "caf\\xe9.jpg"}
+    assert read_image(images["caf\\xe9.jpg"]) == b"latin"
+    images["caf\\xe9.jpg"].uri.encode()
+    for name in ("dangling.jpg", "itself.jpg"):
+        with pytest.raises(ImageError):
+            read_image(images[name])
+    skipped = counted(tmp_path)
+    assert skipped["pipes, sockets and devices"] == 2
+    assert skipped["links to a folder above"] == 1
+    assert skipped["unreadable folders and archives"] >= 2
+    # A list may name a pipe, too: it is not waited for.
+    with pytest.raises(ImageError, match="no regular file"):
+        read_uri(str(tmp_path / "pipe.jpg"))
+
+
+def test_pictures_of_other_kinds_are_listed_or_counted(tmp_path: Path) -> None:
+    read = ["a.tga", "b.dds", "c.psd", "d.mpo", "e.j2k", "f.apng", "g.pnm", "h.icns", "i.JPG"]
+    read += ["j.jfif", "k.pbm"] + ["l.heic"] * HEIF_IS_READ
+    unread = {".cr2": 2, ".mov": 1, ".svg": 1, ".nef": 1, ".jxl": 1}
+    write(tmp_path, *read, "1.CR2", "2.cr2", "3.mov", "4.svg", "5.NEF", "6.jxl", "notes.txt")
+    assert set(listed(tmp_path)) == set(read)
+    assert counted(tmp_path) == unread
+    assert skipped_in_words(counted(tmp_path)).startswith("2 .cr2, ")
+
+
+def test_a_large_file_is_a_failure_that_nobody_reads(tmp_path: Path) -> None:
+    with (tmp_path / "sparse.tif").open("wb") as file:
+        file.truncate(500_000_000)
+    (image,) = list_images(str(tmp_path))
+    for listing in (image, image._replace(bytes=-1)):
+        with pytest.raises(ImageError, match="at most 256,000,000 are read") as caught:
+            read_image(listing)
+        assert caught.value.reason == "too_large"
+
+
+def test_rows_of_a_table_are_read_in_any_order(tmp_path: Path) -> None:
+    contents = [bytes([n]) * 100_000 for n in range(60)]
+    pq.write_table(pa.table({"bytes": contents}), tmp_path / "a.parquet", row_group_size=50)
+    images = list(list_images(str(tmp_path / "a.parquet")))
+    for row in (0, 59, 7, 3, 49, 50, 8):
+        assert read_image(images[row]) == contents[row]
+
+
+def test_schemes_and_chains_in_a_list(tmp_path: Path) -> None:
+    write(tmp_path, "a b.jpg")
+    uris = {
+        f"file://{tmp_path}/a%20b.jpg": "",
+        f"file://{tmp_path}/a b.jpg": "",
+        f"simplecache::file://{tmp_path}/a b.jpg": "unreadable",
+        f"reference://x::{tmp_path}/a b.jpg": "unreadable",
+        f"local://{tmp_path}/a b.jpg": "unreadable",
+        "ssh://host/a.jpg": "unreadable",
+        "github://a:b@main/a.jpg": "unreadable",
+        "http://[bad/a.jpg": "unreadable",
+    }
+    (tmp_path / "list.json").write_text(
+        json.dumps(
+            {
+                "images": [
+                    {"file_name": f"{n}.jpg", "coco_url": u, "id": n} for n, u in enumerate(uris)
+                ]
+            }
+        )
+    )
+    for image in list_images(str(tmp_path / "list.json")):
+        if reason := uris[image.uri]:
+            with pytest.raises(ImageError) as caught:
+                read_image(image)
+            assert caught.value.reason == reason, image.uri
+        else:
+            assert read_image(image) == b"a b.jpg"
+    with pytest.raises(BadInputError, match="and not from reference://"):
+        list(list_images("reference://x"))
+    with pytest.raises(MissingError):
+        list(list_images(f"simplecache::{tmp_path}"))
+
+
+def test_a_name_of_half_a_letter_in_a_json_file_is_still_a_row(tmp_path: Path) -> None:
+    images = [{"file_name": "a\ud800.jpg", "coco_url": "x\ud800.jpg", "id": 1}]
+    (tmp_path / "a.json").write_text(json.dumps({"images": images}))
+    (image,) = list_images(str(tmp_path / "a.json"))
+    assert image.path == "a?.jpg"
+    image.uri.encode()
+
+
+def test_a_locked_member_says_so(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a.jpg", b"x")
+    content = bytearray((tmp_path / "a.zip").read_bytes())
+    for place in (content.index(b"PK\x03\x04") + 6, content.index(b"PK\x01\x02") + 8):
+        content[place : place + 2] = struct.pack("<H", 1)
+    (tmp_path / "a.zip").write_bytes(content)
+    (image,) = list_images(str(tmp_path / "a.zip"))
+    with pytest.raises(ImageError, match="password"):
+        read_image(image)
