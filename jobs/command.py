@@ -41,8 +41,26 @@ def parser(name: str, description: str, example: str) -> argparse.ArgumentParser
         epilog=f"example:\n  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    made.register("action", None, _StoreOnce)
     made.add_argument("--json", metavar="FILE", help="write the summary as JSON, too")
     return made
+
+
+class _StoreOnce(argparse._StoreAction):
+    """An option that refuses to be given again, where the last one would win silently."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option: str | None = None,
+    ) -> None:
+        given = vars(namespace).setdefault("given", set())
+        if option and self.dest in given:
+            parser.error(f"{option} is given twice")
+        given.add(self.dest)
+        super().__call__(parser, namespace, values, option)
 
 
 def add_database(arguments: argparse.ArgumentParser) -> None:

@@ -16,8 +16,8 @@ Describe every image of a source that the database does not describe yet.
 
 A source is a directory, a glob, a .zip or .tar archive, a COCO .json (its coco_url), a .csv or
 .parquet list of URIs, or a .parquet table of image bytes, here or behind a URL (s3://, gs://,
-http://, ...). Interrupted at any moment, the same command goes on. Images that cannot be
-described are listed in DB/failures with the reason."""
+http://, ...). Archives and tables in a directory are opened. Interrupted at any moment, the same
+command goes on. Images that cannot be described are listed in DB/failures with the reason."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -28,7 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
         "python -m jobs.extract_descriptors --images photos/ --db demo/db",
     )
     add = arguments.add_argument
-    add("--images", required=True, metavar="DIR_OR_URL", help="where the images are")
+    add_images(arguments)
     command.add_database(arguments)
     add_backbone(arguments)
     add(
@@ -74,6 +74,22 @@ def build_parser() -> argparse.ArgumentParser:
     return arguments
 
 
+def add_images(arguments: argparse.ArgumentParser) -> None:
+    """The option --images, and what of it is taken."""
+    add = arguments.add_argument
+    add("--images", required=True, metavar="DIR_OR_URL", help="where the images are")
+    add(
+        "--include-hidden",
+        action="store_true",
+        help="take hidden files, thumbnails, recycle bins and conflict copies, too",
+    )
+    add(
+        "--allow-private-addresses",
+        action="store_true",
+        help="let http(s) addresses lead to this machine and network, not to public hosts alone",
+    )
+
+
 def add_backbone(arguments: argparse.ArgumentParser) -> None:
     """The options --backbone and --weights."""
     arguments.add_argument(
@@ -112,6 +128,8 @@ def extract_descriptors(options: argparse.Namespace) -> Mapping[str, Any]:
                 options.shard_size,
                 options.cpus_per_worker,
                 options.gpus_per_worker,
+                options.include_hidden,
+                options.allow_private_addresses,
             ),
             ids,
             prune=options.prune,
@@ -157,6 +175,8 @@ def image_ids(caption_files: list[str]) -> Callable[[str], str | None]:
 
 def summary(run: "Run") -> str:
     """A run in words, for people."""
+    from lib.images.file_names import skipped_in_words
+
     rate = f", {run.described / run.seconds:.0f} images/s" if run.described else ""
     lines = [f"described {run.described:,} images in {run.seconds:.1f} s{rate}"]
     if run.moved:
@@ -169,6 +189,8 @@ def summary(run: "Run") -> str:
     if run.removed:
         action = "dropped" if run.pruned else "kept; --prune drops them"
         lines.append(f"no longer in the source: {run.removed:,} ({action})")
+    if run.skipped:
+        lines.append(f"not listed: {skipped_in_words(run.skipped)}")
     done = run.described + run.already_described
     failed = run.failed + run.already_failed
     lines.append(f"inputs {run.listed:,} = descriptors {done:,} + failures {failed:,}")

@@ -36,7 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
         __doc__ or "",
         "python -m jobs.pipeline --images photos/ --captions captions.json --db my.db",
     )
-    made.add_argument("--images", required=True, metavar="DIR_OR_URL", help="the collection")
+    extraction_job.add_images(made)
     made.add_argument("--captions", required=True, metavar="FILE", help="training captions")
     made.add_argument("--validation-captions", metavar="FILE", help="see jobs.train_embedder")
     made.add_argument(
@@ -68,6 +68,8 @@ def pipeline(options: argparse.Namespace) -> dict[str, Any]:
         ids = _option("--captions", options.captions, options.validation_captions, test)
         arguments = ["--images", options.images, "--db", options.db, *ids]
         arguments += ["--backbone", options.backbone, *_option("--weights", options.weights)]
+        arguments += ["--include-hidden"] * options.include_hidden
+        arguments += ["--allow-private-addresses"] * options.allow_private_addresses
         summary["extract_descriptors"] = extraction_job.extract_descriptors(
             extraction_job.build_parser().parse_args(arguments)
         )

@@ -23,7 +23,9 @@ from lib.descriptors.shards import (
 )
 from lib.descriptors.worker import BackbonePayload, extract_shard, record_crash
 from lib.errors import BadInputError, ImageSearchError
-from lib.images.listing import list_images
+from lib.images.addresses import allow_private_addresses
+from lib.images.file_names import UNREADABLE, skipped_in_words
+from lib.images.listing import ListedImage, list_images
 from lib.progress import STAGES, Progress
 from lib.schemas import require_same
 from lib.storage import absolute
@@ -63,6 +65,7 @@ class Run:
     shards: int = 0
     seconds: float = 0.0
     reasons: Counter[str] = field(default_factory=Counter)
+    skipped: Counter[str] = field(default_factory=Counter)  # not listed, by kind
     stage_seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
 
     def add(self, report: ShardReport) -> None:
@@ -94,7 +97,10 @@ def extract(
     db = absolute(db)
     backbone = backbone.seeing_as(store.provenance(db))
     _check_origin(db, backbone, settings)
-    plan = _plan(images, db, ids, prune, retry_failed)
+    skipped: Counter[str] = Counter()
+    allow_private_addresses(settings.private_addresses)
+    listing = list_images(images, skipped, settings.include_hidden)
+    plan = _plan(images, listing, skipped, db, ids, prune, retry_failed)
     run = Run(
         listed=plan.listed,
         already_described=plan.described,
@@ -104,6 +110,7 @@ def extract(
         repeated=plan.repeated,
         removed=plan.removed,
         pruned=plan.removed if prune else 0,
+        skipped=skipped,
     )
     start = time.monotonic()
     if plan.pending.count:
@@ -126,18 +133,25 @@ def _check_origin(db: str, backbone: Backbone, settings: ExtractionSettings) -> 
 
 def _plan(
     images: str,
+    listing: Iterator[ListedImage],
+    skipped: Counter[str],
     db: str,
     ids: Callable[[str], str | None] | None,
     prune: bool,
     retry_failed: bool,
 ) -> ExtractionPlan:
     store.remove_leftovers(db)
-    listing = list_images(images)
     if ids is not None:
         listing = (image._replace(image_id=ids(image.path) or image.image_id) for image in listing)
     plan = make_plan(listing, db, prune, retry_failed)
     if not plan.listed:
-        raise BadInputError(f"{images} holds no image")
+        besides = f"; besides: {skipped_in_words(skipped)}" if skipped else ""
+        raise BadInputError(f"{images} holds no image{besides}")
+    if prune and skipped[UNREADABLE]:
+        raise BadInputError(
+            f"{images} has {skipped[UNREADABLE]} {UNREADABLE}: their images would be dropped as if "
+            "they were gone; repair them, or run without --prune"
+        )
     # Before anything is described anew, so that no image ever has two rows.
     carry_out(plan)
     return plan

@@ -23,6 +23,8 @@ class ExtractionSettings:
     shard_size: int | None = None  # None: what `suitable_shard_size` says
     cpus_per_worker: int | None = None  # None: what `placement.size_of_workers` says
     gpus_per_worker: float | None = None
+    include_hidden: bool = False  # see `lib.images.file_names.is_hidden`
+    private_addresses: bool = False  # whether a list may lead to hosts that are not public
 
     @property
     def cpus(self) -> int:

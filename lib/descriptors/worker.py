@@ -15,6 +15,7 @@ from lib.descriptors.extractor import DescriptorExtractor, Failure
 from lib.descriptors.shards import ExtractionSettings, Shard, ShardReport
 from lib.descriptors.store import writing
 from lib.errors import MissingError
+from lib.images.addresses import allow_private_addresses
 from lib.images.preprocessing import Preprocessing
 from lib.schemas import FAILURES
 from lib.storage import join, write_table_atomic
@@ -59,6 +60,7 @@ def extract_shard(
     package: list[Any], digest: str, settings: ExtractionSettings, db: str, shard: Shard
 ) -> ShardReport:
     """Describe the images of a shard and write its files; `package` holds a reference to one."""
+    allow_private_addresses(settings.private_addresses)
     result = _extractor(package, digest, settings).extract(shard.images)
     start = time.perf_counter()
     _write(db, "failures", shard, result.failures)

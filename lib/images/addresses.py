@@ -12,7 +12,7 @@ import fsspec
 from fsspec.asyn import sync
 from fsspec.implementations.local import LocalFileSystem
 
-from lib.errors import BadInputError
+from lib.errors import BadInputError, ImageSearchError
 
 SCHEMES = frozenset(
     "file http https s3 s3a gs gcs az abfs abfss hf oss oci hdfs webhdfs".split()  # noqa: SIM905
@@ -23,12 +23,18 @@ STALL_S = 20.0  # without a byte
 _BLOCK = 1 << 16
 
 
-class PrivateAddressError(Exception):
+class PrivateAddressError(ImageSearchError):
     """A host is on this machine or network; the message says what allows it."""
 
 
 class TooLargeError(Exception):
     """A file has more bytes than are read."""
+
+
+def allow_private_addresses(allowed: bool) -> None:
+    """Let this process connect to hosts that are not public; never takes that back."""
+    if allowed:
+        os.environ[PRIVATE_ADDRESSES] = "1"
 
 
 def open_filesystem(uri: str) -> tuple[Any, str]:

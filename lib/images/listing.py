@@ -40,7 +40,6 @@ class ListedImage(NamedTuple):
     bytes: int  # -1 where the source does not tell
     etag: str  # the version that the source tells, empty where it tells none
     image_id: str
-    offset: int = -1  # where its bytes begin in a tar
 
 
 def list_images(
@@ -108,6 +107,8 @@ class _Listing:
         try:
             with fs.open(path) as file:
                 yield from _LISTERS[kind](self, file, source, version(fs.info(path)), "")
+        except FileNotFoundError as error:
+            raise MissingError(f"no images at {source}: {error.__cause__ or error}") from error
         except (zipfile.BadZipFile, tarfile.TarError) as error:
             raise BadInputError(f"{source} is no whole {kind[1:]} archive: {error}") from error
         except pa.ArrowInvalid as error:
@@ -240,13 +241,15 @@ class _Listing:
                     yield _row(prefix + name, uri, member.file_size, f"{member.CRC:08x}")
 
     def tar(self, file: Any, source: str, version: str, prefix: str) -> Iterator[ListedImage]:
+        newest: dict[str, ListedImage] = {}
         for member in tar_members(file):
             if self._is_member(member.name):
                 # The offset lets the member be read without the archive before it.
                 offset, name = member.offset_data, member.name.removeprefix("./")
                 etag = f"{offset:x}-{int(member.mtime):x}"
                 uri = member_uri("tar", f"{offset}+{member.size}/{name}", source)
-                yield _row(prefix + name, uri, member.size, etag, offset=offset)
+                newest[name] = _row(prefix + name, uri, member.size, etag)
+        yield from newest.values()
 
     def _is_member(self, name: str) -> bool:
         if self._hidden(name):
@@ -310,12 +313,10 @@ def content_column(schema: pa.Schema) -> str | None:
     return None
 
 
-def _row(
-    path: str, uri: str, size: int, etag: str, image_id: str | None = None, offset: int = -1
-) -> ListedImage:
+def _row(path: str, uri: str, size: int, etag: str, image_id: str | None = None) -> ListedImage:
     """A row whose text is valid, as names of files need not be."""
     path, uri = _text(path), _text(uri)
-    return ListedImage(path, uri, size, etag, _text(image_id or path), offset)
+    return ListedImage(path, uri, size, etag, _text(image_id or path))
 
 
 def _text(text: str) -> str:

@@ -211,8 +211,7 @@ def test_a_member_never_says_what_is_opened(tmp_path: Path) -> None:
 def test_the_newest_of_equal_members_counts(tmp_path: Path) -> None:
     members = [("a.jpg", b"old"), ("b.jpg", b"b"), ("a.jpg", b"new")]
     tar_of(tmp_path / "a.tar", members)
-    images = sorted(list_images(str(tmp_path / "a.tar")), key=lambda i: (i.path, -i.offset))
-    assert [read_image(image) for image in images] == [b"new", b"old", b"b"]
+    assert listed(tmp_path / "a.tar") == {"a.jpg": b"new", "b.jpg": b"b"}
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("a.jpg", b"old")
         archive.writestr("b.jpg", b"b")

@@ -1,0 +1,60 @@
+"""A folder as people have it, through the whole job: every kind is a row or a count."""
+
+import json
+import os
+import tarfile
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from jobs import extract_descriptors as job
+from jobs import pipeline
+from tests.images.odd_images import encoded, scene
+
+pytestmark = [pytest.mark.reports, pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
+
+
+def test_a_folder_with_everything_in_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "Trip [2019]"
+    (folder / ".thumbnails").mkdir(parents=True)
+    picture = encoded(scene())
+    for name in ("1.jpg", "._1.jpg", ".thumbnails/1.jpg", "2.mov", "3.CR2"):
+        (folder / name).write_bytes(picture)
+    Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.jpg")).write_bytes(picture)
+    (folder / "nowhere.jpg").symlink_to("gone.jpg")
+    os.mkfifo(folder / "pipe.jpg")
+    with (folder / "sparse.tif").open("wb") as file:
+        file.truncate(500_000_000)
+    with tarfile.open(folder / "00000.tar", "w") as archive:
+        archive.add(folder / "1.jpg", "000.jpg")
+    (folder / "cut.zip").write_bytes(b"PK")
+    arguments = ["--images", str(folder), "--db", str(tmp_path / "db"), "--backbone", "resnet18"]
+    arguments += ["--weights", "random", "--max-failures", "100%"]
+    summary = job.extract_descriptors(job.build_parser().parse_args(arguments))
+    assert summary["described"] == 3
+    assert summary["reasons"] == {"missing": 1, "too_large": 1}
+    assert summary["skipped"] == {
+        "hidden": 2,
+        ".mov": 1,
+        ".cr2": 1,
+        "pipes, sockets and devices": 1,
+        "unreadable folders and archives": 1,
+    }
+    json.dumps(summary)
+    printed = capsys.readouterr().out
+    assert "2 hidden (--include-hidden takes them)" in printed
+    table = pq.read_table(tmp_path / "db" / "descriptors", columns=["path", "uri"])
+    assert set(table["path"].to_pylist()) == {"1.jpg", "00000.tar/000.jpg", "caf\\xe9.jpg"}
+    # Again: nothing to do; dropping what is gone is refused while a part cannot be read.
+    again = job.extract_descriptors(job.build_parser().parse_args(arguments))
+    assert (again["described"], again["already_described"], again["already_failed"]) == (0, 3, 2)
+    with pytest.raises(Exception, match="run without --prune"):
+        job.extract_descriptors(job.build_parser().parse_args([*arguments, "--prune"]))
+
+
+def test_an_option_given_twice_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    for module in (job, pipeline):
+        with pytest.raises(SystemExit, match="2"):
+            module.build_parser().parse_args(["--images", "a", "--images", "b"])
+        assert "--images is given twice" in capsys.readouterr().err
