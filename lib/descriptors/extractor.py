@@ -6,7 +6,7 @@ import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,6 +26,7 @@ from lib.progress import STAGES
 from lib.schemas import FAILURES, Precision, descriptor_schema, vectors_to_column
 
 _READERS = 16  # threads that wait for storage
+_CHUNK_BYTES, _AHEAD_BYTES = 64_000_000, 512_000_000  # of files that are read ahead
 _CHUNK = 8  # images that go from thread to thread together: one at a time costs 5 % of the rate
 # Of pictures of one shape. A shard has several shapes, and the last batch of each is seldom full.
 _BATCH_SIZE = {"cpu": 4, "cuda": 64}
@@ -148,9 +149,7 @@ class DescriptorExtractor:
         """Pictures of some images at a time, in the order given: read ahead and, where there are
         cores for it, decoded ahead.
         """
-        source = iter(images)
-        chunks = iter(lambda: list(itertools.islice(source, _CHUNK)), [])
-        contents = _ahead(self.readers, _READERS, partial(_read, clock), chunks)
+        contents = _ahead(self.readers, _READERS, partial(_read, clock), _chunks(images), _bytes)
         decoding = partial(_decode, clock, self.backbone.preprocessing)
         if self.decoders is None:
             return map(decoding, contents)
@@ -250,16 +249,47 @@ def _decode_one(content: bytes | Failure, preprocessing: Preprocessing) -> Decod
         return Failure(error.reason, str(error), len(content), digest)
 
 
+def _chunks(images: Sequence[ListedImage]) -> Iterator[list[ListedImage]]:
+    """The images in lists of some, and of one where a file is large."""
+    chunk: list[ListedImage] = []
+    for image in images:
+        if len(chunk) == _CHUNK or (chunk and _bytes([*chunk, image]) > _CHUNK_BYTES):
+            yield chunk
+            chunk = []
+        chunk.append(image)
+    if chunk:
+        yield chunk
+
+
+def _bytes(images: list[ListedImage]) -> int:
+    return sum(max(0, image.bytes) for image in images)
+
+
 def _ahead(
     pool: ThreadPoolExecutor,
     ahead: int,
     function: Callable[[_Item], _Result],
     items: Iterable[_Item],
+    size: Callable[[_Item], int] = lambda item: 0,
 ) -> Iterator[_Result]:
-    """Results in order, computed by the threads at most `ahead` items before they are used."""
+    """Results in order, computed by the threads before they are used.
+
+    At most `ahead` items wait, and, but for the first, items of _AHEAD_BYTES by their `size`.
+    """
     source = iter(items)
-    waiting = deque(pool.submit(function, item) for item in itertools.islice(source, ahead))
-    while waiting:
-        result = waiting.popleft().result()
-        waiting.extend(pool.submit(function, item) for item in itertools.islice(source, 1))
-        yield result
+    waiting: deque[tuple[Future[_Result], int]] = deque()
+    item, total, result = next(source, None), 0, None
+    while True:
+        while item is not None and len(waiting) < ahead:
+            if waiting and total + size(item) > _AHEAD_BYTES:
+                break
+            waiting.append((pool.submit(function, item), size(item)))
+            total += size(item)
+            item = next(source, None)
+        if result is not None:
+            yield result
+        if not waiting:
+            return
+        future, length = waiting.popleft()
+        result = future.result()
+        total -= length

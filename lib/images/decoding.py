@@ -107,7 +107,7 @@ def decode_upright(
     except BadInputError as error:
         raise ImageError("unsupported", str(error)) from error
     except (Exception, RecursionError) as error:  # Pillow's decoders raise nearly anything.
-        truncated = "truncated" in str(error) or isinstance(error, EOFError)
+        truncated = "truncated" in str(error).lower() or isinstance(error, EOFError)
         raise ImageError("truncated" if truncated else "undecodable", _words(error)) from error
 
 
@@ -137,6 +137,8 @@ def _open_jpeg(content: bytes) -> JpegImageFile:
     try:
         return JpegImageFile(io.BytesIO(content))
     except (SyntaxError, IndexError, TypeError, KeyError, EOFError, struct.error) as error:
+        if "cannot handle" in str(error):  # 12 or 16 bits, two components
+            raise ImageError("unsupported", f"a JPEG that is not read: {error}") from error
         raise UnidentifiedImageError("no JPEG") from error
 
 
@@ -295,11 +297,9 @@ _NAMES = {  # of formats that people have and that are not read, by how files st
     b"\xc5\xd0\xd3\xc6": "EPS",
     b"\xff\x0a": "JPEG XL",
     b"\0\0\0\x0cJXL ": "JPEG XL",
-    b"<svg": "SVG",
     b"v/1\x01": "OpenEXR",
     b"#?RADIANCE": "Radiance HDR",
     b"FUJIFILM": "Fujifilm raw",
-    b"RIFF": "RIFF",
 }
 
 
@@ -309,6 +309,17 @@ def _unidentified(content: bytes) -> ImageError:
         return ImageError("unsupported", f"a TIFF {_tiff_samples(content)}, which is not read")
     if content[4:8] == b"ftyp" and content[8:12] in (b"heic", b"heix", b"mif1", b"msf1", b"hevc"):
         return ImageError("unsupported", "a HEIC file: pip install pillow-heif")
+    if content[:4] == b"8BPS" and len(content) > 26:
+        channels, depth, mode = struct.unpack(">12xH8xHH", content[:26])
+        return ImageError(
+            "unsupported", f"a PSD of {channels} × {depth} bits in colour mode {mode} is not read"
+        )
+    if content[4:8] == b"ftyp" and content[8:12] in (b"avif", b"avis"):
+        return ImageError(
+            "undecodable", "an AVIF that is damaged or over 16,384 pixels wide or high"
+        )
+    if b"<svg" in content[:4000]:
+        return ImageError("unsupported", "SVG is not read: convert it to JPEG or PNG")
     name = next((name for start, name in _NAMES.items() if content.startswith(start)), None)
     if name is not None:
         return ImageError("unsupported", f"{name} is not read: convert it to JPEG or PNG")

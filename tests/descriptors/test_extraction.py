@@ -6,6 +6,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from lib.descriptors import store
 from lib.descriptors.backbones import Backbone, load_backbone
 from lib.descriptors.external_sort import sort_bounded
 from lib.descriptors.extraction import FailureLimit, Run, extract
+from lib.descriptors.extractor import _ahead, _bytes, _chunks
 from lib.descriptors.shards import ExtractionSettings, Shard, cut_shards, suitable_shard_size
 from lib.errors import BadInputError, ImageSearchError, MismatchError
 from lib.images.listing import ListedImage
@@ -341,3 +343,28 @@ def test_a_comparison_reads_all_kinds_of_rows(run: Callable[..., Run], tmp_path:
     assert len(known) == 6
     assert [row["path"] for row in known if row["failed"]] == ["bad.jpg"]
     assert store.count_rows(str(tmp_path / "db")) == (5, 1)
+
+
+@pytest.mark.reports
+def test_large_files_are_read_ahead_by_their_bytes() -> None:
+    """16 readers take 128 small images ahead, and no more than 512 MB of large ones."""
+
+    def most_in_flight(size: int) -> int:
+        started: list[int] = []
+        images = [ListedImage(str(n), str(n), size, "", str(n)) for n in range(400)]
+
+        def read(chunk: list[ListedImage]) -> list[str]:
+            started.append(sum(image.bytes for image in chunk))
+            return [image.path for image in chunk]
+
+        used, most, paths = 0, 0, list[str]()
+        with ThreadPoolExecutor(16) as pool:
+            for chunk in _ahead(pool, 16, read, _chunks(images), _bytes):
+                most = max(most, sum(started) - used)
+                used += size * len(chunk)
+                paths += chunk
+        assert paths == [image.path for image in images]
+        return most
+
+    assert most_in_flight(100_000) <= 17 * 8 * 100_000
+    assert most_in_flight(250_000_000) <= 2 * 512_000_000

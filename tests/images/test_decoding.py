@@ -14,7 +14,13 @@ import pytest
 from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
-from lib.images.decoding import ImageError, decode_upright, open_upright, plain_jpeg_size
+from lib.images.decoding import (
+    HEIF_IS_READ,
+    ImageError,
+    decode_upright,
+    open_upright,
+    plain_jpeg_size,
+)
 from lib.images.thumbnails import small_image
 from tests.images.odd_images import (
     SRGB,
@@ -345,3 +351,23 @@ print(*picture[1:], *picture.image.size, status.split("VmHWM:")[1].split()[0])
     *sizes, peak = map(int, printed.split())
     assert sizes == [7_200, 7_200, 3_600, 3_600]
     assert peak < 400_000  # KiB; the samples are 101,000, and as float64 would be 405,000
+
+
+def test_what_is_not_read_is_named() -> None:
+    deep = bytearray(JPEG)
+    deep[deep.index(b"\xff\xc0") + 4] = 16  # bits of a sample
+    assert fails(bytes(deep)) == "unsupported: a JPEG that is not read: cannot handle 16-bit layers"
+    svg = b'<?xml version="1.0"?>\n<!-- a drawing --><svg xmlns="http://www.w3.org/2000/svg"/>'
+    assert fails(svg).startswith("unsupported: SVG is not read")
+    photoshop = b"8BPS" + struct.pack(">H6xHIIHH", 1, 4, 8, 8, 32, 4).ljust(200, b"\0")
+    assert "a PSD of 4 × 32 bits in colour mode 4" in fails(photoshop)
+
+
+@pytest.mark.skipif(not HEIF_IS_READ, reason="pillow-heif is not installed")
+def test_heic_files_are_upright_and_in_srgb() -> None:
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    stored = scene().transpose(UNDO[6])
+    assert mean_difference(encoded(stored, "HEIF", quality=95, exif=exif(6)), scene()) < 2
+    assert fails(encoded(stored, "HEIF")[:400])
