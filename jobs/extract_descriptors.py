@@ -2,7 +2,7 @@
 
 import argparse
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from jobs import command
@@ -10,6 +10,7 @@ from lib.errors import BadArgumentError
 
 if TYPE_CHECKING:
     from lib.descriptors.extraction import FailureLimit, Run
+    from lib.descriptors.shards import ExtractionSettings
 
 DESCRIPTION = """\
 Describe every image of a source that the database does not describe yet.
@@ -110,32 +111,50 @@ def extract_descriptors(options: argparse.Namespace) -> Mapping[str, Any]:
     """Run the job; returns its summary."""
     limit = parse_limit(options.max_failures)
     _check(options)
+    from lib.descriptors.shards import ExtractionSettings
+
+    settings = ExtractionSettings(
+        options.precision,
+        options.compute,
+        options.shard_size,
+        options.cpus_per_worker,
+        options.gpus_per_worker,
+        options.include_hidden,
+        options.allow_private_addresses,
+    )
+    return describe(
+        options.images,
+        options.db,
+        (options.backbone, options.weights),
+        settings,
+        options.captions,
+        limit=limit,
+        prune=options.prune,
+        retry_failed=options.retry_failed,
+    )
+
+
+def describe(
+    images: str,
+    db: str,
+    network: tuple[str, str | None],
+    settings: "ExtractionSettings",
+    captions: Sequence[str] = (),
+    **options: Any,
+) -> Mapping[str, Any]:
+    """Describe a source, tell what was done, and return it.
+
+    network: name and weights of the backbone. captions: files whose image ids to use. `options` go
+    to `lib.descriptors.extraction.extract`.
+    """
     from lib.cluster import connect
     from lib.descriptors.backbones import load_backbone
     from lib.descriptors.extraction import extract
-    from lib.descriptors.shards import ExtractionSettings
 
-    backbone = load_backbone(options.backbone, options.weights)
-    ids = image_ids(options.captions) if options.captions else None
+    backbone = load_backbone(*network)
+    ids = image_ids(captions) if captions else None
     with connect():
-        run = extract(
-            options.images,
-            options.db,
-            backbone,
-            ExtractionSettings(
-                options.precision,
-                options.compute,
-                options.shard_size,
-                options.cpus_per_worker,
-                options.gpus_per_worker,
-                options.include_hidden,
-                options.allow_private_addresses,
-            ),
-            ids,
-            prune=options.prune,
-            retry_failed=options.retry_failed,
-            limit=limit,
-        )
+        run = extract(images, db, backbone, settings, ids, **options)
     print(summary(run))
     return vars(run) | {
         "backbone": backbone.name,
@@ -163,7 +182,7 @@ def parse_limit(text: str) -> "FailureLimit":
     return FailureLimit(share=float(found[1]) / 100) if found[1] else FailureLimit(int(found[2]))
 
 
-def image_ids(caption_files: list[str]) -> Callable[[str], str | None]:
+def image_ids(caption_files: Sequence[str]) -> Callable[[str], str | None]:
     """What gives the captions' id of an image by its path or file name, None where they lack it."""
     from lib.datasets.captions import load_captions
 

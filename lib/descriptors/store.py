@@ -161,6 +161,16 @@ def read_descriptors(files: list[str], rows: np.ndarray) -> np.ndarray:
     return np.concatenate(parts)
 
 
+def contents_of(files: Sequence[str]) -> list[str]:
+    """What tells the content of each row's image: its digest, else its size and version."""
+    contents: list[str] = []
+    for file in files:
+        known = _known(file, 0)
+        rows = zip(*(known[name].to_pylist() for name in ("digest", "bytes", "etag")), strict=True)
+        contents += [digest or f"{size} {etag}" for digest, size, etag in rows]
+    return contents
+
+
 def read_uris(files: list[str], rows: np.ndarray) -> list[str]:
     """What opens the images of sorted rows over all files."""
     uris: list[str] = []

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from tests.descriptors.test_extraction import jpeg
 from tests.run_job import run_job
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
@@ -89,6 +90,51 @@ def test_a_second_run_does_nothing_again(sample: Path, sample_db: Path) -> None:
     assert (sample_db / "embedder" / "embedder.npz").stat().st_mtime_ns == embedder
     after = {path: path.stat().st_mtime_ns for path in sample_db.rglob("*.parquet")}
     assert after == before
+
+
+@pytest.fixture
+def grown(sample: Path, sample_db: Path, tmp_path: Path) -> Path:
+    """The sample and its database elsewhere, with one photograph more, which no caption names."""
+    shutil.copytree(sample / "images", tmp_path / "images")
+    shutil.copytree(sample_db, tmp_path / "db")
+    (tmp_path / "images" / "new.jpg").write_bytes(jpeg(5))
+    return tmp_path
+
+
+def test_one_photograph_more_is_described_and_embedded_alone(sample: Path, grown: Path) -> None:
+    arguments = [
+        *("--images", "images", "--db", "db", "--backbone", "efficientnet_lite0"),
+        *("--captions", sample / "captions_train.json"),
+        *("--test-captions", sample / "held_out.json"),
+        *("--query", "orange juice", "--json", "again.json"),
+    ]
+    printed, _ = run_job("pipeline", *arguments, cwd=grown)
+    assert "the embedder is up to date" in printed
+    again = summary_of(grown / "again.json")
+    described = again["extract_descriptors"]
+    assert (described["described"], described["changed"]) == (1, 0)
+    assert described["moved"] == described["already_described"]
+
+
+def test_without_captions_an_embedder_from_elsewhere_will_do(sample_db: Path, grown: Path) -> None:
+    arguments = [
+        *("--images", "images", "--db", "bare.db", "--backbone", "efficientnet_lite0"),
+        *("--embedder", sample_db, "--json", "summary.json", "--k", 3),
+    ]
+    shutil.copytree(grown / "db" / "descriptors", grown / "bare.db" / "descriptors")
+    printed, _ = run_job("pipeline", *arguments, cwd=grown)
+    assert "To make it better: captions" in printed
+    summary = summary_of(grown / "summary.json")
+    assert "evaluate" not in summary
+    assert summary["query"]["failed"] == []
+    assert 6 <= summary["query"]["queries"] <= 12
+    digest = summary["train_embedder"]["digest"]
+    (grown / "images" / "new.jpg").unlink()
+    run_job("pipeline", *arguments, "--prune", cwd=grown)
+    pruned = summary_of(grown / "summary.json")
+    assert pruned["extract_descriptors"]["pruned"] == 1
+    assert pruned["train_embedder"]["digest"] == digest
+    assert pruned["embed_database"]["images"] == summary["embed_database"]["images"] - 1
 
 
 def test_images_are_shown_by_id(sample: Path, sample_db: Path) -> None:

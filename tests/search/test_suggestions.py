@@ -1,0 +1,19 @@
+"""Words that a collection suggests for its first queries."""
+
+import numpy as np
+from gensim.models import KeyedVectors
+
+from lib.search.suggestions import words_of_images
+from lib.text.encoder import TextEncoder, fit_idf
+
+WORDS = ["beach", "cat", "dog", "snow", "train"]
+
+
+def test_the_words_are_those_that_images_show() -> None:
+    vectors = KeyedVectors(len(WORDS))
+    vectors.add_vectors(WORDS, np.eye(len(WORDS), dtype=np.float32))
+    text = TextEncoder(vectors, fit_idf(WORDS))
+    images = text.embed(["dog", "dog", "dog", "snow dog", "cat", "cat", "snow"])
+    assert words_of_images(text, images, 2) == ["dog", "cat"]
+    assert words_of_images(text, images, 12) == ["dog", "cat", "snow"]
+    assert words_of_images(text, images[4:5], 12) == ["cat"]
