@@ -8,6 +8,8 @@ from lib.descriptors.backbones import Backbone, load_backbone
 from lib.images.preprocessing import decode
 from lib.schemas import Provenance, require_same
 
+MAX_UPLOAD_PIXELS = 50_000_000  # of what anyone may send; JPEGs of more are read at reduced scale
+
 
 @dataclass(frozen=True)
 class SeenImage:
@@ -40,8 +42,8 @@ class ImageEncoder:
         )
 
     def extract(self, content: bytes) -> np.ndarray:
-        """(D,) float32 descriptor of an image file. Raises ImageError."""
-        picture = decode(content, self.backbone.preprocessing)
+        """(D,) float32 descriptor of an image file that someone sent. Raises ImageError."""
+        picture = decode(content, self.backbone.preprocessing, MAX_UPLOAD_PIXELS)
         descriptor: np.ndarray = self.backbone.extract(picture.pixels[None])[0].numpy()
         return descriptor
 

@@ -9,7 +9,7 @@ import torch
 import torchvision
 from PIL import Image
 
-from lib.images.decoding import ImageError, decode_upright, plain_jpeg_size
+from lib.images.decoding import MAX_PIXELS, ImageError, PlainJpeg, decode_upright, plain_jpeg
 from lib.schemas import content_digest
 
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -88,26 +88,34 @@ class DecodedImage:
     digest: str  # `content_digest` of the file
 
 
-def decode(content: bytes, preprocessing: Preprocessing) -> DecodedImage:
+def decode(
+    content: bytes, preprocessing: Preprocessing, max_pixels: int = MAX_PIXELS
+) -> DecodedImage:
     """Decode an image file, turn it upright (EXIF), resize it and cut out what the network sees.
 
     Anything that Pillow reads: an animation gives its first frame, transparency goes over white,
     16-bit values are scaled. Raises ImageError with reason `empty`, `not_an_image`, `truncated`,
-    `too_large` (over MAX_PIXELS) or `undecodable`.
+    `too_large` (over `max_pixels`), `unsupported` or `undecodable`.
     """
     if not content:
         raise ImageError("empty", "the file has no bytes")
-    size = plain_jpeg_size(content)
-    if size and max(size) < 20 * min(size):
+    jpeg = plain_jpeg(content)
+    if jpeg and _is_usual(jpeg.width, jpeg.height, max_pixels):
         try:
-            return _decode_jpeg(content, preprocessing)
+            return _decode_jpeg(content, preprocessing, jpeg)
         except RuntimeError:
             pass  # Pillow decides, and says what is wrong.
-    return _decode_with_pillow(content, preprocessing)
+    return _decode_with_pillow(content, preprocessing, max_pixels)
 
 
-def _decode_with_pillow(content: bytes, preprocessing: Preprocessing) -> DecodedImage:
-    image, width, height = decode_upright(content)
+def _is_usual(width: int, height: int, max_pixels: int) -> bool:
+    return width * height <= max_pixels and max(width, height) < 20 * min(width, height)
+
+
+def _decode_with_pillow(
+    content: bytes, preprocessing: Preprocessing, max_pixels: int = MAX_PIXELS
+) -> DecodedImage:
+    image, width, height = decode_upright(content, max_pixels)
     frame = preprocessing.frame(width, height)
     left, top, right, bottom = frame.box
     across, down = image.size  # fewer pixels than the picture's where that is huge
@@ -117,7 +125,7 @@ def _decode_with_pillow(content: bytes, preprocessing: Preprocessing) -> Decoded
     return DecodedImage(pixels, width, height, len(content), content_digest(content))
 
 
-def _decode_jpeg(content: bytes, preprocessing: Preprocessing) -> DecodedImage:
+def _decode_jpeg(content: bytes, preprocessing: Preprocessing, jpeg: PlainJpeg) -> DecodedImage:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         data = torch.frombuffer(content, dtype=torch.uint8)
@@ -131,4 +139,8 @@ def _decode_jpeg(content: bytes, preprocessing: Preprocessing) -> DecodedImage:
     )[0]
     across, down = frame.size
     pixels = resized[:, frame.top : frame.top + down, frame.left : frame.left + across]
+    if jpeg.to_srgb is not None:  # of the few pixels that are left
+        picture = Image.fromarray(pixels.permute(1, 2, 0).numpy())
+        picture = jpeg.to_srgb.apply(picture.convert(jpeg.to_srgb.input_mode))
+        pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
     return DecodedImage(pixels, width, height, len(content), content_digest(content))

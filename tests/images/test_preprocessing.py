@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lib.images.decoding import ImageError, plain_jpeg_size
+from lib.images.decoding import ImageError, plain_jpeg, plain_jpeg_size
 from lib.images.preprocessing import Preprocessing, _decode_with_pillow, decode
 
 SMALL = Preprocessing(256, 224, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -240,3 +240,34 @@ def test_a_huge_picture_keeps_its_size_and_what_it_shows() -> None:
     picture = decode(content, SMALL)
     looks_like_scene(picture.pixels)
     assert (picture.width, picture.height) == (9000, 6000)
+
+
+@pytest.mark.reports
+def test_the_fast_path_heeds_colour_profiles(coco_dir: Path) -> None:
+    """Of some COCO photographs, seven in fifty have one that is not sRGB."""
+    profiled = 0
+    for file in sorted((coco_dir / "images").glob("*.jpg"))[:60]:
+        content = file.read_bytes()
+        jpeg = plain_jpeg(content)
+        if jpeg is None or jpeg.to_srgb is None:
+            continue
+        profiled += 1
+        fast = decode(content, SMALL).pixels.float()
+        slow = _decode_with_pillow(content, SMALL).pixels.float()
+        assert (fast - slow).abs().mean() < 3.0, file.name
+        unheeded = _decode_with_pillow(
+            encoded(Image.open(file), quality=95, icc_profile=None), SMALL
+        )
+        assert (fast - slow).abs().mean() < (unheeded.pixels.float() - slow).abs().mean(), file.name
+    assert profiled >= 3
+
+
+@pytest.mark.reports
+def test_uploads_have_a_lower_limit() -> None:
+    content = encoded(Image.new("RGB", (1000, 1000), (200, 30, 30)), "PNG")
+    with pytest.raises(ImageError, match="at most 500,000"):
+        decode(content, SMALL, max_pixels=500_000)
+    # A JPEG is read at a smaller scale.
+    picture = decode(encoded(scene(1200, 900), quality=95), SMALL, max_pixels=500_000)
+    looks_like_scene(picture.pixels)
+    assert (picture.width, picture.height) == (1200, 900)
