@@ -24,6 +24,16 @@ def build_parser() -> argparse.ArgumentParser:
         default=1,
         help="search replicas that may run under load (%(default)s)",
     )
+    made.add_argument(
+        "--root-path", default="", metavar="PREFIX", help="where a reverse proxy shows it: /photos"
+    )
+    made.add_argument(
+        "--allowed-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="further name by which it may be called without IMAGE_SEARCH_TOKEN; may be repeated",
+    )
     return made
 
 
@@ -33,6 +43,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         raise BadArgumentError(f"--port {options.port}: ports are 1 to 65535")
     if options.max_replicas < 1:
         raise BadArgumentError(f"--max-replicas {options.max_replicas}: at least one is needed")
+    if options.root_path and not options.root_path.startswith("/"):
+        raise BadArgumentError(f"--root-path {options.root_path}: begins with /, as /photos")
     require_address(options.host, options.port)
     with own_proxy(options.host, options.port):
         from lib.service.deployment import ServiceSettings
@@ -43,6 +55,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             word_vectors=options.word_vectors,
             weights=options.weights,
             max_replicas=options.max_replicas,
+            host=options.host,
+            hosts=options.allowed_host,
+            root_path=options.root_path,
         )
         with running(settings, options.host, options.port) as address:
             # Only now: Ray puts its own handler in place, which ends without stopping the proxy.

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+_SOCKET_BYTES = 103 if sys.platform == "darwin" else 107  # of a socket's path
 PROJECT_ROOT = Path(__file__).parents[1]
 
 
@@ -82,6 +83,7 @@ def connect() -> Iterator[None]:
                 "alone, unset RAY_ADDRESS"
             ) from error
     else:
+        _require_room_for_sockets()
         ray.init(
             address="local",
             include_dashboard=False,
@@ -93,6 +95,18 @@ def connect() -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _require_room_for_sockets() -> None:
+    """Raise ImageSearchError where Ray's directory has too long a name for sockets in it."""
+    variable = "RAY_TMPDIR" if "RAY_TMPDIR" in os.environ else "TMPDIR"
+    parent = os.environ.get(variable, "/tmp")
+    longest = f"{parent}/ray/session_2000-01-01_00-00-00_000000_0000000/sockets/plasma_store"
+    if len(os.fsencode(longest)) > _SOCKET_BYTES:
+        raise ImageSearchError(
+            f"{variable} is {parent}, too long a name for the sockets that Ray makes below it: set "
+            f"{variable} to a shorter one, such as /tmp"
+        )
 
 
 def _reach(address: str) -> None:

@@ -56,7 +56,7 @@ def run_service(directory: Path, db: Path, port: int | None = None) -> Iterator[
         "--captions": str(captions_file(directory)),
         "--weights": WEIGHTS,
     }
-    environment = {**os.environ, "IMAGE_SEARCH_TOKEN": TOKEN}
+    environment = {**os.environ, "IMAGE_SEARCH_TOKEN": f"{TOKEN}\n"}  # as from a file
     environment.pop("RAY_ADDRESS", None)
     process = subprocess.Popen(
         [sys.executable, "-m", "jobs.serve", *(part for pair in options.items() for part in pair)],

@@ -4,13 +4,16 @@ import logging
 import math
 import os
 import threading
+import uuid
+import weakref
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import ray
 import torch
-from ray.exceptions import RayActorError
+from ray.exceptions import GetTimeoutError, RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from lib.database.interface import Filter, Hits, Image, UnknownImageError, merge_hits
@@ -23,9 +26,15 @@ from lib.topk.adaptive import COPIES_SHARE
 
 IMAGE_BYTES = 100  # id, URI, path, version and size of an image
 MEMORY_SHARE = 0.5  # of a node's memory that a shard may take
+ANSWER_WITHIN_S = 30.0
+LOAD_WITHIN_S = 3_600.0
 _THREADS = 4  # calls that an actor answers at a time: none waits for a long search
 
 _log = logging.getLogger(__name__)
+
+
+class _NotLoadedError(Exception):
+    """A search process does not hold the version asked for: it has been started again."""
 
 
 class RemoteCollection:
@@ -37,24 +46,32 @@ class RemoteCollection:
     nothing refers to them any more; a handle may be passed to Ray tasks.
     """
 
-    def __init__(self, db: str, shards: int | None = None) -> None:
+    def __init__(
+        self, db: str, shards: int | None = None, previous: "RemoteCollection | None" = None
+    ) -> None:
         """Load the current version; Ray must be up. `shards`: from size and memory unless given.
 
-        Raises MissingError where there is no database, BadArgumentError for shards < 1, and what
-        `load_version` raises.
+        `previous` lends its processes, which hold both versions until it is let go: to start new
+        ones on a busy machine takes longer than to load. Raises MissingError where there is no
+        database, BadArgumentError for shards < 1, and what `load_version` raises.
         """
         if shards is not None and shards < 1:
             raise BadArgumentError(f"shards must be at least 1, not {shards}")
         db = absolute(db)
         while True:
             manifest = read_manifest(db)
+            count = _count(db, manifest, shards)
+            same = previous is not None and previous.shard_count == count
+            self._shards: list[Any] = previous._shards if same and previous else _start(count)
+            self._sources = [(db, manifest, p) for p in split_evenly(manifest.files, count)]
+            self._key = uuid.uuid4().hex
             try:
-                self._shards = _start(db, manifest, shards)
-                self._lengths = ray.get([shard.load.remote() for shard in self._shards])
+                self._lengths = self._load()
                 break
             except MissingError:  # a writer may have replaced files meanwhile
                 if latest_version(db) == manifest.version:
                     raise
+        weakref.finalize(self, _release, self._shards, self._key)
         self.version: int = manifest.version
         self.embedder_digest: str = manifest.embedder_digest
 
@@ -70,23 +87,67 @@ class RemoteCollection:
         self, query_embeddings: np.ndarray, k: int, wanted: Filter | None = None
     ) -> Hits:
         """See `Collection.search_images`. To be called from a thread, not from an event loop."""
-        found: list[Hits] = self._ask("search_images", query_embeddings, k, wanted)
-        return found[0] if len(found) == 1 else merge_hits(found, k)
+        parts: list[Hits] = self._ask("search_images", query_embeddings, k, wanted)
+        return parts[0] if len(parts) == 1 else merge_hits(parts, k)
 
     def look_up(self, image_id: str) -> tuple[Image, np.ndarray]:
         """See `Collection.look_up`. To be called from a thread, not from an event loop."""
-        for found in self._ask("look_up", image_id):
-            if found is not None:
-                image, embedding = found
-                return image, embedding
-        raise UnknownImageError(f"the database holds no image {image_id!r}")
+        return self.look_up_all([image_id])[0]
 
-    def _ask(self, method: str, *arguments: object) -> list[Any]:
+    def look_up_all(self, image_ids: Sequence[str]) -> list[tuple[Image, np.ndarray]]:
+        """`look_up` of several images in one round trip. Raises UnknownImageError for the first
+        that is not there.
+        """
+        known: dict[str, tuple[Image, np.ndarray]] = {}
+        for part in self._ask("look_up_all", list(image_ids)):
+            known |= part
+        for image_id in image_ids:
+            if image_id not in known:
+                raise UnknownImageError(f"the database holds no image {image_id!r}")
+        return [known[image_id] for image_id in image_ids]
+
+    def check(self, within_s: float) -> None:
+        """Raise UnavailableError unless every shard can search; what `load_version` raises where
+        one was started again and its files are gone or damaged.
+        """
+        self._ask("ready", within_s=within_s)
+
+    def _load(self) -> list[int]:
+        return _all(
+            [
+                shard.load.remote(self._key, *source)
+                for shard, source in zip(self._shards, self._sources, strict=True)
+            ],
+            LOAD_WITHIN_S,
+        )
+
+    def _ask(self, method: str, *arguments: object, within_s: float = ANSWER_WITHIN_S) -> list[Any]:
         """What each shard answers. Raises UnavailableError while one is being started again."""
+
+        def ask() -> list[Any]:
+            return _all(
+                [getattr(s, method).remote(self._key, *arguments) for s in self._shards], within_s
+            )
+
         try:
-            return ray.get([getattr(shard, method).remote(*arguments) for shard in self._shards])
-        except RayActorError as error:
-            raise UnavailableError("a search process ended; try again in a moment") from error
+            return ask()
+        except _NotLoadedError:
+            self._load()
+            return ask()
+
+
+def _all(references: list[Any], within_s: float) -> list[Any]:
+    try:
+        return ray.get(references, timeout=within_s)
+    except (RayActorError, GetTimeoutError) as error:
+        raise UnavailableError("no search process answers; try again in a moment") from error
+
+
+def _release(shards: list[Any], key: str) -> None:
+    """Let the processes forget a version that nobody searches any more."""
+    with suppress(Exception):  # they, or Ray, may have ended
+        for shard in shards:
+            shard.release.remote(key)
 
 
 def shards_needed(rows: int, dimension: int, memory_bytes: int) -> int:
@@ -124,9 +185,11 @@ def split_evenly(files: Sequence[ManifestFile], parts: int) -> list[list[Manifes
     return lists
 
 
-def _start(db: str, manifest: Manifest, shards: int | None) -> list[Any]:
-    files = manifest.files
-    count = choose_shards(db, manifest) if shards is None else min(shards, len(files))
+def _count(db: str, manifest: Manifest, shards: int | None) -> int:
+    return choose_shards(db, manifest) if shards is None else min(shards, len(manifest.files))
+
+
+def _start(count: int) -> list[Any]:
     if count == 1:
         homes = [ray.get_runtime_context().get_node_id()]
     else:
@@ -142,39 +205,49 @@ def _start(db: str, manifest: Manifest, shards: int | None) -> list[Any]:
             max_task_retries=1,
             max_concurrency=_THREADS,
             scheduling_strategy=NodeAffinitySchedulingStrategy(home, soft=True),
-        ).remote(db, manifest, part)
-        for home, part in zip(homes, split_evenly(files, count), strict=True)
+        ).remote()
+        for home in homes
     ]
 
 
 class _Shard:
-    """Some files of one version of a database."""
+    """Some files of one version of a database, or of two while a new one is taken up."""
 
-    def __init__(self, db: str, manifest: Manifest, files: list[ManifestFile]) -> None:
+    def __init__(self) -> None:
         torch.set_num_threads(os.cpu_count() or 1)  # Ray allows an actor without CPUs one
-        self._source = (db, manifest, files)
         self._loading = threading.Lock()
-        self._loaded: LocalCollection | None = None
+        self._versions: dict[str, LocalCollection] = {}
 
-    @property
-    def _database(self) -> LocalCollection:
-        # Not in __init__, where Ray would hide the type of an error; again after a restart.
+    def load(self, key: str, db: str, manifest: Manifest, files: list[ManifestFile]) -> int:
+        """Be ready to search a version; returns the number of images."""
+        # Not in __init__, where Ray would hide the type of an error.
         with self._loading:
-            if self._loaded is None:
-                loaded = load_version(*self._source)
-                loaded.prepare()
-                self._loaded = loaded
-            return self._loaded
+            if key not in self._versions:
+                version = load_version(db, manifest, files)
+                version.prepare()
+                self._versions[key] = version
+            return len(self._versions[key])
 
-    def load(self) -> int:
-        """Be ready to search; returns the number of images."""
-        return len(self._database)
+    def release(self, key: str) -> None:
+        self._versions.pop(key, None)
 
-    def search_images(self, query_embeddings: np.ndarray, k: int, wanted: Filter | None) -> Hits:
-        return self._database.search_images(query_embeddings, k, wanted)
+    def _version(self, key: str) -> LocalCollection:
+        version = self._versions.get(key)
+        if version is None:
+            raise _NotLoadedError(key)
+        return version
 
-    def look_up(self, image_id: str) -> tuple[Image, np.ndarray] | None:
-        try:
-            return self._database.look_up(image_id)
-        except UnknownImageError:
-            return None
+    def ready(self, key: str) -> int:
+        return len(self._version(key))
+
+    def search_images(
+        self, key: str, query_embeddings: np.ndarray, k: int, wanted: Filter | None
+    ) -> Hits:
+        return self._version(key).search_images(query_embeddings, k, wanted)
+
+    def look_up_all(self, key: str, image_ids: list[str]) -> dict[str, tuple[Image, np.ndarray]]:
+        version, known = self._version(key), {}
+        for image_id in image_ids:
+            with suppress(UnknownImageError):
+                known[image_id] = version.look_up(image_id)
+        return known

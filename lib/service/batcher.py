@@ -1,6 +1,7 @@
 """Joins requests that wait at the same time into batches, one batch at work at a time."""
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
@@ -14,6 +15,9 @@ _Result = TypeVar("_Result")
 
 class OverloadedError(ImageSearchError):
     """As many requests wait already as are taken on."""
+
+
+_MEMORY = 0.8  # of the time that a batch takes, where a new one is measured
 
 
 class Batcher(Generic[_Item, _Result]):
@@ -30,18 +34,27 @@ class Batcher(Generic[_Item, _Result]):
         executor: Executor,
         max_size: int,
         max_waiting: int,
+        max_wait_s: float = math.inf,
     ) -> None:
         self.work = work
         self.executor = executor
         self.max_size = max_size
         self.max_waiting = max_waiting
+        self.max_wait_s = max_wait_s
+        self._batch_s = 0.0  # that a batch takes, as of late
         self._waiting: deque[tuple[_Item, asyncio.Future[_Result]]] = deque()
         self._running: asyncio.Task[None] | None = None
 
     @property
-    def full(self) -> bool:
-        """Whether not even one more item would be taken."""
-        return len(self._waiting) >= self.max_waiting
+    def overloaded_s(self) -> float:
+        """In how many seconds one more item can be taken on; 0 where it can be now.
+
+        It is refused where `max_waiting` wait, and where it would wait longer than `max_wait_s`.
+        """
+        wait_s = self._batch_s * (1 + len(self._waiting) // self.max_size)
+        if len(self._waiting) >= self.max_waiting:
+            return max(wait_s, 0.001)
+        return wait_s - self.max_wait_s if self._waiting and wait_s > self.max_wait_s else 0.0
 
     async def submit(self, items: Sequence[_Item]) -> list[_Result]:
         """Results of some items, in order.
@@ -65,6 +78,7 @@ class Batcher(Generic[_Item, _Result]):
         try:
             while batch := self._next_batch():
                 items = [item for item, _ in batch]
+                start = loop.time()
                 try:
                     results = await loop.run_in_executor(self.executor, self.work, items)
                 except Exception as error:
@@ -72,6 +86,8 @@ class Batcher(Generic[_Item, _Result]):
                         if not future.done():
                             future.set_exception(error)
                     continue
+                took_s = loop.time() - start
+                self._batch_s += (1 - _MEMORY) * (took_s - self._batch_s)
                 for (_, future), result in zip(batch, results, strict=True):
                     if not future.done():
                         future.set_result(result)

@@ -1,22 +1,22 @@
 """The service on Ray Serve: search replicas behind HTTP, and a backbone for single images."""
 
 import asyncio
+import dataclasses
 import logging
+import math
 import os
-import urllib.request
-from collections import Counter
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-import ray
 from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
 from ray.exceptions import RayActorError
-from ray.serve import Application, metrics
+from ray.serve import Application
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
@@ -24,26 +24,30 @@ from lib.database.interface import Image
 from lib.database.manifest import latest_version
 from lib.database.remote import RemoteCollection
 from lib.descriptors.image_encoder import ImageEncoder, SeenImage
-from lib.errors import ImageSearchError, UnavailableError
+from lib.errors import BadArgumentError, ImageSearchError, UnavailableError
 from lib.images.thumbnails import for_browser, read_file, small_jpeg
 from lib.schemas import Provenance
 from lib.search.engine import Request, Searcher, SearchResult
 from lib.service.batcher import Batcher
+from lib.service.guard import Access
+from lib.service.metrics import Measures, node_metrics
+from lib.service.pool import DeadlinePool
 from lib.service.routes import create_app
 from lib.storage import absolute
 from lib.text.query import QueryEmbedding
 from lib.text.word_vectors import absolute_source
 
 TOKEN_VARIABLE = "IMAGE_SEARCH_TOKEN"
-METRIC_PREFIX = "image_search_"
 THUMBNAIL_SIZE = 480  # pixels of the longer side
+FILE_WITHIN_S = 10.0  # an image file is read, or given up
+HEALTH_WITHIN_S = 4.0  # search processes that have not answered for so long are not ready
 _THUMBNAILS_KEPT = 2_000  # of some 30 KB each
-_SECONDS = [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0]
-_REPORT_EVERY_S = 1.0
-_BATCH_SIZES = [1, 2, 4, 8, 16, 32, 64]
+_FILE_THREADS = 8
+_CHECK_EVERY_S = 0.5
+_CHECK_WITHIN_S = 2.0
+_RETRY_RELOAD = 10  # times the pause between two looks at the database
 
 _log = logging.getLogger("ray.serve")
-T = TypeVar("T")
 
 
 class ServiceSettings(BaseModel):
@@ -60,9 +64,17 @@ class ServiceSettings(BaseModel):
     min_replicas: int = Field(default=1, ge=1)
     max_replicas: int = Field(default=1, ge=1)
     max_waiting: int = Field(default=256, ge=1, description="searches that may wait in a replica")
+    max_wait_s: float = Field(default=2.0, gt=0, description="for which a search may wait")
     max_batch_size: int = Field(default=32, ge=1)
     reload_every_s: float = Field(
         default=2.0, gt=0, description="how often a new version is looked for"
+    )
+    host: str = Field(default="127.0.0.1", description="the address that the proxy listens on")
+    hosts: list[str] = Field(
+        default=[], description="names by which the service may be called where it has no token"
+    )
+    root_path: str = Field(
+        default="", pattern=r"^(/[A-Za-z0-9._~/-]*)?$", description="prefix of a reverse proxy"
     )
 
 
@@ -95,40 +107,83 @@ class SearchService:
     def __init__(self, settings: ServiceSettings, image_model: DeploymentHandle) -> None:
         self.settings = settings
         self.image_model = image_model
-        self._file_threads = ThreadPoolExecutor(4)
-        self.searcher = self._file_threads.submit(self._load, None).result()
+        # Each kind of work has threads of its own: none waits for a host that does not answer.
+        self._loader = ThreadPoolExecutor(1)
+        self._prober = ThreadPoolExecutor(1)
+        self._lookups = DeadlinePool(4, max_waiting=4 * settings.max_waiting, within_s=30)
+        self._files = DeadlinePool(_FILE_THREADS, max_waiting=48, within_s=FILE_WITHIN_S)
+        self.searcher = self._loader.submit(self._load, None).result()
         self.reload_problem: str | None = None
         # One thread for searches: two batches at a time would only share memory bandwidth.
         self._batcher = Batcher(
-            self._answer, ThreadPoolExecutor(1), settings.max_batch_size, settings.max_waiting
+            self._answer,
+            ThreadPoolExecutor(1),
+            settings.max_batch_size,
+            settings.max_waiting,
+            settings.max_wait_s,
         )
         self._small_jpegs = lru_cache(_THUMBNAILS_KEPT)(_thumbnail)
-        self._measures = _Measures()
+        self._measures = Measures()
         self._measures.version.set(self.searcher.version)
+        self._answered = time.monotonic()  # when the search processes last said that they can
+        self._lost = False  # whether they hold nothing and cannot load it again
         loop = asyncio.get_running_loop()
         self._tasks = [
             loop.create_task(self._take_up_new_versions()),
+            loop.create_task(self._watch()),
             loop.create_task(self._measures.report()),
         ]
 
     def _load(self, previous: Searcher | None) -> Searcher:
         settings = self.settings
+        before = previous.collection if previous is not None else None
+
+        def open_collection(db: str) -> RemoteCollection:
+            return RemoteCollection(
+                db, previous=before if isinstance(before, RemoteCollection) else None
+            )
+
         return Searcher.load(
-            settings.db, settings.captions, settings.word_vectors, previous, RemoteCollection
+            settings.db, settings.captions, settings.word_vectors, previous, open_collection
         )
 
     async def search(self, requests: Sequence[Request]) -> list[SearchResult | ImageSearchError]:
-        """Found together with what other clients ask at the same time; see Searcher.answer."""
-        answers = await self._batcher.submit(requests)
-        unknown = sum(1 for a in answers if isinstance(a, SearchResult) and a.unknown_words)
-        if unknown:
-            self._measures.unknown_words += unknown
-        return answers
+        """Answers, found together with what other clients ask at the same time.
+
+        All come from one database version, also while a new one is taken up; see Searcher.answer.
+        Raises OverloadedError, UnavailableError.
+        """
+        while True:
+            searcher = self.searcher
+            ready = await asyncio.gather(*(self._resolve(searcher, each) for each in requests))
+            asked = [each for each in ready if isinstance(each, Request)]
+            answers = iter(await self._batcher.submit(asked) if asked else [])
+            results = [next(answers) if isinstance(each, Request) else each for each in ready]
+            versions = {r.searcher.version for r in results if isinstance(r, SearchResult)}
+            if len(versions) <= 1:
+                break
+        self._measures.unknown_words += sum(
+            1 for r in results if isinstance(r, SearchResult) and r.unknown_words
+        )
+        return results
+
+    async def _resolve(self, searcher: Searcher, request: Request) -> Request | ImageSearchError:
+        """The request with the embedding of the image that it is `like`.
+
+        Looked up here, that a batch of searches never waits for it.
+        """
+        if request.like is None:
+            return request
+        try:
+            _, embedding = (await self.look_up(searcher, [request.like]))[0]
+        except ImageSearchError as error:
+            return error
+        return dataclasses.replace(request, like=None, image=embedding)
 
     @property
-    def overloaded(self) -> bool:
-        """Whether as many searches wait as are taken on."""
-        return self._batcher.full
+    def overloaded_s(self) -> float:
+        """In how many seconds a search can be taken on again; 0 where it can be now."""
+        return self._batcher.overloaded_s
 
     def _answer(self, requests: list[Request]) -> list[SearchResult | ImageSearchError]:
         self._measures.batch_size.observe(len(requests))
@@ -145,15 +200,20 @@ class SearchService:
 
     async def embed(self, searcher: Searcher, request: Request) -> QueryEmbedding:
         """What a request looks for; see Searcher.embed."""
-        return await self._in_thread(searcher.embed, request)
+        return await self._lookups.run(searcher.embed, request)
 
-    async def look_up(self, searcher: Searcher, image_id: str) -> tuple[Image, np.ndarray]:
-        """An image and its embedding. Raises UnknownImageError."""
-        return await self._in_thread(searcher.collection.look_up, image_id)
+    async def look_up(
+        self, searcher: Searcher, image_ids: Sequence[str]
+    ) -> list[tuple[Image, np.ndarray]]:
+        """Images and their embeddings, in one round trip. Raises UnknownImageError."""
+        collection = searcher.collection
+        if isinstance(collection, RemoteCollection):
+            return await self._lookups.run(collection.look_up_all, image_ids)
+        return [await self._lookups.run(collection.look_up, image_id) for image_id in image_ids]
 
     async def see(self, searcher: Searcher, image: Image) -> SeenImage:
         """The backbone's view of an image of the database; see ImageEncoder.see."""
-        content = await self._in_thread(read_file, image.uri)
+        content = await self._files.run(read_file, image.uri)
         return await self._ask_image_model("see", searcher.space.provenance, content)
 
     async def _ask_image_model(self, method: str, *arguments: object) -> Any:
@@ -165,37 +225,45 @@ class SearchService:
             raise UnavailableError("the image model is not running; try again later") from error
 
     async def original(self, image: Image) -> tuple[bytes, str]:
-        """An image file that browsers show, and its media type. Raises UnreadableImageError."""
-        return await self._in_thread(_original, image.uri)
+        """An image file that browsers show, and its media type.
+
+        Raises UnreadableImageError, UnavailableError.
+        """
+        return await self._files.run(_original, image.uri)
 
     async def thumbnail(self, image: Image) -> bytes:
-        """A small JPEG of an image. Raises UnreadableImageError."""
-        return await self._in_thread(self._small_jpegs, image.uri, image.etag)
-
-    async def _in_thread(self, function: Callable[..., T], *arguments: object) -> T:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._file_threads, function, *arguments)
+        """A small JPEG of an image. Raises UnreadableImageError, UnavailableError."""
+        return await self._files.run(self._small_jpegs, image.uri, image.etag)
 
     async def metrics(self) -> str:
         """This application's metrics on this node. Raises UnavailableError."""
-        return await self._in_thread(_node_metrics)
+        return await asyncio.to_thread(node_metrics)
 
     async def _take_up_new_versions(self) -> None:
-        """Replace the database whenever a version is committed; keep the old one if that fails."""
+        """Replace the database whenever a version is committed; keep the old one if that fails.
+
+        A version that was refused is tried again, more seldom: a store may have failed for a while.
+        """
         settings = self.settings
+        loop = asyncio.get_running_loop()
         seen = self.searcher.version
+        again = math.inf
         while True:
             await asyncio.sleep(settings.reload_every_s)
             try:
-                newest = await self._in_thread(latest_version, settings.db, seen)
-                if newest == seen:
+                newest = await loop.run_in_executor(
+                    self._loader, latest_version, settings.db, seen
+                )
+                if newest == seen and time.monotonic() < again and not self._lost:
                     continue
                 seen = newest
-                searcher = await self._in_thread(self._load, self.searcher)
+                again = time.monotonic() + _RETRY_RELOAD * settings.reload_every_s
+                searcher = await loop.run_in_executor(self._loader, self._load, self.searcher)
             except Exception as error:  # whatever lies there: what is served goes on
                 self._refuse(error)
             else:
-                self.searcher, self.reload_problem = searcher, None
+                self.searcher, self.reload_problem, again = searcher, None, math.inf
+                self._lost = False
                 self._measures.version.set(searcher.version)
                 self._measures.reloads.inc(tags={"outcome": "taken_up"})
                 _log.info("took up database version %s", searcher.version)
@@ -205,6 +273,29 @@ class SearchService:
         self.reload_problem = type(error).__name__ if typed else "failed to load"
         self._measures.reloads.inc(tags={"outcome": "refused"})
         _log.error("a new database version was refused, the old one stays: %s", error)
+
+    async def _watch(self) -> None:
+        """Keep asking the search processes whether they can search."""
+        loop = asyncio.get_running_loop()
+        while True:
+            collection = self.searcher.collection
+            try:
+                if isinstance(collection, RemoteCollection):
+                    await loop.run_in_executor(self._prober, collection.check, _CHECK_WITHIN_S)
+                self._answered = time.monotonic()
+            except UnavailableError:  # being started again, or very busy
+                pass
+            except Exception as error:
+                if collection is self.searcher.collection:
+                    self._lost = True  # whatever version can be loaded is better than none
+                    self._answered = -math.inf
+                    _log.error("the version served cannot be loaded again: %s", error)
+            await asyncio.sleep(_CHECK_EVERY_S)
+
+    @property
+    def ready(self) -> bool:
+        """Whether searches are answered, as of a few seconds ago."""
+        return time.monotonic() - self._answered < HEALTH_WITHIN_S
 
     def observe(self, route: str, status: int, seconds: float) -> None:
         """Count one HTTP request."""
@@ -217,47 +308,6 @@ class SearchService:
             raise RuntimeError("a task that looks for new versions or reports metrics has ended")
 
 
-class _Measures:
-    """The service's own metrics, beside those of Ray Serve.
-
-    What each request counts is added up here and handed to Ray once a second: recording is slow.
-    """
-
-    def __init__(self) -> None:
-        self.requests: Counter[tuple[str, str]] = Counter()  # by route and status
-        self.unknown_words = 0
-        self.seconds = _histogram("request_seconds", "Seconds a request took", _SECONDS, "route")
-        self.search_seconds = _histogram("batch_seconds", "Seconds a batch took", _SECONDS)
-        self.batch_size = _histogram("batch_size", "Queries searched together", _BATCH_SIZES)
-        self.reloads = _counter("reloads", "New database versions", "outcome")
-        self.version = metrics.Gauge(f"{METRIC_PREFIX}database_version", "Version served")
-        self._requests = _counter("requests", "HTTP requests", "route", "status")
-        self._unknown_words = _counter("unknown_word_queries", "Queries with unknown words")
-
-    async def report(self) -> None:
-        """Keep handing over what has been counted."""
-        while True:
-            await asyncio.sleep(_REPORT_EVERY_S)
-            for (route, status), count in self.requests.items():
-                self._requests.inc(count, tags={"route": route, "status": status})
-            if self.unknown_words:
-                self._unknown_words.inc(self.unknown_words)
-            self.requests.clear()
-            self.unknown_words = 0
-
-
-def _counter(name: str, description: str, *tags: str) -> metrics.Counter:
-    keys: Any = tags  # Ray annotates a tuple of exactly one
-    return metrics.Counter(METRIC_PREFIX + name, description, tag_keys=keys)
-
-
-def _histogram(
-    name: str, description: str, bounds: Sequence[float], *tags: str
-) -> metrics.Histogram:
-    keys: Any = tags
-    return metrics.Histogram(METRIC_PREFIX + name, description, list(bounds), tag_keys=keys)
-
-
 def _original(uri: str) -> tuple[bytes, str]:
     return for_browser(read_file(uri))
 
@@ -266,20 +316,19 @@ def _thumbnail(uri: str, _etag: str) -> bytes:
     return small_jpeg(read_file(uri), THUMBNAIL_SIZE)
 
 
-def _node_metrics() -> str:
-    """Lines of this node's metrics agent that are this application's."""
-    node_id = ray.get_runtime_context().get_node_id()
-    port = next(n["MetricsExportPort"] for n in ray.nodes() if n["NodeID"] == node_id)
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as response:
-            text = response.read().decode()
-    except OSError as error:
-        raise UnavailableError("this node's metrics agent does not answer") from error
-    lines = [line for line in text.splitlines() if f"ray_{METRIC_PREFIX}" in line]
-    return "\n".join([*lines, ""])
+def read_token() -> str | None:
+    """The token of IMAGE_SEARCH_TOKEN, None where there is none.
+
+    A file's last line break does not count. Raises BadArgumentError where nothing else is there: a
+    secret that failed to arrive must not open the service.
+    """
+    given = os.environ.get(TOKEN_VARIABLE, "")
+    if given and not given.strip():
+        raise BadArgumentError(f"{TOKEN_VARIABLE} holds only white space; give a token or unset it")
+    return given.strip() or None
 
 
-def _create_app() -> FastAPI:
+def _create_app(settings: ServiceSettings) -> FastAPI:
     """The application of a replica; made inside it, so that it reads the replica's environment."""
 
     def service() -> SearchService:
@@ -288,7 +337,8 @@ def _create_app() -> FastAPI:
     def observe(route: str, status: int, seconds: float) -> None:
         service().observe(route, status, seconds)
 
-    return create_app(service, os.environ.get(TOKEN_VARIABLE) or None, observe)
+    access = Access(read_token(), settings.host, settings.hosts, settings.root_path)
+    return create_app(service, access, observe)
 
 
 def build(settings: ServiceSettings) -> Application:
@@ -302,7 +352,7 @@ def build(settings: ServiceSettings) -> Application:
     )
     # The replica sheds load itself, with a reason; Serve's own queue is kept out of the way.
     search: Any = serve.deployment(
-        serve.ingress(_create_app)(SearchService),
+        serve.ingress(lambda: _create_app(settings))(SearchService),
         name="Search",
         max_ongoing_requests=100 * settings.max_waiting,
         autoscaling_config={
@@ -312,6 +362,8 @@ def build(settings: ServiceSettings) -> Application:
         },
         ray_actor_options={"num_cpus": 1},
         graceful_shutdown_timeout_s=20,
+        graceful_shutdown_wait_loop_s=0.2,
+        health_check_period_s=2,
         max_constructor_retry_count=1,
     )
     image_model: Any = serve.deployment(
@@ -319,6 +371,9 @@ def build(settings: ServiceSettings) -> Application:
         name="ImageModel",
         max_ongoing_requests=2,
         max_queued_requests=64,
+        graceful_shutdown_timeout_s=5,
+        graceful_shutdown_wait_loop_s=0.2,
+        health_check_period_s=2,
         ray_actor_options={"num_cpus": 0.5},
     )
     application: Application = search.bind(settings, image_model.bind(settings.weights))

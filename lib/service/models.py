@@ -170,11 +170,20 @@ class Info(BaseModel):
 
 
 class Health(BaseModel):
-    """Given with status 200 only when searches are answered."""
+    """Given with status 200 only when searches are answered.
+
+    Who has not shown the token that this service asks for learns no more than the status.
+    """
 
     status: str
-    model: str
-    database_version: int
+    model: str | None = None
+    database_version: int | None = None
+
+
+class Session(_Strict):
+    """The token, from a page that is to keep it in a cookie which its scripts cannot read."""
+
+    token: Annotated[str, Field(min_length=1, max_length=4_096)]
 
 
 LIMITS = {

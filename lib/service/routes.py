@@ -1,10 +1,8 @@
 """The service's paths: what is asked of them over HTTP, and how each answer is put together."""
 
-import json
-import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
 
 import numpy as np
@@ -16,15 +14,16 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from lib.database.interface import Image, UnknownImageError
-from lib.descriptors.image_encoder import SeenImage
-from lib.errors import BadInputError, ImageSearchError, QueryError, UnavailableError
-from lib.images.thumbnails import UnreadableImageError
+from lib.errors import BadInputError, ImageSearchError, UnavailableError
 from lib.search.engine import Request, Searcher, SearchResult
 from lib.search.explain import split_over_cells
-from lib.service import models as api
-from lib.service.batcher import OverloadedError
-from lib.service.guard import RETRY_AFTER_S, Guard, Observer
-from lib.text.query import QueryEmbedding, QuerySyntaxError
+from lib.service import models
+from lib.service.errors import describe, encode, error_body, error_headers
+from lib.service.guard import TOKEN_COOKIE, Access, Guard, Observer
+from lib.text.query import QueryEmbedding
+
+if TYPE_CHECKING:
+    from lib.service.deployment import SearchService
 
 PAGE = Path(__file__).parent / "page"
 _PAGE_FILES = {"page.js": "text/javascript", "page.css": "text/css", "icon.svg": "image/svg+xml"}
@@ -34,45 +33,13 @@ _PAGE_POLICY = (
     "frame-ancestors 'none'"
 )
 _CACHED = {"Cache-Control": "private, max-age=3600"}
+_UPLOADS_HELD = 5  # of the largest size, at a time
 _SEARCH_PATHS = ("/search", "/search/image")
 
 
-class Service(Protocol):
-    """What answers behind the paths."""
-
-    searcher: Searcher
-    reload_problem: str | None
-
-    @property
-    def overloaded(self) -> bool:
-        """Whether `search` would refuse even one request."""
-
-    async def search(self, requests: Sequence[Request]) -> list[SearchResult | ImageSearchError]:
-        """Found each request, or say what is wrong with it. Raises OverloadedError."""
-
-    async def embed_image(self, content: bytes) -> Any:
-        """(d,) embedding of an image file. Raises ImageSearchError."""
-
-    async def embed(self, searcher: Searcher, request: Request) -> QueryEmbedding:
-        """What a request looks for. Raises ImageSearchError."""
-
-    async def look_up(self, searcher: Searcher, image_id: str) -> tuple[Image, np.ndarray]:
-        """An image of the database and its embedding. Raises UnknownImageError."""
-
-    async def see(self, searcher: Searcher, image: Image) -> SeenImage:
-        """The backbone's view of an image of the database. Raises ImageSearchError."""
-
-    async def original(self, image: Image) -> tuple[bytes, str]:
-        """An image file that browsers show, and its media type. Raises UnavailableError."""
-
-    async def thumbnail(self, image: Image) -> bytes:
-        """A small JPEG of an image. Raises UnavailableError."""
-
-    async def metrics(self) -> str:
-        """This service's metrics in Prometheus' text format."""
-
-
-def create_app(service: Callable[[], Service], token: str | None, observe: Observer) -> FastAPI:
+def create_app(
+    service: "Callable[[], SearchService]", access: Access, observe: Observer
+) -> FastAPI:
     """The application over a service, which is looked up anew for each request."""
     # The description's page with its scripts from here: many a cluster has no way out.
     app = FastAPIOffline(
@@ -81,10 +48,11 @@ def create_app(service: Callable[[], Service], token: str | None, observe: Obser
         version="1",
         description="Text and image queries over a database of images. Query language: words, "
         '`-word`, `word^2`, `"a phrase"`, and `\\` before a character that is meant literally.',
-        responses=api.error_responses(401, 422),
+        responses=models.error_responses(401, 422),
     )
     _add_error_handlers(app)
     _add_page(app)
+    _add_session(app)
     _add_state(app, service)
     _add_search(app, service)
     _add_image_search(app, service)
@@ -92,68 +60,44 @@ def create_app(service: Callable[[], Service], token: str | None, observe: Obser
     _add_images(app, service)
     app.add_middleware(
         Guard,
-        token=token,
-        max_bytes={"/search/image": api.MAX_UPLOAD_BYTES},
-        default_max_bytes=api.MAX_JSON_BYTES,
+        access=access,
+        max_bytes={"/search/image": models.MAX_UPLOAD_BYTES},
+        default_max_bytes=models.MAX_JSON_BYTES,
+        max_bytes_held=_UPLOADS_HELD * models.MAX_UPLOAD_BYTES,
         search_paths=_SEARCH_PATHS,
-        overloaded=lambda: service().overloaded,
+        overloaded=lambda: service().overloaded_s,
         observe=observe,
     )
     return app
 
 
-def _error(status: int, code: str, message: str, position: int | None = None) -> Response:
-    content = {"error": {"code": code, "message": message, "position": position}}
-    response = _json(content, status)
-    if status == 503:
-        response.headers["Retry-After"] = str(RETRY_AFTER_S)
-    return response
+def _error(
+    status: int, message: str, code: str | None = None, position: int | None = None
+) -> Response:
+    body = error_body(status, message, code, position)
+    return Response(body, status, error_headers(status), media_type="application/json")
 
 
-def _json(content: Any, status: int = 200) -> Response:
-    # ASCII: half of a surrogate pair, which JSON may bring in, cannot be written as UTF-8.
-    text = json.dumps(content, allow_nan=False, separators=(",", ":"))
-    return Response(text, status, media_type="application/json")
-
-
-def _status_and_detail(error: ImageSearchError) -> tuple[int, api.ErrorDetail]:
-    position = error.position if isinstance(error, QuerySyntaxError) else None
-    kinds: list[tuple[type[ImageSearchError], int, str]] = [
-        (QuerySyntaxError, 400, "query_syntax"),
-        (QueryError, 400, "query_unusable"),
-        (UnknownImageError, 404, "unknown_image"),
-        (UnreadableImageError, 404, "image_unreadable"),
-        (OverloadedError, 503, "overloaded"),
-        (UnavailableError, 503, "unavailable"),
-        (BadInputError, 422, "bad_input"),
-    ]
-    for kind, status, code in kinds:
-        if isinstance(error, kind):
-            return status, api.ErrorDetail(code=code, message=str(error), position=position)
-    # Any other message may name files of this machine: it goes to the log only.
-    logging.getLogger("ray.serve").error("request failed: %s", error)
-    return 503, api.ErrorDetail(code="unavailable", message="this cannot be answered now")
+def _json(content: Any) -> Response:
+    return Response(encode(content), media_type="application/json")
 
 
 def _add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(ImageSearchError)
     async def typed(_: HttpRequest, error: ImageSearchError) -> Response:
-        status, detail = _status_and_detail(error)
-        return _error(status, detail.code, detail.message, detail.position)
+        status, detail = describe(error)
+        return _error(status, detail.message, detail.code, detail.position)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: HttpRequest, error: RequestValidationError) -> Response:
         # The input itself is not sent back: it may hold what JSON cannot (NaN).
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        return _error(422, "invalid_request", f"{where}: {first['msg']}")
+        return _error(422, f"{where}: {first['msg']}", "invalid_request")
 
     @app.exception_handler(HTTPException)
     async def http(_: HttpRequest, error: HTTPException) -> Response:
-        codes = {404: "no_such_path", 405: "method_not_allowed", 413: "too_large"}
-        response = _error(
-            error.status_code, codes.get(error.status_code, "bad_request"), str(error.detail)
-        )
+        response = _error(error.status_code, str(error.detail))
         response.headers.update(error.headers or {})
         return response
 
@@ -175,18 +119,43 @@ def _add_page(app: FastAPI) -> None:
         )
 
 
-def _add_state(app: FastAPI, service: Callable[[], Service]) -> None:
-    @app.get("/health", responses=api.error_responses(503))
-    async def health() -> api.Health:
-        """Status 200 once searches are answered."""
+def _add_session(app: FastAPI) -> None:
+    @app.post("/session", status_code=204, response_class=Response)
+    async def session(http: HttpRequest, body: models.Session) -> Response:
+        """Keep the token in a cookie, for the page; a wrong one is refused by what comes next."""
+        secure = "https" in (http.url.scheme, http.headers.get("x-forwarded-proto"))
+        response = Response(status_code=204)
+        response.set_cookie(
+            TOKEN_COOKIE,
+            quote(body.token.strip()),
+            path=f"{_root(http)}/",
+            secure=secure,
+            httponly=True,
+            samesite="strict",
+        )
+        return response
+
+
+def _root(http: HttpRequest) -> str:
+    """The prefix under which a client sees the service."""
+    return str(http.scope["root_path"])
+
+
+def _add_state(app: FastAPI, service: "Callable[[], SearchService]") -> None:
+    @app.get("/health", response_model=models.Health, responses=models.error_responses(503))
+    async def health(http: HttpRequest) -> Response:
+        """Status 200 while searches are answered, as of a few seconds ago."""
+        if not service().ready:
+            raise UnavailableError("the search processes do not answer")
         searcher = service().searcher
-        return api.Health(status="ready", model=searcher.model, database_version=searcher.version)
+        model = {"model": searcher.model, "database_version": searcher.version}
+        return _json({"status": "ready", **(model if http.scope["known"] else {})})
 
     @app.get("/info")
-    async def info() -> api.Info:
+    async def info() -> models.Info:
         """What is served: counts, digests, limits."""
         searcher = service().searcher
-        return api.Info(
+        return models.Info(
             images=searcher.image_count,
             dimension=searcher.space.text.dimension,
             database_version=searcher.version,
@@ -196,17 +165,17 @@ def _add_state(app: FastAPI, service: Callable[[], Service]) -> None:
             vocabulary_size=len(searcher.space.text.vectors),
             word_vectors=Path(searcher.space.metadata["word_vectors"]["source"]).name,
             captions=len(searcher.captions),
-            limits=api.LIMITS,
+            limits=models.LIMITS,
             reload_problem=service().reload_problem,
         )
 
-    @app.get("/metrics", response_class=Response, responses=api.error_responses(503))
+    @app.get("/metrics", response_class=Response, responses=models.error_responses(503))
     async def metrics() -> Response:
         """Metrics of this service on this node, for Prometheus."""
         return Response(await service().metrics(), media_type="text/plain; version=0.0.4")
 
 
-Text = Annotated[str, Query(max_length=api.MAX_QUERY_CHARACTERS, description="query")]
+Text = Annotated[str, Query(max_length=models.MAX_QUERY_CHARACTERS, description="query")]
 Like = Annotated[
     str | None,
     Query(min_length=1, max_length=4_096, description="id of an image of the database"),
@@ -214,15 +183,18 @@ Like = Annotated[
 TextWeight = Annotated[
     float, Query(ge=0, le=1, allow_inf_nan=False, description="of the text beside an image")
 ]
-Count = Annotated[int, Query(ge=1, le=api.MAX_K)]
+Count = Annotated[int, Query(ge=1, le=models.MAX_K)]
 Explain = Annotated[bool, Query(description="say why each hit has its score")]
 
 
-def _add_search(app: FastAPI, service: Callable[[], Service]) -> None:
+def _add_search(app: FastAPI, service: "Callable[[], SearchService]") -> None:
     @app.get(
-        "/search", response_model=api.SearchAnswer, responses=api.error_responses(400, 404, 503)
+        "/search",
+        response_model=models.SearchAnswer,
+        responses=models.error_responses(400, 404, 503),
     )
     async def search_one(
+        http: HttpRequest,
         q: Text = "",
         like: Like = None,
         text_weight: TextWeight = 0.5,
@@ -231,25 +203,25 @@ def _add_search(app: FastAPI, service: Callable[[], Service]) -> None:
     ) -> Response:
         """Images for a text, images like another image, or both together."""
         request = Request(q, k, like, text_weight=text_weight)
-        return await _search(service(), [request], explain)
+        return await _search(service(), _root(http), [request], explain)
 
     @app.post(
         "/search",
-        response_model=api.SearchAnswer,
-        responses=api.error_responses(400, 404, 413, 503),
+        response_model=models.SearchAnswer,
+        responses=models.error_responses(400, 404, 413, 503),
     )
-    async def search_many(body: api.SearchBody) -> Response:
+    async def search_many(http: HttpRequest, body: models.SearchBody) -> Response:
         """Images for each of several texts; a text that cannot be used does not stop the others."""
-        wanted = None if body.filter is None else body.filter.to_filter()
-        requests = [Request(text, body.k, filter=wanted) for text in body.queries]
-        return await _search(service(), requests, body.explain)
+        condition = None if body.filter is None else body.filter.to_filter()
+        requests = [Request(text, body.k, filter=condition) for text in body.queries]
+        return await _search(service(), _root(http), requests, body.explain)
 
 
-def _add_image_search(app: FastAPI, service: Callable[[], Service]) -> None:
+def _add_image_search(app: FastAPI, service: "Callable[[], SearchService]") -> None:
     @app.post(
         "/search/image",
-        response_model=api.SearchAnswer,
-        responses=api.error_responses(400, 404, 413, 503),
+        response_model=models.SearchAnswer,
+        responses=models.error_responses(400, 404, 413, 503),
         openapi_extra={
             "requestBody": {
                 "required": True,
@@ -263,31 +235,33 @@ def _add_image_search(app: FastAPI, service: Callable[[], Service]) -> None:
         """Images like the one in the body (the file's bytes), alone or together with a text."""
         embedding = await service().embed_image(await http.body())
         request = Request(q, k, image=embedding, text_weight=text_weight)
-        return await _search(service(), [request], explain=False)
+        return await _search(service(), _root(http), [request], explain=False)
 
 
-async def _search(service: Service, requests: Sequence[Request], explain: bool) -> Response:
-    if explain and sum(request.k for request in requests) > api.MAX_EXPLAINED_HITS:
+async def _search(
+    service: "SearchService", root: str, requests: Sequence[Request], explain: bool
+) -> Response:
+    if explain and sum(request.k for request in requests) > models.MAX_EXPLAINED_HITS:
         raise BadInputError(
-            f"explanations are given for at most {api.MAX_EXPLAINED_HITS} hits of a request; "
+            f"explanations are given for at most {models.MAX_EXPLAINED_HITS} hits of a request; "
             "ask for a smaller k or fewer queries"
         )
-    answers = await _one_version(service, requests)
+    answers = await service.search(requests)
     if len(answers) == 1 and isinstance(answers[0], ImageSearchError):
         raise answers[0]
     searcher = next((a.searcher for a in answers if isinstance(a, SearchResult)), service.searcher)
     results = []
     for request, answer in zip(requests, answers, strict=True):
         if isinstance(answer, ImageSearchError):
-            _, detail = _status_and_detail(answer)
+            _, detail = describe(answer)
             unknown = searcher.space.text.unknown_words(request.text)
             results.append(_result(request.text, unknown, [], detail.model_dump()))
             continue
-        hits = _hits(searcher, answer)
+        hits = _hits(searcher, root, answer)
         if explain:
             query = await service.embed(searcher, request)
-            for hit, image in zip(hits, answer.images, strict=True):
-                _, embedding = await service.look_up(searcher, image.image_id)
+            images = await service.look_up(searcher, [image.image_id for image in answer.images])
+            for hit, (image, embedding) in zip(hits, images, strict=True):
                 explained = await _explain(service, searcher, query, image, embedding)
                 hit["explanation"] = explained[0]
         results.append(_result(request.text, answer.unknown_words, hits))
@@ -299,19 +273,6 @@ async def _search(service: Service, requests: Sequence[Request], explain: bool) 
     return response
 
 
-async def _one_version(
-    service: Service, requests: Sequence[Request]
-) -> list[SearchResult | ImageSearchError]:
-    """Answers that all come from one database version, also while a new one is taken up."""
-    while True:
-        answers = await service.search(requests)
-        if (
-            len({id(answer.searcher) for answer in answers if isinstance(answer, SearchResult)})
-            <= 1
-        ):
-            return answers
-
-
 def _result(
     query: str,
     unknown_words: list[str],
@@ -321,10 +282,10 @@ def _result(
     return {"query": query, "unknown_words": unknown_words, "hits": hits, "error": error}
 
 
-def _hits(searcher: Searcher, answer: SearchResult) -> list[dict[str, Any]]:
+def _hits(searcher: Searcher, root: str, answer: SearchResult) -> list[dict[str, Any]]:
     hits = []
     for image, score in zip(answer.images, answer.scores, strict=True):
-        address = f"/images/{quote(image.image_id)}"
+        address = f"{root}/images/{quote(image.image_id)}"
         hits.append(
             {
                 "image_id": image.image_id,
@@ -340,18 +301,18 @@ def _hits(searcher: Searcher, answer: SearchResult) -> list[dict[str, Any]]:
     return hits
 
 
-def _add_explain(app: FastAPI, service: Callable[[], Service]) -> None:
+def _add_explain(app: FastAPI, service: "Callable[[], SearchService]") -> None:
     @app.get(
         "/explain",
-        response_model=api.ExplainAnswer,
-        responses=api.error_responses(400, 404, 503),
+        response_model=models.ExplainAnswer,
+        responses=models.error_responses(400, 404, 503),
     )
     async def explain_image(
-        image_id: api.ImageId, q: Text = "", like: Like = None, text_weight: TextWeight = 0.5
+        image_id: models.ImageId, q: Text = "", like: Like = None, text_weight: TextWeight = 0.5
     ) -> Response:
         """Why an image has its score for a query, by word and by place in the image."""
         searcher = service().searcher
-        image, embedding = await service().look_up(searcher, image_id)
+        ((image, embedding),) = await service().look_up(searcher, [image_id])
         request = Request(q, 1, like, text_weight=text_weight)
         query = await service().embed(searcher, request)
         explanation, word_cells = await _explain(service(), searcher, query, image, embedding)
@@ -368,13 +329,13 @@ def _add_explain(app: FastAPI, service: Callable[[], Service]) -> None:
 
 
 async def _explain(
-    service: Service,
+    service: "SearchService",
     searcher: Searcher,
     query: QueryEmbedding,
     image: Image,
     embedding: np.ndarray,
 ) -> tuple[dict[str, Any], list[Any] | None]:
-    """The body of an `api.Explanation`, and the heat map of each word."""
+    """The body of an `Explanation`, and the heat map of each word."""
     shares = (query.parts @ embedding).tolist()
     words = [
         {"word": word, "weight": weight, "share": share}
@@ -384,7 +345,7 @@ async def _explain(
     try:
         seen = await service.see(searcher, image)
     except ImageSearchError as error:
-        explanation["heat_map_problem"] = _status_and_detail(error)[1].message
+        explanation["heat_map_problem"] = describe(error)[1].message
         return explanation, None
     embedder = searcher.space.embedder
     heat = split_over_cells(seen.feature_map, embedder.matrix, embedder.bias, query.parts)
@@ -400,15 +361,15 @@ def _rounded(cells: list[list[float]]) -> list[list[float]]:
     return [[round(value, 7) for value in line] for line in cells]
 
 
-def _add_images(app: FastAPI, service: Callable[[], Service]) -> None:
-    described = {200: {"content": {"image/*": {}}}, **api.error_responses(404)}
+def _add_images(app: FastAPI, service: "Callable[[], SearchService]") -> None:
+    described = {200: {"content": {"image/*": {}}}, **models.error_responses(404)}
 
     @app.get("/images/{image_id:path}/thumbnail", response_class=Response, responses=described)
     async def thumbnail(image_id: str) -> Response:
         """A JPEG of an image, its longer side 480 pixels."""
         searcher = service().searcher
         try:
-            image, _ = await service().look_up(searcher, image_id)
+            ((image, _),) = await service().look_up(searcher, [image_id])
         except UnknownImageError:  # an image may itself be called …/thumbnail
             return await original(f"{image_id}/thumbnail")
         content = await service().thumbnail(image)
@@ -417,7 +378,7 @@ def _add_images(app: FastAPI, service: Callable[[], Service]) -> None:
     @app.get("/images/{image_id:path}", response_class=Response, responses=described)
     async def original(image_id: str) -> Response:
         """The image file; one that lies on the web is redirected to."""
-        image, _ = await service().look_up(service().searcher, image_id)
+        ((image, _),) = await service().look_up(service().searcher, [image_id])
         if image.on_the_web:
             return RedirectResponse(image.uri)
         content, media_type = await service().original(image)

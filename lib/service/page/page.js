@@ -389,11 +389,14 @@ $("#theme").onclick = () => {
   localStorage.setItem("theme", document.documentElement.dataset.theme);
 };
 
-$("#token-form").onsubmit = (event) => {
+$("#token-form").onsubmit = async (event) => {
   event.preventDefault();
-  const secure = location.protocol === "https:" ? "; Secure" : "";
-  const token = encodeURIComponent($("#token").value);
-  document.cookie = `image_search_token=${token}; Path=/; SameSite=Strict${secure}`;
+  // The service keeps it in a cookie that no script can read.
+  await fetch("session", {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify({ token: $("#token").value }),
+  });
   start();
 };
 
