@@ -251,9 +251,7 @@ class SearchService:
         while True:
             await asyncio.sleep(settings.reload_every_s)
             try:
-                newest = await loop.run_in_executor(
-                    self._loader, latest_version, settings.db, seen
-                )
+                newest = await loop.run_in_executor(self._loader, latest_version, settings.db, seen)
                 if newest == seen and time.monotonic() < again and not self._lost:
                     continue
                 seen = newest
