@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from lib import doctor as diagnosis
-from lib.cluster import NodeShape, require_workers, usable_cpus
+from lib.cluster import NodeShape, _require_room_for_sockets, require_workers, usable_cpus
 from lib.descriptors.placement import size_of_workers
 from lib.descriptors.shards import ExtractionSettings
 from lib.doctor import Finding, diagnose
@@ -360,3 +360,16 @@ def test_the_submitted_pipeline_runs_on_several_nodes_with_its_database_on_s3(
         check=True,
     ).stdout
     assert page.count("data:image/jpeg") == 10
+
+
+@pytest.mark.reports
+@pytest.mark.parametrize("variable", ["TMPDIR", "RAY_TMPDIR"])
+def test_a_temporary_directory_with_too_long_a_name_is_said(
+    variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setenv(variable, "/tmp/" + "x" * 30)
+    _require_room_for_sockets()
+    monkeypatch.setenv(variable, "/tmp/" + "x" * 60)
+    with pytest.raises(ImageSearchError, match=f"set {variable} to a shorter one"):
+        _require_room_for_sockets()

@@ -1,8 +1,6 @@
-import contextlib
 import io
 import ipaddress
 import math
-import os
 import re
 import socket
 import threading
@@ -332,31 +330,6 @@ def test_half_sent_requests_silence_nobody(service: RunningService) -> None:
     finally:
         for client in held:
             client.close()
-
-
-@pytest.mark.reports
-def test_images_on_a_host_that_does_not_answer_hold_up_nothing_else(
-    service: RunningService, http: httpx.Client
-) -> None:
-    """A named pipe stands for a slow host: whoever opens it waits for a writer."""
-    path = service.directory / "images" / "11.jpg"
-    content = path.read_bytes()
-    path.unlink()
-    os.mkfifo(path)
-    try:
-        with ThreadPoolExecutor(12) as pool:
-            slow = [pool.submit(http.get, "/images/11.jpg/thumbnail") for _ in range(12)]
-            time.sleep(1)
-            for address in ("/health", "/metrics", "/search?q=ball", "/info"):
-                assert http.get(address, timeout=8).status_code == 200
-            for each in slow:
-                assert error(each.result(), 503, "unavailable")
-    finally:
-        for _ in range(12):  # let the threads go that wait in open()
-            with contextlib.suppress(OSError):
-                os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
-        path.unlink()
-        path.write_bytes(content)
 
 
 def test_the_api_description_needs_no_other_host(http: httpx.Client) -> None:
