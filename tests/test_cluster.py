@@ -34,8 +34,13 @@ def test_cluster_yaml_passes_rays_own_validation() -> None:
     assert config["available_node_types"]["gpu_worker"]["min_workers"] == 0
 
 
+def _rayjob() -> dict[str, Any]:
+    documents = yaml.safe_load_all((ROOT / "deploy" / "rayjob.yaml").read_text())
+    return next(document for document in documents if document["kind"] == "RayJob")
+
+
 def test_rayjob_runs_a_job_that_exists_with_options_that_it_has() -> None:
-    manifest: dict[str, Any] = yaml.safe_load((ROOT / "deploy" / "rayjob.yaml").read_text())
+    manifest: dict[str, Any] = _rayjob()
     assert (manifest["apiVersion"], manifest["kind"]) == ("ray.io/v1", "RayJob")
     command = manifest["spec"]["entrypoint"].split()
     assert command[:3] == ["python", "-m", "jobs.extract_descriptors"]
@@ -54,7 +59,7 @@ def test_the_manifests_give_each_gpu_worker_what_a_shard_asks_for() -> None:
     )
     from ray.autoscaler._private.util import validate_config
 
-    manifest = yaml.safe_load((ROOT / "deploy" / "rayjob.yaml").read_text())
+    manifest = _rayjob()
     cluster = {
         "metadata": {"name": "c", "namespace": "n"},
         "spec": manifest["spec"]["rayClusterSpec"],
