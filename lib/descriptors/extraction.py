@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 import ray
 from ray.exceptions import RayTaskError, TaskUnschedulableError
+from ray.util.metrics import Counter as Count
+from ray.util.metrics import Gauge
 
 from lib.cluster import run_bounded
 from lib.descriptors import store
@@ -168,6 +170,7 @@ def _describe(
     placement = Placement(settings)
     print(placement, file=sys.stderr, flush=True)
     progress = Progress(plan.pending.count)
+    metrics = _Metrics()
     size = settings.shard_size or suitable_shard_size(plan.pending.count)
     shards = cut_shards(plan.pending, size)
     try:
@@ -176,12 +179,34 @@ def _describe(
                 progress.show(placement.waiting())
                 continue
             run.add(report)
+            metrics.add(report, plan.pending.count - run.described - run.failed)
             progress.note = _note(run)
             progress.advance(report.described + report.failed, report.failed)
             if limit.exceeded(run.failed, run.described + run.failed):
                 raise ImageSearchError(_too_many(run, report), vars(run))
     finally:
         progress.close()
+
+
+class _Metrics:
+    """The run on Ray's dashboard and at its Prometheus endpoint, see docs/cluster.md."""
+
+    def __init__(self) -> None:
+        self.images = Count("images_extracted", "images that have a descriptor now")
+        self.failures = Count("images_failed", "images without, by reason", ("reason",))
+        self.seconds = Count("extraction_seconds", "by stage, over all threads", ("stage",))
+        self.waiting = Gauge("images_waiting", "images without descriptor or failure yet")
+
+    def add(self, report: ShardReport, waiting: int) -> None:
+        """Count a finished shard; `waiting` images are left."""
+        self.waiting.set(waiting)
+        if report.described:
+            self.images.inc(report.described)
+        for reason, count in report.reasons.items():
+            self.failures.inc(count, {"reason": reason})
+        for stage, seconds in report.seconds.items():
+            if seconds > 0:
+                self.seconds.inc(seconds, {"stage": stage})
 
 
 def _note(run: Run) -> str:

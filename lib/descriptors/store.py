@@ -150,14 +150,18 @@ def index_descriptors(db: str) -> DescriptorIndex:
 def read_descriptors(files: list[str], rows: np.ndarray) -> np.ndarray:
     """(len(rows), descriptor_size) float32: the descriptors of sorted rows over all files.
 
-    One file at a time is held, so memory is bounded by a shard and the result.
+    Of a file without such rows only the end is read, of the others one at a time is held, so that
+    memory is bounded by a file and the result.
     """
-    parts, first = [], 0
+    parts: list[np.ndarray] = []
+    first = 0
     for file in files:
-        vectors = column_to_vectors(read_table(file, ["descriptor"])["descriptor"])
-        start, end = np.searchsorted(rows, [first, first + len(vectors)])
-        parts.append(vectors[rows[start:end] - first].astype(np.float32))
-        first += len(vectors)
+        last = first + footer(file).num_rows
+        start, end = np.searchsorted(rows, [first, last])
+        if start < end or not parts:  # the first gives the length where no row is wanted
+            vectors = column_to_vectors(read_table(file, ["descriptor"])["descriptor"])
+            parts.append(vectors[rows[start:end] - first].astype(np.float32))
+        first = last
     return np.concatenate(parts)
 
 
@@ -176,10 +180,12 @@ def read_uris(files: list[str], rows: np.ndarray) -> list[str]:
     uris: list[str] = []
     first = 0
     for file in files:
-        column = read_table(file, ["uri"])["uri"]
-        start, end = np.searchsorted(rows, [first, first + len(column)])
-        uris += column.take(rows[start:end] - first).to_pylist()
-        first += len(column)
+        last = first + footer(file).num_rows
+        start, end = np.searchsorted(rows, [first, last])
+        if start < end:
+            column = read_table(file, ["uri"])["uri"]
+            uris += column.take(rows[start:end] - first).to_pylist()
+        first = last
     return uris
 
 
