@@ -8,11 +8,14 @@ import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from lib.cluster import choose_token
 from lib.errors import BadArgumentError, ImageSearchError
 from lib.storage import write_json_atomic
+
+if TYPE_CHECKING:
+    from lib.datasets.captions import Captions
 
 # In the order in which a collection meets them.
 ORDER = (
@@ -68,6 +71,16 @@ def add_database(arguments: argparse.ArgumentParser) -> None:
     arguments.add_argument(
         "--db", required=True, metavar="DB", help="database: a directory, or a URL such as s3://…"
     )
+
+
+def load_captions(source: str) -> "Captions":
+    """Captions of a file, with a line on stderr for what was left out of it."""
+    from lib.datasets.captions import load_captions
+
+    captions = load_captions(source)
+    for note in captions.notes:
+        print(f"note: {note}", file=sys.stderr)
+    return captions
 
 
 def run(

@@ -7,13 +7,12 @@ from typing import Any, NoReturn
 import numpy as np
 
 from jobs import command
-from lib.datasets.captions import Captions, load_captions
+from lib.datasets.captions import Captions
 from lib.descriptors.store import DescriptorIndex, index_descriptors, read_descriptors, read_uris
 from lib.embedder.dataset import Examples, match_captions
 from lib.embedder.metrics import Retrieval, evaluate_retrieval, retrieval_report
 from lib.embedder.plots import recall_plot
 from lib.embedder.space import load_semantic_space
-from lib.errors import BadInputError
 from lib.images.contact_sheet import Section, Tile, write_sections
 from lib.schemas import require_same
 from lib.storage import join, write_bytes_atomic, write_json_atomic
@@ -43,9 +42,9 @@ def build_parser() -> argparse.ArgumentParser:
     return made
 
 
-def evaluate(options: argparse.Namespace) -> dict[str, Any]:
+def evaluate(options: argparse.Namespace, captions: Captions | None = None) -> dict[str, Any]:
     """Embed the named images and their captions, and report retrieval in both directions."""
-    captions = load_captions(options.captions)
+    captions = captions or command.load_captions(options.captions)
     space = load_semantic_space(options.db, options.word_vectors)
     index = index_descriptors(options.db)
     require_same(
@@ -55,11 +54,6 @@ def evaluate(options: argparse.Namespace) -> dict[str, Any]:
         "Train anew with jobs.train_embedder",
     )
     examples = match_captions(captions, index, space.text)
-    if not len(examples.rows):
-        raise BadInputError(
-            f"no captions for any image: none of the {len(captions)} captions of "
-            f"{options.captions} names an image of {options.db}/descriptors"
-        )
     images = space.se_image(read_descriptors(index.files, examples.images))
     caption_to_row = np.searchsorted(examples.images, examples.rows)
     report = retrieval_report(examples.texts, images, caption_to_row, options.seed)

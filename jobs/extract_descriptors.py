@@ -2,7 +2,7 @@
 
 import argparse
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from jobs import command
@@ -152,9 +152,9 @@ def describe(
     from lib.descriptors.extraction import extract
 
     backbone = load_backbone(*network)
-    ids = image_ids(captions) if captions else None
+    parts = [command.load_captions(file) for file in captions]
     with connect():
-        run = extract(images, db, backbone, settings, ids, **options)
+        run = extract(images, db, backbone, settings, parts, **options)
     print(summary(run))
     return vars(run) | {
         "backbone": backbone.name,
@@ -182,16 +182,6 @@ def parse_limit(text: str) -> "FailureLimit":
     return FailureLimit(share=float(found[1]) / 100) if found[1] else FailureLimit(int(found[2]))
 
 
-def image_ids(caption_files: Sequence[str]) -> Callable[[str], str | None]:
-    """What gives the captions' id of an image by its path or file name, None where they lack it."""
-    from lib.datasets.captions import load_captions
-
-    ids: dict[str, str] = {}
-    for file in caption_files:
-        ids.update(load_captions(file).ids_by_file_name())
-    return lambda path: ids.get(path) or ids.get(path.rpartition("/")[2])
-
-
 def summary(run: "Run") -> str:
     """A run in words, for people."""
     from lib.images.file_names import skipped_in_words
@@ -213,7 +203,7 @@ def summary(run: "Run") -> str:
     done = run.described + run.already_described
     failed = run.failed + run.already_failed
     lines.append(f"inputs {run.listed:,} = descriptors {done:,} + failures {failed:,}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *run.notes])
 
 
 def main(argv: list[str] | None = None) -> NoReturn:

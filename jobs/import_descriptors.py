@@ -35,11 +35,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 def import_descriptors(options: argparse.Namespace) -> Mapping[str, Any]:
     """Run the job; returns its summary."""
-    from lib.datasets.captions import load_captions
     from lib.descriptors.import_formats import read_descriptor_file
     from lib.descriptors.importing import import_descriptors as import_batches
 
-    captions = load_captions(options.captions) if options.captions else None
+    captions = command.load_captions(options.captions) if options.captions else None
     report = import_batches(
         read_descriptor_file(options.file, options.ids),
         options.db,

@@ -7,12 +7,10 @@ import numpy as np
 import pyarrow as pa
 
 from jobs import command
-from lib.datasets.captions import load_captions
 from lib.descriptors.store import index_descriptors, read_descriptors
 from lib.embedder.dataset import match_captions
 from lib.embedder.space import load_semantic_space
 from lib.embedder.triples import STRATEGIES, draw_triples
-from lib.errors import BadInputError
 from lib.schemas import require_same
 from lib.storage import write_table_atomic
 
@@ -40,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def make_triples(options: argparse.Namespace) -> dict[str, Any]:
     """Draw the triples with the trained embedder's scores and write them."""
-    captions = load_captions(options.captions)
+    captions = command.load_captions(options.captions)
     space = load_semantic_space(options.db)
     index = index_descriptors(options.db)
     require_same(
@@ -50,8 +48,6 @@ def make_triples(options: argparse.Namespace) -> dict[str, Any]:
         "Train anew with jobs.train_embedder",
     )
     examples = match_captions(captions, index, space.text)
-    if not len(examples.rows):
-        raise BadInputError(f"no caption of {options.captions} names an image of {options.db}")
     triples = draw_triples(
         options.strategy,
         examples.texts,

@@ -4,7 +4,7 @@ import argparse
 from typing import Any, NoReturn
 
 from jobs import command
-from lib.datasets.captions import Captions, held_out, load_captions, select
+from lib.datasets.captions import Captions, held_out, select
 from lib.embedder.fitting import FitSettings
 from lib.embedder.training import TrainingReport, train
 from lib.text.word_vectors import PACKAGED, load_word_vectors
@@ -45,11 +45,16 @@ def build_parser() -> argparse.ArgumentParser:
     return made
 
 
-def train_embedder(options: argparse.Namespace) -> dict[str, Any]:
-    """Train, write the embedder, and return the summary."""
+def train_embedder(
+    options: argparse.Namespace, parts: tuple[Captions, Captions] | None = None
+) -> dict[str, Any]:
+    """Train, write the embedder, and return the summary.
+
+    `parts`: training and validation captions where they are loaded already.
+    """
     from lib.cluster import connect
 
-    training, validation = load_parts(options.captions, options.validation_captions)
+    training, validation = parts or load_parts(options.captions, options.validation_captions)
     vectors = load_word_vectors(options.word_vectors)
     settings = FitSettings(
         margin=options.margin,
@@ -98,9 +103,12 @@ def _print_summary(report: TrainingReport, db: str) -> None:
 
 def load_parts(captions: str, validation: str | None) -> tuple[Captions, Captions]:
     """Training and validation captions from two files, or from one by holding images out."""
-    training = load_captions(captions)
-    if validation:
-        return training, load_captions(validation)
+    training = command.load_captions(captions)
+    return (training, command.load_captions(validation)) if validation else split(training)
+
+
+def split(training: Captions) -> tuple[Captions, Captions]:
+    """Training captions without those of some images, and those, for validation."""
     kept_apart = held_out(training.images, HELD_OUT_SHARE)
     return (
         select(training, set(training.images) - kept_apart),

@@ -1,26 +1,18 @@
-"""Captions of images: COCO's JSON, or a CSV or Parquet table of image and caption."""
+"""Captions of images: loaded from any file, matched with a collection, held out, merged."""
 
 import hashlib
-import io
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import astuple, dataclass
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 
+from lib.datasets.caption_files import LONGEST_CAPTION, CaptionRow, read_caption_rows
+from lib.datasets.matching import CaptionedImage as CaptionedImage
+from lib.datasets.matching import Matches, match_images, normal_path
 from lib.errors import BadInputError
-from lib.storage import read_bytes, write_table_atomic
-
-
-@dataclass(frozen=True)
-class CaptionedImage:
-    """What a caption file says of one image; empty where it says nothing."""
-
-    file_name: str
-    url: str = ""
+from lib.storage import write_table_atomic
 
 
 @dataclass(frozen=True)
@@ -31,13 +23,10 @@ class Captions:
     texts: list[str]
     images: dict[str, CaptionedImage]
     source: str = ""
+    notes: tuple[str, ...] = ()  # what was left out of the file, or taken otherwise than written
 
     def __len__(self) -> int:
         return len(self.texts)
-
-    def ids_by_file_name(self) -> dict[str, str]:
-        """Image id of every file name."""
-        return {image.file_name: image_id for image_id, image in self.images.items()}
 
     def by_image(self) -> dict[str, list[str]]:
         """All captions of each image."""
@@ -46,101 +35,153 @@ class Captions:
             grouped.setdefault(image_id, []).append(text)
         return grouped
 
+    def match(self, collection: Iterable[tuple[str, str]]) -> Matches:
+        """The rows of the captioned images in a collection of (image id, path); read once."""
+        return match_images(self.images, collection)
+
     def rows_among(self, image_ids: Sequence[str], paths: Sequence[str]) -> np.ndarray:
         """For each caption the row of its image in a collection, -1 where it is absent.
 
-        An image of the collection is found by its id, else by its path, else by the last part of
-        its path, so that a collection described without its caption file still meets it.
-        Returns (len(self),) int64.
+        (len(self),) int64; how names are compared: `lib.datasets.matching`.
         """
-        rows: dict[str, int] = {}
-        by_name = self.ids_by_file_name()
-        for row, (image_id, path) in enumerate(zip(image_ids, paths, strict=True)):
-            if image_id in self.images:
-                rows[image_id] = row
-                continue
-            found = by_name.get(path) or by_name.get(path.rsplit("/", 1)[-1])
-            if found is not None:
-                rows.setdefault(found, row)
+        rows = self.match(zip(image_ids, paths, strict=True)).rows
         return np.array([rows.get(image_id, -1) for image_id in self.image_ids], np.int64)
+
+    def texts_in(self, collection: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+        """The captions of a collection's images that have any, by the collection's own ids."""
+        texts = self.by_image()
+        ids = self.match(collection).image_ids
+        return {own: texts[image_id] for image_id, own in ids.items() if image_id in texts}
+
+    def digest(self) -> str:
+        """SHA-256, hexadecimal, of all captions and what is known of their images."""
+        content = [self.image_ids, self.texts, [*map(astuple, self.images.values())]]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+    def require_a_match(self, matches: Matches, collection: str) -> None:
+        """Raise BadInputError, with a name of each side, where no captioned image was met."""
+        if matches.rows or not matches.count or not self.texts:
+            return
+        image = self.images[self.image_ids[0]]
+        name = image.file_name or image.url or self.image_ids[0]
+        why = "; several images could be meant by each name" if matches.ambiguous else ""
+        raise BadInputError(
+            f"no captions for any image: none of the {len(self)} captions of "
+            f"{self.source or 'the file'} names an image of {collection}{why}: "
+            f"the captions say {name!r}, the collection {matches.example!r}"
+        )
+
+    def matching_notes(self, matches: Matches) -> list[str]:
+        """What to tell people of captioned images that were not met."""
+        notes = []
+        absent = [i for i in self.images if i not in matches.rows and i not in matches.ambiguous]
+        if absent:
+            notes.append(
+                f"{self.source}: {len(absent)} of {len(self.images)} captioned images are not in "
+                f"the collection, such as {self.images[absent[0]].file_name or absent[0]}"
+            )
+        if matches.ambiguous:
+            image_id, path = next(iter(matches.ambiguous.items()))
+            notes.append(
+                f"{self.source}: {len(matches.ambiguous)} names could mean several images and are "
+                f"not used, such as {self.images[image_id].file_name or image_id} ({path} is one); "
+                "give their paths"
+            )
+        return notes
 
 
 def load_captions(source: str) -> Captions:
-    """Read captions from a path or URL.
+    """Captions from a file, folder, glob or shards of any shape that `caption_files` reads.
 
-    `.csv` and `.parquet`: columns `image` (path relative to the images) and `caption`. Anything
-    else: COCO's caption JSON with `images` and `annotations`. Blank captions are left out.
-    Raises MissingError where there is no file and BadInputError where it holds no captions.
+    An image is known by the id that the file gives it, as COCO does, else by its name; entries
+    that say the same name are one image. Blank captions are left out; `notes` tells.
+    Raises MissingError where there is no file and BadInputError where it holds no captions, or two
+    images have one id.
     """
-    content = read_bytes(source)
-    ending = source.rsplit(".", 1)[-1].lower()
-    if ending in ("csv", "parquet"):
-        captions = _from_table(content, ending, source)
-    else:
-        captions = _from_coco(content, source)
-    if not captions.texts:
-        raise BadInputError(f"{source} holds no captions")
-    return captions
-
-
-def _from_table(content: bytes, ending: str, source: str) -> Captions:
-    try:
-        if ending == "csv":
-            table = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False)
-        else:
-            table = pd.read_parquet(io.BytesIO(content))
-    except (ValueError, OSError) as error:
-        raise BadInputError(f"{source} cannot be read as a table: {error}") from error
-    if not {"image", "caption"} <= set(table.columns):
-        raise BadInputError(
-            f"{source} needs the columns image and caption; it has {_few_names(table.columns)}"
-        )
-    table = table.dropna(subset=["image", "caption"])
-    pairs = [
-        (str(image), str(caption))
-        for image, caption in zip(table["image"], table["caption"], strict=True)
-        if str(caption).strip()
-    ]
-    images = {image: CaptionedImage(file_name=image) for image, _ in pairs}
-    return Captions([image for image, _ in pairs], [text for _, text in pairs], images, source)
-
-
-def _few_names(columns: Iterable[object]) -> str:
-    names = [str(name) for name in columns]
-    names = [name if len(name) <= 30 else f"{name[:29]}…" for name in names]
-    rest = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return (", ".join(names[:5]) or "none") + rest
-
-
-def _from_coco(content: bytes, source: str) -> Captions:
-    try:
-        document: Any = json.loads(content)
-        images = {
-            str(image["id"]): CaptionedImage(
-                file_name=image["file_name"], url=image.get("coco_url", "")
-            )
-            for image in document["images"]
-        }
-        pairs = [
-            (str(annotation["image_id"]), str(annotation["caption"]).strip())
-            for annotation in document["annotations"]
-        ]
-    except (ValueError, KeyError, TypeError) as error:
-        raise BadInputError(
-            f"{source} is not COCO's caption format (an object with 'images' [id, file_name] and "
-            f"'annotations' [image_id, caption]): {error!r}. "
-            "A .csv or .parquet file with the columns image and caption works as well"
-        ) from error
-    orphans = {image_id for image_id, _ in pairs} - images.keys()
-    if orphans:
-        raise BadInputError(
-            f"{source}: {len(orphans)} annotations name images that its 'images' list lacks, "
-            f"such as {min(orphans)}"
-        )
-    pairs = [(image_id, text) for image_id, text in pairs if text]
+    read = read_caption_rows(source)
+    notes = list(read.notes)
+    names, images, doubled = _images(read.rows, source)
+    if doubled > ("" in names.values()):
+        notes.append(f"{source} gives {doubled} file names more than one id; the name counts")
+    pairs: list[tuple[str, str]] = []
+    blank: list[str] = []
+    nameless: list[str] = []
+    long: list[str] = []
+    for row in read.rows:
+        image_id = names[_key(row)]
+        if not image_id:
+            nameless.append(row.place)
+            continue
+        blank += [row.place for text in row.texts if not text]
+        long += [row.place for text in row.texts if len(text) > LONGEST_CAPTION]
+        pairs += [(image_id, text) for text in row.texts if text]
+    distinct = dict.fromkeys(pairs)
+    if pairs and 2 * len(distinct) <= len(pairs):
+        notes.append(f"{source} has every caption twice or more; each is taken once")
+        pairs = list(distinct)
+    for places, says in (
+        (nameless, "left out, since they name no image"),
+        (blank, "left out, since they are blank"),
+        (long, f"of more than {LONGEST_CAPTION:,} characters"),
+    ):
+        if places:
+            notes.append(f"{source}: captions {says}: {len(places)}, first {places[0]}")
+    if not pairs:
+        raise BadInputError(f"{source} holds no captions{''.join(f'; {note}' for note in notes)}")
+    if len({image for image, _ in pairs}) > 1 and len({text for _, text in pairs}) == 1:
+        notes.append(f"{source} says the same of all images: {pairs[0][1]!r:.80}")
     return Captions(
-        [image_id for image_id, _ in pairs], [text for _, text in pairs], images, source
+        [image_id for image_id, _ in pairs],
+        [text for _, text in pairs],
+        images,
+        source,
+        tuple(notes),
     )
+
+
+def _path(name: str) -> str:
+    """What makes two names the same: the path; of a URL all of it."""
+    return name if "://" in name else normal_path(name)
+
+
+def _key(row: CaptionRow) -> tuple[str, str]:
+    """What tells a row's image from others: its id, else its name."""
+    return row.image_id, "" if row.image_id else _path(row.name) or row.url
+
+
+def _images(
+    rows: Iterable[CaptionRow], source: str
+) -> tuple[dict[tuple[str, str], str], dict[str, CaptionedImage], int]:
+    """The id of each row's image, what is known of it, and how many ids share another's name."""
+    ids: dict[tuple[str, str], str] = {}
+    images: dict[str, CaptionedImage] = {}
+    by_name: dict[str, str] = {}
+    shared: dict[str, None] = {}
+    for row in rows:
+        key, path = _key(row), _path(row.name)
+        if key in ids:
+            there = images.get(ids[key])
+            if there is not None and path and _path(there.file_name) != path:
+                raise BadInputError(
+                    f"{source}, {row.place}: the image id {ids[key]} is that of two images, "
+                    f"{there.file_name or there.url} and {row.name}; give each image its own id "
+                    "before merging files"
+                )
+            continue
+        image_id = row.image_id or row.name or row.url
+        other = by_name.get(path, "") if path else ""
+        if other and (not row.url or images[other].url in ("", row.url)):
+            ids[key] = other
+            shared[other] = None
+            continue
+        ids[key] = image_id
+        if image_id:
+            images[image_id] = CaptionedImage(row.name, row.url)
+            by_name.setdefault(path, image_id)
+    # Ids that count captions name no image: its file name does.
+    renamed = {old: images[old].file_name for old in shared if images[old].file_name not in images}
+    images = {renamed.get(image_id, image_id): image for image_id, image in images.items()}
+    return {key: renamed.get(i, i) for key, i in ids.items()}, images, len(ids) - len(images)
 
 
 def held_out(image_ids: Iterable[str], share: float = 0.1, purpose: str = "") -> set[str]:
@@ -184,6 +225,12 @@ def merge(parts: Sequence[Captions]) -> Captions:
 
 
 def write_captions(url: str, captions: Captions) -> None:
-    """Write captions as a Parquet table of image (its id) and caption, for `load_captions`."""
-    table = pa.table({"image": captions.image_ids, "caption": captions.texts})
-    write_table_atomic(table, url)
+    """Write captions as a Parquet table from which `load_captions` reads the same again."""
+    images = [captions.images[image_id] for image_id in captions.image_ids]
+    columns = {
+        "image_id": captions.image_ids,
+        "file_name": [image.file_name for image in images],
+        "url": [image.url for image in images],
+        "caption": captions.texts,
+    }
+    write_table_atomic(pa.table(columns), url)

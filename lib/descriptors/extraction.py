@@ -3,7 +3,7 @@
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import ray
@@ -12,8 +12,10 @@ from ray.util.metrics import Counter as Count
 from ray.util.metrics import Gauge
 
 from lib.cluster import run_bounded
+from lib.datasets.captions import Captions
 from lib.descriptors import store
 from lib.descriptors.backbones import Backbone
+from lib.descriptors.naming import name_by_captions
 from lib.descriptors.placement import Place, Placement, options_of
 from lib.descriptors.plan import ExtractionPlan, carry_out, make_plan
 from lib.descriptors.shards import (
@@ -68,6 +70,7 @@ class Run:
     seconds: float = 0.0
     reasons: Counter[str] = field(default_factory=Counter)
     skipped: Counter[str] = field(default_factory=Counter)  # not listed, by kind
+    notes: list[str] = field(default_factory=list)  # on captions that name no image, or several
     stage_seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
 
     def add(self, report: ShardReport) -> None:
@@ -85,14 +88,14 @@ def extract(
     db: str,
     backbone: Backbone,
     settings: ExtractionSettings,
-    ids: Callable[[str], str | None] | None = None,
+    captions: Sequence[Captions] = (),
     prune: bool = False,
     retry_failed: bool = False,
     limit: FailureLimit | None = None,
 ) -> Run:
     """Describe all images that `db` does not describe yet. Ray must be up.
 
-    `ids` gives an image's id by its path, or None for the source's own. Raises MismatchError
+    Ids that `captions` give to images, as COCO does, replace the source's own. Raises MismatchError
     where `db` holds descriptors of another origin, BadInputError where the source is empty,
     ImageSearchError where failures exceed `limit` or images are unaccounted for.
     """
@@ -102,7 +105,8 @@ def extract(
     skipped: Counter[str] = Counter()
     allow_private_addresses(settings.private_addresses)
     listing = list_images(images, skipped, settings.include_hidden)
-    plan = _plan(images, listing, skipped, db, ids, prune, retry_failed)
+    notes: list[str] = []
+    plan = _plan(images, listing, skipped, db, captions, notes, prune, retry_failed)
     run = Run(
         listed=plan.listed,
         already_described=plan.described,
@@ -113,6 +117,7 @@ def extract(
         removed=plan.removed,
         pruned=plan.removed if prune else 0,
         skipped=skipped,
+        notes=notes,
     )
     start = time.monotonic()
     if plan.pending.count:
@@ -138,13 +143,14 @@ def _plan(
     listing: Iterator[ListedImage],
     skipped: Counter[str],
     db: str,
-    ids: Callable[[str], str | None] | None,
+    captions: Sequence[Captions],
+    notes: list[str],
     prune: bool,
     retry_failed: bool,
 ) -> ExtractionPlan:
     store.remove_leftovers(db)
-    if ids is not None:
-        listing = (image._replace(image_id=ids(image.path) or image.image_id) for image in listing)
+    if captions:
+        listing = name_by_captions(listing, captions, images, db, notes)
     plan = make_plan(listing, db, prune, retry_failed)
     if not plan.listed:
         besides = f"; besides: {skipped_in_words(skipped)}" if skipped else ""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from lib.datasets.captions import Captions
+from lib.datasets.captions import CaptionedImage, Captions
 from lib.descriptors.import_formats import Batch
 from lib.descriptors.store import DESCRIPTOR_WRITING, descriptor_files, provenance
 from lib.errors import BadInputError
@@ -125,7 +125,7 @@ def _import_batch(
     report.imported += len(good)
     report.failed += len(bad)
     if captions is not None:
-        report.without_caption += sum(image_id not in captions.images for image_id in ids)
+        report.without_caption += len(ids) - len(_captioned(ids, captions))
 
 
 def _is_finite(row: np.ndarray, dtype: type[np.floating]) -> bool:
@@ -141,10 +141,16 @@ def _file_name(ids: Sequence[str]) -> str:
 
 def _names(ids: Sequence[str], captions: Captions | None) -> tuple[list[str], list[str]]:
     """URI and path of each image, as far as the captions tell."""
-    images = {} if captions is None else captions.images
-    uris = [images[i].url if i in images else "" for i in ids]
-    paths = [images[i].file_name if i in images else i for i in ids]
+    known = {} if captions is None else _captioned(ids, captions)
+    uris = [known[i].url if i in known else "" for i in ids]
+    paths = [(known[i].file_name if i in known else "") or i for i in ids]
     return uris, paths
+
+
+def _captioned(ids: Sequence[str], captions: Captions) -> dict[str, CaptionedImage]:
+    """What the captions say of each image that they name."""
+    own = captions.match((image_id, image_id) for image_id in ids).image_ids
+    return {image_id: captions.images[name] for name, image_id in own.items()}
 
 
 def _table(

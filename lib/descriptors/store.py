@@ -1,6 +1,6 @@
 """The files of descriptors and of failures in a database: listed, read, cut down, swept."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -120,6 +120,13 @@ class DescriptorIndex:
     image_ids: list[str]
     paths: list[str]
     provenance: Provenance
+
+
+def named_images(db: str) -> Iterator[tuple[str, str]]:
+    """Id and path of each described image, file by file."""
+    for file in descriptor_files(db):
+        table = read_table(file, ["image_id", "path"])
+        yield from zip(table["image_id"].to_pylist(), table["path"].to_pylist(), strict=True)
 
 
 def index_descriptors(db: str) -> DescriptorIndex:

@@ -1,5 +1,6 @@
 """What training sees: captions matched with descriptors, and each worker's share of them."""
 
+import posixpath
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from gensim.models import KeyedVectors
 from lib.datasets.captions import Captions
 from lib.descriptors.store import DescriptorIndex
 from lib.embedder.collectives import sum_over_workers, world
+from lib.errors import BadInputError
 from lib.text.encoder import TextEncoder, fit_idf
 
 # Descriptors (len(rows), descriptor_size) float32 of sorted rows of a collection.
@@ -50,11 +52,22 @@ def fit_text_side(texts: list[str], vectors: KeyedVectors) -> TextEncoder:
 
 
 def match_captions(captions: Captions, index: DescriptorIndex, text: TextEncoder) -> Examples:
-    """The captions whose image has a descriptor and of which a word is known, embedded."""
-    rows = captions.rows_among(index.image_ids, index.paths)
+    """The captions whose image has a descriptor and of which a word is known, embedded.
+
+    Raises BadInputError where no caption names an image, or none has a known word.
+    """
+    matches = captions.match(zip(index.image_ids, index.paths, strict=True))
+    captions.require_a_match(matches, posixpath.dirname(index.files[0]))
+    rows = np.array([matches.rows.get(image, -1) for image in captions.image_ids], np.int64)
     present = np.flatnonzero(rows >= 0)
     embeddings = text.embed([captions.texts[i] for i in present])
     known = embeddings.any(axis=1)
+    if len(present) and not known.any():
+        raise BadInputError(
+            f"no word of the {len(present)} captions of {captions.source} is known, as in "
+            f"{captions.texts[present[0]]!r:.100}; are the captions in the language of the word "
+            "vectors? Another language's: --word-vectors FILE"
+        )
     return Examples(
         embeddings[known],
         rows[present][known],

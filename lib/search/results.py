@@ -1,17 +1,17 @@
 """Answers to text queries as values: for a terminal, a table, JSON, or pictures on a page."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import PurePosixPath
 
 import pyarrow as pa
 
-from lib.datasets.captions import Captions
 from lib.errors import BadArgumentError, ImageSearchError
 from lib.images.contact_sheet import Section, Tile, write_sections
 from lib.search.engine import Request, Searcher, SearchResult
 from lib.storage import write_json_atomic, write_table_atomic
 
+KnownCaptions = Mapping[str, Sequence[str]]  # by image id
 ENDINGS = (".parquet", ".json", ".html", ".png")
 
 
@@ -85,7 +85,9 @@ def require_known_ending(path: str) -> None:
         raise BadArgumentError(f"--output {path}: ends in none of {' '.join(ENDINGS)}")
 
 
-def write_answers(path: str, answers: Sequence[Answer], captions: Captions | None = None) -> None:
+def write_answers(
+    path: str, answers: Sequence[Answer], captions: KnownCaptions | None = None
+) -> None:
     """Write answers as .parquet (a row a hit), .json, .html or .png, by the ending of `path`."""
     require_known_ending(path)
     if path.endswith(".parquet"):
@@ -111,9 +113,11 @@ def answers_table(answers: Sequence[Answer]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema)
 
 
-def answer_sections(answers: Sequence[Answer], captions: Captions | None = None) -> list[Section]:
+def answer_sections(
+    answers: Sequence[Answer], captions: KnownCaptions | None = None
+) -> list[Section]:
     """Answers as pictures under their queries, with captions where known."""
-    known = captions.by_image() if captions else {}
+    known = captions or {}
     sections = []
     for item in answers:
         tiles = [

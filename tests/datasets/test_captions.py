@@ -49,7 +49,7 @@ def test_tables_of_image_and_caption(tmp_path: Path) -> None:
 
 def test_captions_meet_images_by_id_by_path_and_by_file_name(tmp_path: Path) -> None:
     captions = load_captions(write(tmp_path / "c.json", COCO))
-    assert captions.rows_among(["139"], ["anything.jpg"]).tolist() == [-1, 0]
+    assert captions.rows_among(["139"], ["139"]).tolist() == [-1, 0]
     ids = ["val/000000000285.jpg", "other.jpg", "000000000139.jpg"]
     assert captions.rows_among(ids, ids).tolist() == [0, 2]
 
@@ -58,12 +58,12 @@ def test_captions_meet_images_by_id_by_path_and_by_file_name(tmp_path: Path) -> 
     ("name", "content", "says"),
     [
         ("c.json", "not json", "not COCO's caption format"),
-        ("c.json", [], "not COCO's caption format"),
+        ("c.json", [], "columns image and caption"),
         ("c.json", {"images": []}, "not COCO's caption format"),
         ("c.json", {"images": [], "annotations": []}, "holds no captions"),
-        ("c.json", {"images": [], "annotations": COCO["annotations"]}, "2 annotations"),
-        ("c.csv", "file,text\na.jpg,b\n", "columns image and caption"),
-        ("c.csv", "", "cannot be read"),
+        ("c.json", {"images": [], "annotations": COCO["annotations"]}, "3 annotations"),
+        ("c.csv", "file,size\na.jpg,b\n", "columns image and caption"),
+        ("c.csv", "", "is empty"),
         ("c.parquet", "not parquet", "cannot be read"),
     ],
 )
@@ -110,4 +110,22 @@ def test_a_table_without_the_columns_names_a_few_of_its_own(tmp_path: Path) -> N
     with pytest.raises(BadInputError) as raised:
         load_captions(str(table))
     shown = "x" * 29 + "…, column0, column1, column2, column3 and 15 more"
-    assert str(raised.value) == f"{table} needs the columns image and caption; it has {shown}"
+    needs = "needs the columns image and caption (or file_name, path, url; text, sentence)"
+    assert str(raised.value) == f"{table} {needs}; it has {shown}"
+
+
+@pytest.mark.reports
+def test_captions_of_other_images_show_a_name_of_each_side(tmp_path: Path) -> None:
+    captions = load_captions(write(tmp_path / "c.json", COCO))
+    matches = captions.match([("a/dog.jpg", "a/dog.jpg")])
+    with pytest.raises(BadInputError, match=r"say '000000000285\.jpg', the .* 'a/dog\.jpg'"):
+        captions.require_a_match(matches, "photos/")
+    paths = ["a/000000000139.jpg", "b/000000000139.jpg", "000000000285.jpg"]
+    matches = captions.match(zip(paths, paths, strict=True))
+    captions.require_a_match(matches, "photos/")
+    assert (matches.rows, matches.image_ids) == ({"285": 2}, {"285": paths[2]})
+    (note,) = captions.matching_notes(matches)
+    assert "1 names could mean several images" in note
+    assert "000000000139.jpg (b/000000000139.jpg is one)" in note
+    (note,) = captions.matching_notes(captions.match([(paths[2], paths[2])]))
+    assert "1 of 2 captioned images are not in the collection, such as 000000000139.jpg" in note

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from lib.datasets.captions import CaptionedImage, Captions
 from lib.descriptors import store
 from lib.descriptors.backbones import Backbone, load_backbone
 from lib.descriptors.external_sort import sort_bounded
@@ -70,7 +71,8 @@ def test_every_image_has_its_row(
     run: Callable[..., Run], backbone: Backbone, tmp_path: Path
 ) -> None:
     images = make_images(tmp_path / "images", 20)
-    done = run(images, ids=lambda path: "17" if path.endswith("00017.jpg") else None)
+    captions = Captions(["17"], ["a dog"], {"17": CaptionedImage("val/00017.jpg")})
+    done = run(images, captions=[captions])
     assert (done.listed, done.described, done.failed, done.shards) == (20, 20, 0, 3)
     found = rows(tmp_path / "db")
     assert [row["path"] for row in found] == sorted(

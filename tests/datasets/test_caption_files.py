@@ -1,0 +1,330 @@
+"""Caption files in the shapes in which people have them; each value is what a person would read."""
+
+import gzip
+import io
+import json
+import tarfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lib.datasets.captions import Captions, load_captions, write_captions
+from lib.errors import BadInputError, ImageSearchError
+
+pytestmark = pytest.mark.reports
+
+Pairs = list[tuple[str, str]]
+
+
+def load(path: Path, content: bytes | str) -> Captions:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return load_captions(str(path))
+
+
+def pairs(captions: Captions) -> Pairs:
+    return list(zip(captions.image_ids, captions.texts, strict=True))
+
+
+def frame(*rows: tuple[Any, Any], columns: tuple[str, str] = ("image", "caption")) -> pd.DataFrame:
+    return pd.DataFrame(list(rows), columns=list(columns))
+
+
+TWO: Pairs = [("a.jpg", "a dog, running"), ("b.jpg", "a cat")]
+SENTENCES = [{"raw": "a dog", "tokens": ["a", "dog"]}, {"raw": "a pup", "tokens": ["a", "pup"]}]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        'image,caption\na.jpg,"a dog, running"\nb.jpg,a cat\n',
+        "\ufeffFile Name;Caption\r\na.jpg;a dog, running\r\nb.jpg;a cat\r\n",
+        "sep=;\nfilepath;TEXT\na.jpg;a dog, running\nb.jpg;a cat\n",
+        "image_path\tsentence\na.jpg\ta dog, running\nb.jpg\ta cat\n",
+        "image_name| comment_number| comment\na.jpg| 0| a dog, running\nb.jpg| 0| a cat\n",
+        'caption,image\n"a dog, running",a.jpg\na cat,b.jpg\n',
+        ',image,caption\n0,a.jpg,"a dog, running"\n1,b.jpg,a cat\n',
+        '"image","caption"\n"1","a.jpg","a dog, running"\n"2","b.jpg","a cat"\n',  # R's row names
+        "a.jpg\ta dog, running\nb.jpg\ta cat\n",  # no header
+        'a.jpg, "a dog, running"\nb.jpg, a cat\n',
+        "a.jpg#0\ta dog, running\nb.jpg#0\ta cat\n",
+        '{"file_name": "a.jpg", "text": "a dog, running"}\n'
+        '{"file_name": "b.jpg", "text": "a cat"}\n',
+        '[{"image": "a.jpg", "caption": "a dog, running"}, '
+        '{"image": "b.jpg", "captions": ["a cat"]}]',
+        '{"a.jpg": ["a dog, running"], "b.jpg": "a cat"}',
+        '{"image": {"0": "a.jpg", "1": "b.jpg"}, "caption": {"0": "a dog, running", "1": "a cat"}}',
+        '{"data": [{"img": "a.jpg", "text": "a dog, running"}, {"img": "b.jpg", "text": "a cat"}]}',
+    ],
+)
+def test_shapes_of_one_content(tmp_path: Path, content: str) -> None:
+    assert pairs(load(tmp_path / "captions", content)) == TWO
+    assert pairs(load(tmp_path / "c.gz", gzip.compress(content.encode()))) == TWO
+    assert pairs(load(tmp_path / "c.csv", content.encode("utf-16"))) == TWO
+    assert pairs(load(tmp_path / "c.txt", content.encode("utf-8-sig"))) == TWO
+
+
+def test_karpathys_flickr_and_coco(tmp_path: Path) -> None:
+    entry = {"filename": "1.jpg", "imgid": 0, "split": "test", "sentences": SENTENCES}
+    flickr = {"images": [entry], "dataset": "flickr8k"}
+    read = load(tmp_path / "dataset_flickr8k.json", json.dumps(flickr))
+    assert pairs(read) == [("1.jpg", "a dog"), ("1.jpg", "a pup")]
+    coco = {"images": [entry | {"filepath": "val2014", "cocoid": 139}], "dataset": "coco"}
+    read = load(tmp_path / "dataset_coco.json", json.dumps(coco))
+    assert pairs(read) == [("139", "a dog"), ("139", "a pup")]
+    assert read.images["139"].file_name == "val2014/1.jpg"
+
+
+def test_a_windows_code_page_is_read_and_said(tmp_path: Path) -> None:
+    read = load(tmp_path / "c.csv", "image,caption\na.jpg,a café\n".encode("cp1252"))
+    assert pairs(read) == [("a.jpg", "a café")]
+    assert "Windows-1252" in read.notes[0]
+
+
+COCO: dict[str, Any] = {
+    "images": [{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "b.jpg", "coco_url": "u"}],
+    "annotations": [{"image_id": 2, "caption": "x"}, {"image_id": 1.0, "caption": None}],
+}
+
+
+def test_an_id_of_two_images_is_refused_with_both_names(tmp_path: Path) -> None:
+    images: list[Any] = [*COCO["images"], {"id": 1, "file_name": "c.jpg"}]
+    with pytest.raises(BadInputError, match=r"id 1 is that of two images, a\.jpg and c\.jpg"):
+        load(tmp_path / "c.json", json.dumps(COCO | {"images": images}))
+    rows = [("1", "a.jpg", "x"), ("1", "c.jpg", "y")]
+    table = pd.DataFrame(rows, columns=["image_id", "file_name", "caption"])
+    with pytest.raises(BadInputError, match=r"id 1 is that of two images"):
+        load(tmp_path / "c.csv", table.to_csv(index=False))
+
+
+@pytest.mark.parametrize("repeated", [False, True], ids=["an id a caption", "an entry a caption"])
+def test_an_entry_a_caption_is_understood_by_file_name(tmp_path: Path, repeated: bool) -> None:
+    images = [
+        {"id": n // 2 if repeated else n, "file_name": f"{'./' * (n % 2)}{n // 2}.jpg"}
+        for n in range(4)
+    ]
+    texts = [{"image_id": image["id"], "caption": f"c{n}"} for n, image in enumerate(images)]
+    read = load(tmp_path / "c.json", json.dumps({"images": images, "annotations": texts}))
+    names = [read.images[image_id].file_name for image_id in read.image_ids]
+    assert names == ["0.jpg", "0.jpg", "1.jpg", "1.jpg"]
+    assert read.texts == ["c0", "c1", "c2", "c3"]
+    assert len(read.images) == 2
+
+
+@pytest.mark.parametrize(
+    "captions",
+    [
+        ["x", "y"],
+        np.array(["x", "y"]),
+        [{"raw": "x", "tokens": ["q"]}, {"raw": "y", "tokens": ["q"]}],
+        {"text": ["x", "y"]},
+        [["x"], ["y"]],
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_lists_and_structs_in_parquet_are_spread(tmp_path: Path, captions: Any) -> None:
+    image = {"bytes": b"jpeg", "path": "a.jpg"}
+    frame((image, captions), columns=("image", "sentences")).to_parquet(tmp_path / "c.parquet")
+    assert pairs(load_captions(str(tmp_path / "c.parquet"))) == [("a.jpg", "x"), ("a.jpg", "y")]
+    record = {"image": "a.jpg", "captions": np.asarray(captions).tolist()}
+    assert load(tmp_path / "c.jsonl", json.dumps(record)).texts == ["x", "y"]
+
+
+def test_lists_in_csv_cells_are_spread(tmp_path: Path) -> None:
+    """What pandas and numpy write of lists; `['a' 'b']` is Python for one text, not for two."""
+    lists = [["it's", 'a "pup"'], np.array(["x", "y"]), json.dumps(["é\n", "w"])]
+    table = pd.DataFrame(
+        {"image": ["a.jpg", "b.jpg", "c.jpg"], "raw": pd.Series(lists, dtype=object)}
+    )
+    read = load(tmp_path / "c.csv", table.to_csv(index=False))
+    assert read.texts == ["it's", 'a "pup"', "x", "y", "é", "w"]
+
+
+def test_grouped_and_categorical_columns(tmp_path: Path) -> None:
+    table = frame(("a.jpg", "x"), ("b.jpg", "z"), ("a.jpg", "y"))
+    grouped = table.groupby("image")["caption"].apply(list).reset_index()
+    grouped.to_parquet(tmp_path / "g.parquet")
+    table.astype("category").to_parquet(tmp_path / "c.parquet")
+    table.to_feather(tmp_path / "f.feather", compression="uncompressed")
+    for name in ("g.parquet", "c.parquet", "f.feather"):
+        read = load_captions(str(tmp_path / name)).by_image()
+        assert read == {"a.jpg": ["x", "y"], "b.jpg": ["z"]}
+
+
+def test_numbers_and_several_caption_columns(tmp_path: Path) -> None:
+    frame((139.0, "x"), (7, None), (None, "y"), columns=("image_id", "caption")).to_parquet(
+        tmp_path / "c.parquet"
+    )
+    read = load_captions(str(tmp_path / "c.parquet"))
+    assert pairs(read) == [("139", "x")]
+    assert [note.partition(": ")[2] for note in read.notes] == [
+        "captions left out, since they name no image: 1, first row 2",
+        "captions left out, since they are blank: 1, first row 1",
+    ]
+    read = load(tmp_path / "c.csv", "filename,caption_1,caption_2,split\na.jpg,x,y,train\n")
+    assert pairs(read) == [("a.jpg", "x"), ("a.jpg", "y")]
+
+
+def table_of(count: int) -> list[str]:
+    return ["image,caption", *(f'{n}.jpg,"photo {n}, ""big"""' for n in range(count))]
+
+
+@pytest.mark.parametrize("bad", ['"a dog', '"a dog" there', '"', 'the "dog', 'dog"'])
+def test_a_stray_quote_swallows_nothing(tmp_path: Path, bad: str) -> None:
+    lines = [*table_of(200), f"bad.jpg,{bad}", *table_of(150)[1:]]
+    read = load(tmp_path / "c.csv", "\n".join(lines))
+    assert len(read) == 351
+    assert read.texts[200] == bad
+    assert max(map(len, read.texts)) < 20
+    if bad.startswith('"'):
+        assert "first line 202" in read.notes[0]
+
+
+def test_captions_of_several_lines_and_long_ones_are_named(tmp_path: Path) -> None:
+    lines = ["image,caption", 'a.jpg,"one\n\ntwo, three"', f"b.jpg,{'x' * 3000}", "c.jpg,d"]
+    read = load(tmp_path / "c.csv", "\n".join(lines))
+    assert read.texts == ["one\n\ntwo, three", "x" * 3000, "d"]
+    assert "several lines, first line 2" in read.notes[0]
+    assert read.notes[1].endswith("more than 2,000 characters: 1, first line 5")
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("a.jpg,a dog, running", "line 102 has 3 fields where 2"),
+        ('a.jpg,a dog, "running"', "line 102 has 3 fields where 2"),
+        ("a dog\n" * 5, "line 102: fewer than 2 fields .5 such lines"),
+    ],
+)
+def test_a_line_that_is_no_record_is_named(tmp_path: Path, line: str, says: str) -> None:
+    with pytest.raises(BadInputError, match=says):
+        load(tmp_path / "c.csv", "\n".join([*table_of(100), line]))
+
+
+def test_one_line_without_its_delimiter_is_left_out_and_named(tmp_path: Path) -> None:
+    """As in Flickr30k's results.csv."""
+    read = load(tmp_path / "c.csv", "\n".join([*table_of(150), "9.jpg   A dog"]))
+    assert (len(read), "line 152" in read.notes[0]) == (150, True)
+
+
+def test_null_is_no_caption(tmp_path: Path) -> None:
+    read = load(tmp_path / "c.csv", "image,caption\na.jpg,null\nb.jpg,NaN\nc.jpg,x\nd.jpg,\n")
+    assert pairs(read) == [("c.jpg", "x")]
+    read = load(tmp_path / "c.json", '{"a": null, "b": ["x", null], "c": NaN}')
+    assert pairs(read) == [("b", "x")]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "is empty"),
+        (b"not json", "needs the columns image and caption .*; it has not json"),
+        (b"file,size\na.jpg,9\n", "needs the columns .* it has file, size"),
+        (b'{"a":', "not valid JSON"),
+        (b"[" * 100_000, "RecursionError"),
+        (b"[[1]]", r"holds list \(\[1\]\) where an object"),
+        (b"{}", "COCO's caption format"),
+        (b'{"images": [], "info": {"description": "x"}}', "COCO's caption format"),
+        (b'{"images": [], "annotations": []}', "holds no captions"),
+        (b'{"images": [], "annotations": [{"image_id": 1, "caption": "x"}]}', "1 annotations"),
+        (b'{"images": [{"id": null}], "annotations": []}', r"images\[0\].id names no image"),
+        (b'[{"image": "a", "caption": 3.5}]', r"entry 1, caption: .* no text but float \(3.5\)"),
+        (b'[{"image": "a", "caption": {"en": "x", "de": "y"}}]', "an object of en, de"),
+        (b'[{"image": ["a"], "caption": "x"}]', "names no image: it is list"),
+        (b'{"image": "a", "caption": "x"}\n{"image', "line 2 is not valid JSON"),
+        (b"PAR1 and no more", "cannot be read as captions"),
+        (b"PK\x03\x04", "xlsx"),
+        (b"\x80\x04\x95", "a pickle"),
+        (b"\x1f\x8b broken", "cannot be read"),
+        (b"\xff\xfe\x00", "cannot be read"),
+        (bytes(range(256)), "no text"),
+        (bytes(100), "no text"),
+        (gzip.compress(bytes(70_000_000)), "more than 200 times"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_what_cannot_be_used_is_named(tmp_path: Path, content: bytes, says: str) -> None:
+    with pytest.raises(BadInputError, match=says) as raised:
+        load(tmp_path / "file", content)
+    assert str(tmp_path / "file") in str(raised.value)
+
+
+def test_a_column_without_text_is_named(tmp_path: Path) -> None:
+    for values in ([1.5], [True], [[1, 2]], [pd.Timestamp(0)]):
+        frame(("a", values[0])).to_parquet(tmp_path / "c.parquet")
+        with pytest.raises(BadInputError, match=r"the column caption holds .*, no text"):
+            load_captions(str(tmp_path / "c.parquet"))
+
+
+def test_lone_surrogates_can_be_written_again(tmp_path: Path) -> None:
+    text = json.dumps([{"image": "a\udce9.jpg", "caption": "x \ud83d\ude00 \ud800 y"}])
+    read = load(tmp_path / "c.json", text)
+    assert pairs(read) == [("a\ufffd.jpg", "x 😀 \ufffd y")]
+    write_captions(str(tmp_path / "w.parquet"), read)
+
+
+def test_texts_beside_images(tmp_path: Path) -> None:
+    contents = {
+        **{"side/a.jpg": "1", "side/a.txt": "one\ntwo\n", "side/b/c.png": "1", "side/d.jpg": "1"},
+        **{"side/b/c.json": '{"caption": "three"}', "hub/a.txt": "no"},
+        "hub/metadata.jsonl": '{"file_name": "a.jpg", "text": "x"}',
+        "hub/train/metadata.csv": "file_name,text\na.jpg,y\n",
+    }
+    for name, content in contents.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+    read = load_captions(str(tmp_path / "side"))
+    assert read.by_image() == {"a.jpg": ["one", "two"], "b/c.png": ["three"]}
+    assert load_captions(str(tmp_path / "hub")).by_image() == {"a.jpg": ["x"], "train/a.jpg": ["y"]}
+    (tmp_path / "none").mkdir()
+    with pytest.raises(BadInputError, match="a folder without captions"):
+        load_captions(str(tmp_path / "none"))
+
+
+def test_webdataset_says_once_what_txt_and_json_both_say(tmp_path: Path) -> None:
+    """As img2dataset writes its shards."""
+    for shard in range(2):
+        with tarfile.open(tmp_path / f"{shard:05}.tar", "w") as archive:
+            record = json.dumps({"caption": "a dog", "url": "http://h/q", "key": "0", "sha256": ""})
+            members = {"0.jpg": "", "0.txt": "a dog", "0.json": record, "1.cls": "7"}
+            for name, content in members.items():
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content.encode()))
+    read = load_captions(str(tmp_path / "*.tar"))
+    assert pairs(read) == [("00000.tar/0.jpg", "a dog"), ("00001.tar/0.jpg", "a dog")]
+    assert read.images["00000.tar/0.jpg"].url == "http://h/q"
+
+
+def test_doubled_and_equal_captions_are_said(tmp_path: Path) -> None:
+    table = frame(*[(f"{n}.jpg", f"photo {n}") for n in (0, 1, 0, 1)])
+    read = load(tmp_path / "c.csv", table.to_csv(index=False))
+    assert pairs(read) == [("0.jpg", "photo 0"), ("1.jpg", "photo 1")]
+    assert "every caption twice" in read.notes[0]
+    read = load(tmp_path / "c.csv", "image,caption\na.jpg,photo\nb.jpg,photo\n")
+    assert "says the same of all images: 'photo'" in read.notes[0]
+
+
+def test_written_captions_are_read_as_they_were(tmp_path: Path) -> None:
+    captions = load(tmp_path / "c.json", json.dumps(COCO))
+    write_captions(str(tmp_path / "w.parquet"), captions)
+    again = load_captions(str(tmp_path / "w.parquet"))
+    assert pairs(again) == pairs(captions) == [("2", "x")]
+    assert again.images["2"] == captions.images["2"]
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.binary(max_size=200) | st.text(st.sampled_from('",;\t\n{}[]:ab.jpg#0 '), max_size=60))
+def test_no_content_ends_in_an_untyped_error(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes | str
+) -> None:
+    for start in (b"", b"image,caption\n", b'{"images":', b"PAR1", b"\x1f\x8b"):
+        data = content.encode() if isinstance(content, str) else content
+        with suppress(ImageSearchError):
+            load(tmp_path_factory.getbasetemp() / "fuzzed", start + data)

@@ -1,0 +1,53 @@
+"""Ids that captions give to listed images, before any image is described."""
+
+from pathlib import Path
+
+import pytest
+
+from lib.datasets.captions import CaptionedImage, Captions
+from lib.descriptors.naming import name_by_captions
+from lib.errors import BadInputError
+from lib.images.listing import ListedImage
+
+pytestmark = pytest.mark.reports
+
+
+def listing(*paths: str) -> list[ListedImage]:
+    return [ListedImage(path, f"/{path}", 1, "", path) for path in paths]
+
+
+def captions(**names: str) -> Captions:
+    images = {image_id: CaptionedImage(name) for image_id, name in names.items()}
+    return Captions(list(names), ["a dog"] * len(names), images, "c.json")
+
+
+def named(db: Path, paths: list[str], *parts: Captions) -> tuple[list[str], list[str]]:
+    notes: list[str] = []
+    images = name_by_captions(listing(*paths), parts, "photos/", str(db), notes)
+    return [image.image_id for image in images], notes
+
+
+def test_ids_come_from_captions_that_have_them(tmp_path: Path) -> None:
+    paths = ["a/000000000139.jpg", "b/x.jpg", "c.jpg", "c.jpg", "d.jpg"]
+    coco = captions(**{"139": "val2017/000000000139.jpg", "7": "c.jpg"})
+    table = captions(**{"./b/x.jpg": "./b/x.jpg"})
+    ids, notes = named(tmp_path, paths, coco, table)
+    assert ids == ["139", "b/x.jpg", "7", "7", "d.jpg"]  # c.jpg is listed twice
+    assert notes == []
+
+
+def test_ids_are_unique_or_the_run_says_which_are_not(tmp_path: Path) -> None:
+    paths = ["1", "a/x.jpg", "b/x.jpg", "y.jpg", "z.jpg"]
+    ids, notes = named(tmp_path, paths, captions(**{"5": "x.jpg", "6": "y.jpg"}))
+    assert ids == ["1", "a/x.jpg", "b/x.jpg", "6", "z.jpg"]
+    assert "x.jpg (b/x.jpg is one)" in notes[0]
+    ids, notes = named(tmp_path, paths, captions(**{"1": "y.jpg"}), captions(**{"2": "z.jpg"}))
+    assert ids == ["1", "a/x.jpg", "b/x.jpg", "y.jpg", "2"]
+    assert "1 ids of the captions stand for several images, such as 1" in notes[0]
+    ids, _ = named(tmp_path, paths, captions(**{"4": "y.jpg"}), captions(**{"4": "z.jpg"}))
+    assert ids == paths
+
+
+def test_captions_of_another_collection_are_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match=r"captions say 'dog\.jpg', the collection 'a\.jpg'"):
+        named(tmp_path, ["a.jpg", "b.jpg"], captions(**{"dog.jpg": "dog.jpg"}))
