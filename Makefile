@@ -48,6 +48,7 @@ test: lint typecheck ## lint, types and every test: within five minutes on two c
 
 chaos: $(VENV)/.test ## a thousand drawn kills of jobs that write: some minutes
 	$(BIN)/python -m tests.harness.kills build/kills-$$$$ --random 1000
+	$(BIN)/python -m tests.harness.power_loss build/power-$$$$
 
 bench: $(VENV)/.bench ## the figures of README and docs, one after the other: about an hour
 	for name in $$(ls benchmarks | sed -n 's/^\([a-z]*\)\.py$$/\1/p'); do \

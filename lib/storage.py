@@ -279,6 +279,8 @@ def replace_bytes(url: str, data: bytes | memoryview | None, state: str) -> None
             raise conflict
         if data is None:
             delete(url)
+            if isinstance(fs, LocalFileSystem):
+                sync_directory(Path(path).parent)
         elif "s3" in fs.protocol:
             try:
                 fs.pipe_file(path, bytes(data), IfMatch=entry["ETag"])

@@ -1,4 +1,4 @@
-"""A kill at any call of the storage costs a rerun and nothing else."""
+"""A kill, or a loss of power, at any call of the storage costs a rerun and nothing else."""
 
 import subprocess
 import sys
@@ -7,6 +7,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.reports
+def test_a_power_loss_leaves_the_old_version_or_the_new(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.harness.power_loss", str(tmp_path / "cut")]
+    done = subprocess.run(
+        [*command, "--every", "9"], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-3000:]
+    assert done.stdout.endswith("of 8 steps, 0 wrong\n")
 
 
 @pytest.mark.reports

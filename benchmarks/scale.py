@@ -1,0 +1,156 @@
+"""What grows with the collection: generated rows, each step timed in a driver of its own.
+
+python -m benchmarks.scale [--images 1000000] [--size 64]
+
+No pictures and no network: descriptors are drawn. Of each step: seconds, seconds a million rows,
+and the largest memory of the driver (Ray's tasks have processes of their own).
+"""
+
+import argparse
+import dataclasses
+import multiprocessing
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from lib.embedder.model import Embedder
+from lib.embedder.space import save_semantic_space
+from lib.schemas import Provenance, descriptor_schema, vectors_to_column
+from lib.storage import join, write_table_atomic
+from lib.text.encoder import Idf, TextEncoder
+from lib.text.word_vectors import PACKAGED, load_word_vectors, word_vectors_digest
+
+FILE_ROWS = 50_000
+
+
+def provenance(size: int) -> Provenance:
+    """Of drawn descriptors."""
+    return Provenance("drawn", "none", "none", "float16", size)
+
+
+def write_descriptors(db: str, first: int, count: int, size: int) -> None:
+    """One descriptor file of drawn rows."""
+    draw = np.random.default_rng(first)
+    ids = pa.array([f"{number:010d}" for number in range(first, first + count)])
+    names = pa.array([f"folder/{number:010d}.jpg" for number in range(first, first + count)])
+    sides, lengths = (pa.array(np.full(count, 640, kind)) for kind in (np.int32, np.int64))
+    vectors = vectors_to_column(draw.standard_normal((count, size), np.float32).astype(np.float16))
+    columns = [ids, names, names, sides, sides, lengths, ids, ids, vectors]
+    table = pa.table(columns, schema=descriptor_schema(provenance(size)))
+    write_table_atomic(table, join(db, "descriptors", f"{first:012d}.parquet"))
+
+
+def save_embedder(db: str, size: int) -> None:
+    """A drawn embedder over the packaged word vectors."""
+    vectors = load_word_vectors()
+    matrix = np.random.default_rng(0).standard_normal((size, 50), np.float32)
+    words = {"source": PACKAGED, "digest": word_vectors_digest(vectors), "dimension": 50}
+    metadata = {"descriptors": dataclasses.asdict(provenance(size)), "word_vectors": words}
+    embedder = Embedder.from_arrays(matrix, np.zeros(50, np.float32))
+    save_semantic_space(db, TextEncoder(vectors, Idf({}, 1)), embedder, metadata)
+
+
+def embed(db: str) -> str:
+    """What `jobs.embed_database` does."""
+    from lib.cluster import run_on_workers
+    from lib.database.embed import embed_database
+
+    return f"{embed_database(db, run_on_workers).files_embedded} files embedded"
+
+
+def open_version(db: str) -> str:
+    """Open for searching; from half a million rows on the first one makes the mapped copy."""
+    from lib.database.opening import open_database
+
+    return f"{len(open_database(db)):,} images"
+
+
+def remove(db: str) -> str:
+    """Remove a hundred images from all over the collection."""
+    from lib.database.manifest import read_manifest
+    from lib.database.removal import remove_images
+
+    files = read_manifest(db).files
+    firsts = [file.first_id for file in files if file.first_id is not None]
+    ids = [firsts[number * len(firsts) // 100] for number in range(100)]
+    return f"{remove_images(db, ids).changed} images removed"
+
+
+def compact(db: str) -> str:
+    """What `jobs.compact_database` does."""
+    from lib.cluster import run_on_workers
+    from lib.database.compaction import compact_database
+
+    report = compact_database(db, run=run_on_workers)
+    return f"{report.files_before} files to {report.files_after}"
+
+
+def poll(db: str) -> str:
+    """Ask for a new version, as a service does."""
+    from lib.database.manifest import latest_version, list_versions
+
+    newest = list_versions(db)[-1]
+    start = time.perf_counter()
+    assert latest_version(db, newest) == newest
+    return f"{1000 * (time.perf_counter() - start):.2f} ms"
+
+
+def run_step(step: Callable[[str], str], db: str, answer: Connection) -> None:
+    """Run a step in this process, and send its seconds, memory in MB, and what it says."""
+    from lib.cluster import connect
+
+    with connect() if step in (embed, compact) else nullcontext():
+        start = time.perf_counter()
+        said = step(db)
+        seconds = time.perf_counter() - start
+    answer.send((seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, said))
+
+
+def measure(name: str, step: Callable[[str], str], db: str, images: int) -> None:
+    """Time a step in a new process, and print a line of the table."""
+    spawn = multiprocessing.get_context("spawn")
+    receiver, sender = spawn.Pipe(duplex=False)
+    process = spawn.Process(target=run_step, args=(step, db, sender))
+    process.start()
+    sender.close()
+    seconds, megabytes, said = receiver.recv()
+    process.join()
+    millions = seconds / images * 1e6
+    print(f"| {name} | {seconds:.2f} | {millions:.2f} | {megabytes:,.0f} | {said} |", flush=True)
+
+
+def main() -> None:
+    """Build the database, and run all steps, for 1/10 of the images and for all."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--images", type=int, default=1_000_000)
+    arguments.add_argument("--size", type=int, default=64, help="values of a descriptor")
+    options = arguments.parse_args()
+    for images in (options.images // 10, options.images):
+        print(f"\n{images:,} images, descriptors of {options.size} values\n")
+        print("| step | s | s a million | driver MB | |\n| --- | --- | --- | --- | --- |")
+        with tempfile.TemporaryDirectory() as directory:
+            db = str(Path(directory) / "db")
+            for first in range(0, images, FILE_ROWS):
+                write_descriptors(db, first, min(FILE_ROWS, images - first), options.size)
+            save_embedder(db, options.size)
+            measure("embed from nothing", embed, db, images)
+            measure("embed, nothing new", embed, db, images)
+            write_descriptors(db, images, 1, options.size)
+            measure("embed, one image added", embed, db, images)
+            measure("poll", poll, db, images)
+            measure("open, the first time", open_version, db, images)
+            measure("open again", open_version, db, images)
+            measure("remove 100 images", remove, db, images)
+            measure("compact", compact, db, images)
+            measure("open what is compacted", open_version, db, images)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""Cut the power at any call of the storage: what a disk may then hold opens, and a rerun mends it.
+
+`python -m tests.harness.power_loss DIR [--every N]`. A step is run once, its changes of files are
+recorded, with the `fsync`s between them. From each prefix of them follow states that a disk may be
+in: what was not flushed is there, or is not, name by name; a file that was not flushed is empty.
+One is laid out, opened, run again, and compared with an undisturbed run.
+"""
+
+import argparse
+import os
+import pickle
+import random
+import shutil
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lib import storage
+from lib.database import opening
+from tests.harness.kills import STEPS, Harness, in_a_child, run_again, state, watched
+
+Names = dict[str, int]  # file number by path; a number stands for an inode
+
+
+class Disk:
+    """What a disk holds for sure, and what it may hold, while changes go on in a directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.contents: list[bytes] = []
+        self.live: Names = {}  # as the processes see it
+        self.sure: Names = {}  # as flushed
+        self.flushed: set[int] = set()
+        self.moments: list[tuple[Names, Names, set[int]]] = []
+        for file in sorted(directory.rglob("*")):
+            if file.is_file():
+                self.live[str(file)] = len(self.contents)
+                self.flushed.add(len(self.contents))
+                self.contents.append(file.read_bytes())
+        self.sure = dict(self.live)
+
+    def note(self, name: str, arguments: tuple[Any, ...]) -> None:
+        """A change that is about to be made; the state before it is one where power may go."""
+        self.moments.append((dict(self.live), dict(self.sure), set(self.flushed)))
+        first, second = (*map(str, arguments), "", "")[:2]
+        if name == "open":
+            self.live[first] = len(self.contents)
+            self.contents.append(b"")
+        elif name in ("replace", "rename"):
+            self.live[second] = self.live.pop(first)
+        elif name == "link":
+            self.live[second] = self.live[first]
+        elif name in ("unlink", "remove"):
+            self.live.pop(first, None)
+        elif name == "fsync":
+            self._flush(Path(f"/proc/self/fd/{first}").resolve())
+
+    def _flush(self, path: Path) -> None:
+        if path.is_dir():
+            inside = {name for name in {*self.live, *self.sure} if Path(name).parent == path}
+            for name in inside:
+                self.sure.pop(name, None)
+                if name in self.live:
+                    self.sure[name] = self.live[name]
+        elif str(path) in self.live:
+            number = self.live[str(path)]
+            self.contents[number] = path.read_bytes()
+            self.flushed.add(number)
+
+    def lay_out(self, moment: int, draw: random.Random, target: Path) -> None:
+        """A state that the disk may be in, if power goes at a moment; the worst at last."""
+        live, sure, flushed = self.moments[moment]
+        last = moment == len(self.moments) - 1
+        # Of the changes since the last flush so many are there.
+        share = 0.0 if last else draw.choice([0.0, 0.5, 1.0])
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir()
+        for name in {*live, *sure}:
+            number = (live if draw.random() < share else sure).get(name)
+            if number is not None:
+                file = target / Path(name).relative_to(self.directory)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(self.contents[number] if number in flushed else b"")
+
+
+def record(db: Path, step: Any, file: Path) -> None:
+    """Write a step's changes into a file; to be called in a process of its own."""
+    disk = Disk(db)
+    with watched(disk.note):
+        step(str(db))
+    disk.note("end", ())
+    file.write_bytes(pickle.dumps(disk))
+
+
+def try_moments(harness: Harness, name: str, every: int, seed: int) -> tuple[int, int]:
+    """Moments of a step that were tried, and how many were wrong."""
+    db, target = harness.directory / "recorded", harness.directory / "cut"
+    shutil.copytree(harness.before[name], db)
+    file = harness.directory / "disk.pickle"
+    status, result = in_a_child(lambda: record(db, STEPS[name], file))
+    assert not status, result
+    disk: Disk = pickle.loads(file.read_bytes())
+    tried = wrong = 0
+    last = len(disk.moments) - 1
+    for moment in [*range(seed % every, last, every), last]:
+        disk.lay_out(moment, random.Random(f"{seed} {name} {moment}"), target)
+        # What has ended is there without being run again.
+        finish = state if moment == last else partial(run_again, step=STEPS[name])
+        status, result = in_a_child(partial(finish, str(target)))
+        tried += 1
+        if status or result[0] != harness.after[name]:
+            wrong += 1
+            print(f"{name}, power lost before call {moment}: {result and result[0]}", flush=True)
+            print(f"instead of {harness.after[name]}", flush=True)
+    shutil.rmtree(db)
+    return tried, wrong
+
+
+def main() -> None:
+    """Try the moments, print what is wrong, and exit with 1 where anything is."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("directory", type=Path, help="to work in; it must not be there")
+    arguments.add_argument("--every", type=int, default=1, help="try each Nth moment")
+    arguments.add_argument("--seed", type=int, default=0)
+    options = arguments.parse_args()
+    storage.LEFTOVER_AGE_S = 0
+    opening.MAPPED_ROWS = 1
+    options.directory.mkdir(parents=True)
+    os.environ["XDG_CACHE_HOME"] = str(options.directory / "cache")
+    harness = Harness(options.directory)
+    # The copy that is mapped is not made by the calls that are watched alone.
+    results = [
+        try_moments(harness, name, options.every, options.seed) for name in STEPS if name != "map"
+    ]
+    tried, wrong = (sum(numbers) for numbers in zip(*results, strict=True))
+    print(f"{tried} moments of {len(results)} steps, {wrong} wrong")
+    sys.exit(bool(wrong))
+
+
+if __name__ == "__main__":
+    main()
