@@ -162,12 +162,27 @@ def without_classifier(classifier: nn.Module, name: str) -> nn.Module:
     if hasattr(classifier, "reset_classifier"):  # timm
         classifier.reset_classifier(0)  # type: ignore[operator]
         return classifier
-    layers = [path for path, layer in classifier.named_modules() if isinstance(layer, nn.Linear)]
-    if not layers:
+    path = classification_layer(classifier)
+    if not path:
         raise BadArgumentError(f"backbone {name} has no final linear layer to take out")
-    parent, _, child = layers[-1].rpartition(".")
+    parent, _, child = path.rpartition(".")
     setattr(classifier.get_submodule(parent), child, nn.Identity())
     return classifier
+
+
+def classification_layer(classifier: nn.Module) -> str:
+    """Where in the network its last linear layer is; empty where it has none."""
+    layers = dict(classifier.named_modules())
+    if hasattr(classifier, "get_classifier"):  # timm
+        last = classifier.get_classifier()  # type: ignore[operator]
+        return next((path for path, layer in layers.items() if layer is last), "")
+    return next((p for p, layer in reversed(layers.items()) if isinstance(layer, nn.Linear)), "")
+
+
+def official_classifier(name: str) -> tuple[nn.Module, Callable[[], Mapping[str, torch.Tensor]]]:
+    """A whole classifier, untrained, and what fetches its official weights."""
+    classifier, _, pretrained = _architecture(name)
+    return classifier, pretrained
 
 
 _Architecture = tuple[nn.Module, Preprocessing, Callable[[], Mapping[str, torch.Tensor]]]

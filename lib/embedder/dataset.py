@@ -4,6 +4,8 @@ import posixpath
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import math
+from collections import Counter
 import numpy as np
 import torch
 from gensim.models import KeyedVectors
@@ -12,8 +14,11 @@ from lib.datasets.captions import Captions
 from lib.descriptors.store import DescriptorIndex
 from lib.embedder.collectives import sum_over_workers, world
 from lib.errors import BadInputError
-from lib.text.encoder import TextEncoder, fit_idf
+from lib.text.caption_words import CaptionWords
+from lib.text.encoder import Idf, TextEncoder, inverse_frequency, tokenize
 
+# Captions that the packaged table of words counts for beside a collection's own.
+TABLE_CAPTIONS = 1000
 # Descriptors (len(rows), descriptor_size) float32 of sorted rows of a collection.
 ReadDescriptors = Callable[[np.ndarray], np.ndarray]
 
@@ -27,6 +32,7 @@ class Examples:
     captions: np.ndarray  # (C,) int64, where in their file the captions stand
     absent: int = 0  # captions left out: their image has no descriptor
     wordless: int = 0  # captions left out: none of their words is known
+    repeated: int = 0  # captions left out: their image has the same one already
 
     @property
     def images(self) -> np.ndarray:
@@ -40,15 +46,56 @@ class Examples:
             np.concatenate([self.captions, other.captions]),
             self.absent + other.absent,
             self.wordless + other.wordless,
+            self.repeated + other.repeated,
         )
 
 
-def fit_text_side(texts: list[str], vectors: KeyedVectors) -> TextEncoder:
-    """Text encoder whose IDF and common direction come from these captions alone."""
-    idf = fit_idf(texts)
-    mean = TextEncoder(vectors, idf).embed(texts).mean(axis=0)
+def fit_text_side(
+    texts: list[str], vectors: KeyedVectors, power: float = 1.0, table: CaptionWords | None = None
+) -> TextEncoder:
+    """Text encoder whose IDF and common direction come from these captions and from a table.
+
+    The table counts as TABLE_CAPTIONS captions: it decides where there are few or none, and fades
+    where there are many. One in another language than the word vectors' does not count. The common
+    direction is that of the mean caption, summed over the words' counts.
+    """
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(set(tokenize(text)))
+    frequencies: dict[str, float] = dict(counts)
+    total: float = len(texts)
+    if table is not None and _speaks_of(table, vectors):
+        share = TABLE_CAPTIONS / table.captions
+        total += TABLE_CAPTIONS
+        for word, count in zip(table.words, table.counts.tolist(), strict=True):
+            frequencies[word] = frequencies.get(word, 0.0) + count * share
+    weights = {word: inverse_frequency(total, n) for word, n in frequencies.items()}
+    plain = TextEncoder(vectors, Idf(weights, total, power))
+    known = [word for word in frequencies if plain.knows(word)]
+    mean = np.zeros(plain.dimension)
+    for word in known:
+        mean += frequencies[word] * plain.word_embedding(word)
     norm = np.linalg.norm(mean)
-    return TextEncoder(vectors, idf, (mean / norm).astype(np.float32) if norm > 0 else None)
+    direction = (mean / norm).astype(np.float32) if norm > 0 else None
+    return TextEncoder(vectors, plain.idf, direction)
+
+
+def _speaks_of(table: CaptionWords, vectors: KeyedVectors) -> bool:
+    known = np.array([word in vectors.key_to_index for word in table.words])
+    return bool(table.counts[known].sum() > table.counts.sum() / 2)
+
+
+def word_covariance(text: TextEncoder) -> np.ndarray:
+    """(d, d) float64: covariance of one word of a caption, the words being drawn independently."""
+    total = np.zeros((text.dimension, text.dimension))
+    held = 0.0
+    for word, idf in text.idf.weights.items():
+        if text.knows(word):
+            frequency = (text.idf.document_count + 1) / math.exp(idf) - 0.5
+            vector = text.word_embedding(word).astype(np.float64)
+            total += frequency * np.outer(vector, vector)
+            held += frequency
+    return total / max(held, 1e-12)
 
 
 def match_captions(captions: Captions, index: DescriptorIndex, text: TextEncoder) -> Examples:
@@ -68,18 +115,22 @@ def match_captions(captions: Captions, index: DescriptorIndex, text: TextEncoder
             f"{captions.texts[present[0]]!r:.100}; are the captions in the language of the word "
             "vectors? Another language's: --word-vectors FILE"
         )
+    pairs = [(rows[i], captions.texts[i]) for i in present[known]]
+    places = {pair: place for place, pair in reversed([*enumerate(pairs)])}
+    first = np.sort(np.fromiter(places.values(), np.int64))
     return Examples(
-        embeddings[known],
-        rows[present][known],
-        present[known],
+        embeddings[known][first],
+        rows[present][known][first],
+        present[known][first],
         len(rows) - len(present),
         int((~known).sum()),
+        len(pairs) - len(first),
     )
 
 
 @dataclass(frozen=True)
 class Share:
-    """One worker's part of the training images, standardised over those of all workers."""
+    """One worker's part of the training images, standardised."""
 
     inputs: torch.Tensor  # (n, descriptor_size) float32: (descriptor - mean) * scale
     texts: torch.Tensor  # (c, d) float32 unit, grouped by image
@@ -94,14 +145,31 @@ class Share:
         return sums.index_add_(0, self.image, self.texts) / counts[:, None]
 
 
-def load_share(examples: Examples, read: ReadDescriptors, device: torch.device) -> Share:
-    """Read this worker's images: of W workers, every W-th image that has captions."""
+def own_images(examples: Examples) -> np.ndarray:
+    """Rows of this worker's images: of W workers, every W-th image that has captions."""
     rank, size = world()
-    mine = examples.images[rank::size]
+    return examples.images[rank::size]
+
+
+def load_share(
+    examples: Examples,
+    read: ReadDescriptors,
+    device: torch.device,
+    standardisation: tuple[np.ndarray, np.ndarray] | None = None,
+) -> Share:
+    """This worker's images and captions.
+
+    standardisation: mean and scale of the whole collection, see `Share`; None takes those of the
+    training images of all workers.
+    """
+    mine = own_images(examples)
     kept = np.flatnonzero(np.isin(examples.rows, mine))
     kept = kept[np.argsort(examples.rows[kept], kind="stable")]
     inputs = torch.from_numpy(read(mine)).to(device)
-    mean, scale = _mean_and_scale(inputs)
+    if standardisation is None:
+        mean, scale = _mean_and_scale(inputs)
+    else:
+        mean, scale = (torch.from_numpy(values).to(device) for values in standardisation)
     return Share(
         inputs.sub_(mean).mul_(scale),
         torch.from_numpy(examples.texts[kept]).to(device),

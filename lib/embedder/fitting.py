@@ -3,15 +3,15 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from lib.embedder.collectives import least_over_workers, sum_over_workers, world
-from lib.embedder.dataset import Examples, ReadDescriptors, Share, load_share
+from lib.embedder.dataset import Examples, ReadDescriptors, Share, load_share, own_images
 from lib.embedder.losses import MARGIN, in_batch_loss
 from lib.embedder.metrics import (
     TRIPLES_PER_CAPTION,
@@ -26,8 +26,10 @@ from lib.embedder.ridge import (
     Moments,
     RidgePath,
     judge_choices,
+    mix_covariances,
     moments,
-    normalising_powers,
+    weigh,
+    whitening_powers,
 )
 from lib.embedder.triples import uniform_triples
 
@@ -35,9 +37,13 @@ from lib.embedder.triples import uniform_triples
 # A batch drops the same values of all its images: one draw a value instead of one a value and
 # image, which would take longer than the matrix products, and ranks unseen images as well.
 DROPOUT = 0.3
-# Ranking must beat the closed form on validation images by this many standard errors.
+# Ranking must beat the closed form on validation images by this many standard errors, and have as
+# many validation images at least: fewer tell nothing, and take the time all the same.
 SURE = 2.0
+MIN_VALIDATION_IMAGES = 100
 MAX_VALIDATION_IMAGES = 5000
+# With fewer captioned images nothing can be judged: a prior then stays as it is.
+MIN_JUDGES = 10
 
 
 @dataclass(frozen=True)
@@ -54,17 +60,32 @@ class FitSettings:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Training and validation captions, and whether the latter may join the final fit."""
+    """Training and validation captions, and what is known besides."""
 
     training: Examples
     validation: Examples
     read: ReadDescriptors
-    # Where the job itself held the validation images out, a closed form that wins is fitted once
-    # more on all images: it was judged by leaving one out and needs no validation.
+    # Where the job itself held the validation images out, what wins is fitted once more on all.
     rejoin: bool = False
+    prior: np.ndarray | None = None  # (D, d), see lib.embedder.prior
+    standardisation: tuple[np.ndarray, np.ndarray] | None = None  # mean and scale, (D,) each
+    word_covariance: np.ndarray | None = None  # (d, d), see lib.embedder.dataset
 
 
-FitState = dict[str, Any]
+class FitState(TypedDict, total=False):
+    """What a run has come to after an epoch: tensors and plain values, which torch.save takes."""
+
+    M: torch.Tensor  # (descriptor_size, d), the best yet
+    b: torch.Tensor  # (d,)
+    whitening: torch.Tensor  # (d, d), which M was multiplied by last
+    chosen: dict[str, Any]
+    history: list[dict[str, Any]]  # metrics of each epoch; epoch 0 is the closed form
+    gains: list[torch.Tensor]  # of each validation image, an epoch each
+    step: float  # of Adam, at its largest
+    best_epoch: int
+    quality: list[float]  # of that epoch, on validation images
+    model: dict[str, torch.Tensor]
+    optimizer: dict[str, Any]
 
 
 def fit(
@@ -76,57 +97,132 @@ def fit(
 ) -> FitState:
     """Fit an embedder; every worker of a torch.distributed group calls this alike.
 
-    `after_epoch` gets the state after each epoch (tensors and plain values: torch.save takes it);
-    given back as `state`, it goes on from there. The final state holds "M" (descriptor_size, d),
-    "b" (d,), "chosen" and "history", one dict of metrics an epoch (epoch 0: the closed form).
+    `after_epoch` gets the state after each epoch; given back as `state`, it goes on from there.
     """
-    share = load_share(data.training, data.read, device)
+    data = read_once(data)
+    share = load_share(data.training, data.read, device, data.standardisation)
     judge = ValidationJudge(data, share)
     model = Embedder(share.inputs.shape[1], share.texts.shape[1]).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=1.0, fused=True)
     if state is None:
-        chosen = start(model, share)
+        closed = closed_form(share, data)
+        closed.put_into(model)
         state = {
             "history": [],
-            "chosen": {"strength": chosen.strength, "power": chosen.power},
-            "step": settings.learning_rate
-            * float(model.dense.weight.detach().square().mean().sqrt()),
+            "gains": [],
+            "chosen": closed.chosen(),
+            "whitening": closed.whitening.cpu(),
+            "step": _step(model, settings),
         }
         judge(model, state, None)
         after_epoch(state | weights(model, optimizer))
     else:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
-    dense = DistributedDataParallel(model.dense) if world()[1] > 1 else model.dense
+    dense = _over_workers(model)
     while judge.wants_more(state, settings):
         epoch = len(state["history"])
-        # Half a cosine from the full step to none (Loshchilov and Hutter, 2017).
-        part = (epoch - 1) / settings.epochs
-        optimizer.param_groups[0]["lr"] = state["step"] * (1 + math.cos(math.pi * part)) / 2
+        optimizer.param_groups[0]["lr"] = state["step"] * _schedule(epoch, settings)
         loss = run_epoch(dense, optimizer, share, settings, epoch)
         judge(model, state, loss)
         after_epoch(state | weights(model, optimizer))
-    return finish(state, data, share, device)
+    return finish(state, data, settings, share, device)
 
 
-def start(model: Embedder, share: Share) -> Choice:
-    """Set the model to the closed-form solution that ranks left-out training images best."""
+def read_once(data: TrainingData) -> TrainingData:
+    """The same with the descriptors that this worker needs in memory, from one pass over files."""
+    rows = [own_images(data.training), data.validation.images[:MAX_VALIDATION_IMAGES]]
+    if data.rejoin:
+        rows.append(own_images(data.training + data.validation))
+    needed = np.unique(np.concatenate(rows))
+    descriptors = data.read(needed)
+    return replace(data, read=lambda rows: descriptors[np.searchsorted(needed, rows)])
+
+
+def _step(model: Embedder, settings: FitSettings) -> float:
+    return settings.learning_rate * float(model.dense.weight.detach().square().mean().sqrt())
+
+
+def _schedule(epoch: int, settings: FitSettings) -> float:
+    """Half a cosine from the full step to none (Loshchilov and Hutter, 2017)."""
+    return (1 + math.cos(math.pi * (epoch - 1) / settings.epochs)) / 2
+
+
+def _over_workers(model: Embedder) -> torch.nn.Module:
+    return DistributedDataParallel(model.dense) if world()[1] > 1 else model.dense
+
+
+@dataclass(frozen=True)
+class ClosedForm:
+    """M of standardised descriptors, whitened; and what was chosen by images left out."""
+
+    matrix: torch.Tensor  # (D, d) float32
+    whitening: torch.Tensor  # (d, d)
+    best: Choice
+    prior_scale: float  # of the prior in it
+
+    def put_into(self, model: Embedder) -> None:
+        """Set a model to it."""
+        with torch.no_grad():
+            model.dense.weight.copy_(self.matrix.T)
+            model.dense.bias.zero_()
+
+    def chosen(self) -> dict[str, Any]:
+        """For the record."""
+        return {
+            "ridge_lambda": self.best.ridge_lambda,
+            "gamma": self.best.gamma,
+            "left_out_ndcg": self.best.gain,
+            "prior_scale": self.prior_scale,
+        }
+
+
+def closed_form(share: Share, data: TrainingData) -> ClosedForm:
+    """The mean of the closed-form solutions, weighted by how well they rank images left out."""
     device = share.inputs.device
     means = share.caption_means()
     targets = torch.nn.functional.normalize(means, dim=1)
     count = int(sum_over_workers(torch.tensor(len(targets), device=device)))
     targets = targets - sum_over_workers(targets.sum(dim=0)) / count
-    local = moments(share.inputs, targets)
+    prior = torch.zeros(share.inputs.shape[1], targets.shape[1], device=device)
+    if data.prior is not None:
+        prior = torch.from_numpy(data.prior).to(device)
+        prior = torch.where(share.scale[:, None] > 0, prior / share.scale[:, None], 0)
+    said = share.inputs @ prior
+    products = sum_over_workers(torch.stack([(said * targets).sum(), said.square().sum()]))
+    scale = max(0.0, float(products[0] / products[1])) if float(products[1]) > 0 else 0.0
+    said, prior = said * scale, prior * scale
+    left = targets - said
+    left = left - sum_over_workers(left.sum(dim=0)) / count
+    local = moments(share.inputs, left)
     path = RidgePath(Moments(sum_over_workers(local.inner), sum_over_workers(local.cross), count))
     noise = (share.texts - means[share.image]).double()
-    whiteners = normalising_powers(sum_over_workers(noise.T @ noise) / count)
-    choices = judge_choices(path, whiteners, share.inputs, targets, share.texts, share.image)
-    gained = sum_over_workers(torch.tensor([choice.gain for choice in choices], device=device))
-    best = choices[int(gained.argmax())]
-    with torch.no_grad():
-        model.dense.weight.copy_((path.solve(best.strength) @ whiteners[best.power]).T)
-        model.dense.bias.zero_()
-    return best
+    covariance = sum_over_workers(noise.T @ noise)
+    captions = int(sum_over_workers(torch.tensor(len(noise), device=device)))
+    words = None if data.word_covariance is None else torch.from_numpy(data.word_covariance)
+    whitenings = whitening_powers(
+        mix_covariances(covariance, captions, None if words is None else words.to(device))
+    )
+    choices = judge_choices(
+        path, whitenings, share.inputs, left, said, share.texts, share.image, scale > 0
+    )
+    judged = sum_over_workers(torch.tensor([choice.gain for choice in choices], device=device))
+    judged /= world()[1]
+    if scale > 0 and count < MIN_JUDGES:
+        alone = [(c.ridge_lambda is None) and c.gamma == 0.5 for c in choices]
+        judged = torch.tensor(alone, device=device).float()
+    counts = weigh(judged.tolist())
+    matrix, whitening = torch.zeros_like(prior), torch.zeros_like(whitenings[0.0])
+    for ridge_lambda in {choice.ridge_lambda for choice in choices}:
+        share_of = sum(c for c, x in zip(counts, choices, strict=True) if x.ridge_lambda == ridge_lambda)
+        solved = prior if ridge_lambda is None else prior + path.solve(ridge_lambda)
+        matrix += share_of * solved / (share.inputs @ solved).square().mean().sqrt().clamp(min=1e-12)
+    for gamma, power in whitenings.items():
+        share_of = sum(c for c, x in zip(counts, choices, strict=True) if x.gamma == gamma)
+        whitening += share_of * power / power.square().mean().sqrt()
+    best = choices[int(judged.argmax())]
+    best = replace(best, gain=float(judged.max()))
+    return ClosedForm(matrix @ whitening, whitening, best, scale)
 
 
 def run_epoch(
@@ -176,26 +272,28 @@ def run_epoch(
 class ValidationJudge:
     """Ranks the validation captions among the validation images after each epoch.
 
-    With fewer than two validation images nothing is judged and the closed form stays.
+    With fewer than two validation images nothing is judged, and with fewer than
+    MIN_VALIDATION_IMAGES the closed form stays without a try.
     """
 
     def __init__(self, data: TrainingData, share: Share) -> None:
         images = data.validation.images[:MAX_VALIDATION_IMAGES]
+        self._images = len(images)
         kept = np.flatnonzero(np.isin(data.validation.rows, images))
         self._texts = data.validation.texts[kept]
         self._rows = np.searchsorted(images, data.validation.rows[kept])
         self._share = share
         self._inputs = torch.empty(0)
-        self._bad = np.empty((0, 0), np.int64)
+        self._negatives = np.empty((0, 0), np.int64)
         if len(images) > 1:
             rng = np.random.default_rng(0)
             triples = uniform_triples(self._rows, len(images), TRIPLES_PER_CAPTION, rng)
-            self._bad = triples.bad.reshape(len(self._rows), -1)
+            self._negatives = triples.bad.reshape(len(self._rows), -1)
             inputs = torch.from_numpy(data.read(images)).to(share.inputs.device)
             self._inputs = inputs.sub_(share.mean).mul_(share.scale)
 
     def __call__(self, model: Embedder, state: FitState, loss: float | None) -> None:
-        """Add an epoch's metrics to the state, and keep its weights where they are the best yet."""
+        """Add an epoch's metrics to the state."""
         metrics: dict[str, Any] = {
             "epoch": len(state["history"]),
             "loss": loss,
@@ -213,47 +311,80 @@ class ValidationJudge:
             # Small validation parts often tie in recall@10; nDCG, which is finer, decides then.
             quality = [metrics["validation_recall@10"], metrics["validation_ndcg"]]
             metrics["validation_triple_accuracy"] = triple_accuracy_fixed(
-                self._texts, embeddings, self._rows, self._bad
+                self._texts, embeddings, self._rows, self._negatives
             )
+        state["gains"].append(torch.from_numpy(gain))
         if not state["history"] or quality > state["quality"]:
-            state["quality"] = quality
-            matrix = model.dense.weight.detach().T * self._share.scale[:, None]
-            state["M"] = matrix.cpu()
-            state["b"] = (model.dense.bias.detach() - self._share.mean @ matrix).cpu()
-            state["gain"], state["best_epoch"] = torch.from_numpy(gain), metrics["epoch"]
+            state["quality"], state["best_epoch"] = quality, metrics["epoch"]
         if not state["history"]:
-            state["closed_form"] = {name: state[name] for name in ("M", "b", "gain")}
+            state["M"], state["b"] = unstandardise(model, self._share)
         state["history"].append(metrics)
 
     def wants_more(self, state: FitState, settings: FitSettings) -> bool:
         """Whether another epoch may still find something better."""
         epoch = len(state["history"])
         stale = epoch - 1 - state["best_epoch"] >= settings.patience
-        return bool(len(self._inputs)) and epoch <= settings.epochs and not stale
+        return self._images >= MIN_VALIDATION_IMAGES and epoch <= settings.epochs and not stale
 
 
-def finish(state: FitState, data: TrainingData, share: Share, device: torch.device) -> FitState:
-    """Decide between ranking and closed form by the validation images."""
-    better = (state["gain"] - state["closed_form"]["gain"]).numpy()
-    error = better.std(ddof=1) / np.sqrt(len(better)) if len(better) > 1 else 0.0
-    ranked = state["best_epoch"] > 0 and better.mean() > SURE * error
+def finish(
+    state: FitState,
+    data: TrainingData,
+    settings: FitSettings,
+    share: Share,
+    device: torch.device,
+) -> FitState:
+    """Decide between ranking and closed form, and fit what won on everything."""
+    gain, error = gain_of_ranking(torch.stack(state["gains"]).numpy())
+    ranked = state["best_epoch"] > 0 and gain > SURE * error
+    epochs = state["best_epoch"] if ranked else 0
     state["chosen"] |= {
         "method": "ranking" if ranked else "closed form",
-        "epoch": state["best_epoch"] if ranked else 0,
-        "validation_gain": float(better.mean()),
-        "validation_gain_standard_error": float(error),
+        "epoch": epochs,
+        "validation_gain": gain,
+        "validation_gain_standard_error": error,
     }
-    if ranked:
+    again = data.rejoin and len(data.validation.rows)
+    if not again and not ranked:
         return state
-    state |= state["closed_form"]
-    if data.rejoin and len(data.validation.rows):
-        share = load_share(data.training + data.validation, data.read, device)
-        model = Embedder(share.inputs.shape[1], share.texts.shape[1]).to(device)
-        chosen = start(model, share)
-        state["chosen"] |= {"strength": chosen.strength, "power": chosen.power}
-        matrix = model.dense.weight.detach().T * share.scale[:, None]
-        state |= {"M": matrix.cpu(), "b": (-share.mean @ matrix).cpu()}
+    if again:
+        everything = data.training + data.validation
+        share = load_share(everything, data.read, device, data.standardisation)
+    model = Embedder(share.inputs.shape[1], share.texts.shape[1]).to(device)
+    closed = closed_form(share, data)
+    closed.put_into(model)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1.0, fused=True)
+    dense, step = _over_workers(model), _step(model, settings)
+    for epoch in range(1, epochs + 1):
+        optimizer.param_groups[0]["lr"] = step * _schedule(epoch, settings)
+        run_epoch(dense, optimizer, share, settings, epoch)
+    state["chosen"] |= closed.chosen()
+    state["whitening"] = closed.whitening.cpu()
+    state["M"], state["b"] = unstandardise(model, share)
     return state
+
+
+def gain_of_ranking(gains_of_epochs: np.ndarray) -> tuple[float, float]:
+    """Mean gain over the closed form and its standard error, without the bias of choosing.
+
+    gains_of_epochs: (epochs + 1, V), row 0 the closed form's, of V validation images. Half of the
+    images choose the epoch by which the other half are judged, and the other way round: the best of
+    many epochs on the images that chose it would gain by luck alone.
+    """
+    better = gains_of_epochs - gains_of_epochs[0]
+    halves = [np.arange(better.shape[1]) % 2 == half for half in (0, 1)]
+    judged = np.zeros(better.shape[1])
+    for half in halves:
+        if half.any() and not half.all():
+            judged[half] = better[better[:, ~half].mean(axis=1).argmax()][half]
+    error = judged.std(ddof=1) / np.sqrt(len(judged)) if len(judged) > 1 else 0.0
+    return float(judged.mean()), float(error)
+
+
+def unstandardise(model: Embedder, share: Share) -> tuple[torch.Tensor, torch.Tensor]:
+    """M and b for descriptors as they are stored."""
+    matrix = model.dense.weight.detach().T * share.scale[:, None]
+    return matrix.cpu(), (model.dense.bias.detach() - share.mean @ matrix).cpu()
 
 
 def weights(model: Embedder, optimizer: torch.optim.Optimizer) -> FitState:

@@ -1,14 +1,19 @@
 """The best linear embedder that needs no iteration: ridge regression, then WCCN.
 
-Ridge: with Z and Y centred descriptors and caption embeddings, M = (ZᵀZ + λI)⁻¹ ZᵀY (Hoerl and
-Kennard, 1970). Leaving image i out changes its own prediction to (p_i - h_i·y_i) / (1 - h_i), h_i
-its leverage in a regression with intercept, without fitting again (Allen's PRESS, 1974): every
-training image judges the choices as an unseen one would.
+Ridge: with Z the standardised descriptors and Y the centred caption embeddings, or what a prior
+leaves of them, M = (ZᵀZ + λI)⁻¹ ZᵀY (Hoerl and Kennard, 1970). Leaving a fold F of images out changes
+the predictions for it to Y_F - (I - H_FF)⁻¹(Y_F - HY_F), H = Z(ZᵀZ + λI)⁻¹Zᵀ, without fitting again
+(Allen's PRESS, 1974, for many at once): the images of a fold then judge the choices as unseen ones
+would, captions of the fold among images of the fold. Leaving single images out would not do: each
+image's rivals would have learnt its captions, and too strong a shrinkage would win.
 
 WCCN, within-class covariance normalisation (Hatch, Kajarekar and Stolcke, Interspeech 2006):
 captions of one image differ more in some directions of the text space than in others, and the noisy
 ones should count less. With W the covariance of captions about their image's mean, the predictions
-are multiplied by W^-γ, which leaves one matrix M·W^-γ.
+are multiplied by W^-γ, which leaves one matrix M·W^-γ. Before there are captions, W is that of the
+words of a caption, taken as independent; both are mixed as captions come.
+
+No single λ and γ is right beyond noise: all are averaged, those that judge better counting more.
 """
 
 from collections.abc import Sequence
@@ -19,13 +24,18 @@ import torch
 
 from lib.embedder.metrics import caption_ranks, ndcg
 
-# λ per training image. Descriptors are standardised, so one grid fits all backbones.
-STRENGTHS = tuple(float(x) for x in np.logspace(-3.5, 2, 12))
+# λ per training image and value of the (standardised) descriptor, so one grid fits all backbones.
+LAMBDAS = tuple(float(x) for x in np.logspace(-3, 0.5, 8))
 # γ; 0 is ridge alone, 0.5 whitens.
-POWERS = (0.0, 0.25, 0.375, 0.5, 0.625, 0.75, 1.0)
+GAMMAS = (0.0, 0.25, 0.375, 0.5, 0.625, 0.75, 1.0)
 # Directions in which captions hardly differ are rounded up to this share of the largest variance.
 VARIANCE_FLOOR = 0.05
-MAX_JUDGES = 5000  # images, and captions, that judge a choice: as in COCO's larger protocol
+# Captions whose covariance counts as much as that of independent words.
+WORD_COVARIANCE_CAPTIONS = 100
+MAX_JUDGES = 1000  # images that judge a choice, and thrice as many captions
+FOLDS, ROUNDS = 5, 2  # the judging images are dealt into folds this many times
+# Difference of nDCG at which a choice counts 1/e as much as another: what chance makes of it.
+INDIFFERENCE = 0.006
 
 
 @dataclass(frozen=True)
@@ -53,7 +63,7 @@ def moments(inputs: torch.Tensor, targets: torch.Tensor, chunk: int = 8192) -> M
 
 
 class RidgePath:
-    """The ridge solutions for every strength, from one eigendecomposition."""
+    """The ridge solutions for every λ, from one eigendecomposition."""
 
     def __init__(self, moments: Moments) -> None:
         values, vectors = torch.linalg.eigh(moments.inner)
@@ -62,65 +72,118 @@ class RidgePath:
         self._values = values[spanned]
         self._vectors = vectors[:, spanned]
         self._projected = self._vectors.T @ moments.cross
-        self._count = moments.count
+        self._penalty = moments.count * moments.inner.shape[0]
 
-    def solve(self, strength: float) -> torch.Tensor:
-        """M, (D, d) float32, for λ = strength · number of images."""
-        shrunk = self._projected / (self._values + strength * self._count)[:, None]
+    def solve(self, ridge_lambda: float) -> torch.Tensor:
+        """M, (D, d) float32, for λ = ridge_lambda · number of images · D."""
+        shrunk = self._projected / (self._values + ridge_lambda * self._penalty)[:, None]
         return (self._vectors @ shrunk).float()
 
     def left_out(
-        self, inputs: torch.Tensor, targets: torch.Tensor, strengths: Sequence[float]
+        self,
+        inputs: torch.Tensor,
+        targets: torch.Tensor,
+        ridge_lambda: float,
+        folds: Sequence[torch.Tensor],
     ) -> list[torch.Tensor]:
-        """Predictions (N, d) float32 for training images, each as if it had not been trained on."""
+        """Predictions (len(fold), d) float32 of each fold's images as if none had been trained on.
+
+        inputs (n, D) and targets (n, d) of training images; folds: rows of these.
+        """
         rotated = inputs.double() @ self._vectors
-        found = []
-        for strength in strengths:
-            inverse = 1 / (self._values + strength * self._count)
-            predicted = rotated @ (inverse[:, None] * self._projected)
-            # 1/n is the intercept's part: centring has seen image i, too.
-            leverage = (rotated.square() @ inverse + 1 / self._count)[:, None].clamp(max=1 - 1e-6)
-            found.append(((predicted - leverage * targets) / (1 - leverage)).float())
-        return found
+        inverse = 1 / (self._values + ridge_lambda * self._penalty)
+        predicted = rotated @ (inverse[:, None] * self._projected)
+        results = []
+        for fold in folds:
+            part, own = rotated[fold], targets[fold].double()
+            rest = torch.eye(len(fold), dtype=part.dtype, device=part.device)
+            rest -= (part * inverse) @ part.T
+            results.append((own - torch.linalg.solve(rest, own - predicted[fold])).float())
+        return results
 
 
-def normalising_powers(covariance: torch.Tensor) -> dict[float, torch.Tensor]:
-    """W^-γ, (d, d) float32, of a within-class covariance W for every γ of POWERS."""
+def whitening_powers(covariance: torch.Tensor) -> dict[float, torch.Tensor]:
+    """W^-γ, (d, d) float32, of a covariance W for every γ of GAMMAS; W's largest variance is 1."""
     values, vectors = torch.linalg.eigh(covariance.double())
-    values = values.clamp(min=VARIANCE_FLOOR * float(values[-1])).clamp(min=1e-12)
-    return {power: ((vectors * values**-power) @ vectors.T).float() for power in POWERS}
+    values = (values / values[-1].clamp(min=1e-12)).clamp(min=VARIANCE_FLOOR)
+    return {gamma: ((vectors * values**-gamma) @ vectors.T).float() for gamma in GAMMAS}
+
+
+def mix_covariances(
+    captions: torch.Tensor, count: int, words: torch.Tensor | None
+) -> torch.Tensor:
+    """W of `count` captions, helped by that of words where they are few; (d, d) each."""
+    if words is None or not words.any():
+        return captions
+    share = count / (count + WORD_COVARIANCE_CAPTIONS)
+    if not captions.any():
+        return words
+    return share * captions / captions.trace() + (1 - share) * words / words.trace()
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A ridge strength and a WCCN power, and how well left-out images are ranked with them."""
+    """A ridge λ (None: the prior alone) and a WCCN power, and how well unseen images rank."""
 
-    strength: float
-    power: float
+    ridge_lambda: float | None
+    gamma: float
     gain: float  # see lib.embedder.metrics.ndcg
+
+
+def judging_folds(count: int, seed: int = 0) -> list[torch.Tensor]:
+    """FOLDS parts of `count` images, dealt ROUNDS times; fewer parts where images are few."""
+    rng = np.random.default_rng(seed)
+    parts = max(2, min(FOLDS, count // 2))
+    return [
+        torch.from_numpy(np.sort(fold))
+        for _ in range(ROUNDS)
+        for fold in np.array_split(rng.permutation(count), parts)
+    ]
 
 
 def judge_choices(
     path: RidgePath,
-    whiteners: dict[float, torch.Tensor],
+    whitenings: dict[float, torch.Tensor],
     inputs: torch.Tensor,
     targets: torch.Tensor,
+    offsets: torch.Tensor,
     texts: torch.Tensor,
     image: torch.Tensor,
+    prior: bool = False,
 ) -> list[Choice]:
-    """Every pair of strength and power, judged by ranking captions among left-out images.
+    """Every pair of λ and γ, judged by ranking a fold's captions among its left-out images.
 
-    inputs (n, D) and targets (n, d) of training images, texts (c, d) the embeddings of their
-    captions, image (c,) the row of each caption's image. At most MAX_JUDGES of each are used.
+    inputs (n, D) and targets (n, d) of training images, to which offsets (n, d), what the prior
+    says, are added; texts (c, d) the embeddings of their captions, image (c,) the row of each
+    caption's image. prior: offsets alone are a choice, too. At most MAX_JUDGES images judge.
     """
-    captions = torch.nonzero(image < MAX_JUDGES).flatten()
-    captions = captions[:: max(1, len(captions) // MAX_JUDGES)]
+    count = min(len(inputs), MAX_JUDGES)
+    captions = torch.nonzero(image < count).flatten()
+    captions = captions[:: max(1, -(-len(captions) // (3 * MAX_JUDGES)))]
     judging, rows = texts[captions].cpu().numpy(), image[captions].cpu().numpy()
-    left_out = path.left_out(inputs[:MAX_JUDGES], targets[:MAX_JUDGES], STRENGTHS)
+    folds = judging_folds(count)
+    kept = [np.flatnonzero(np.isin(rows, fold.numpy())) for fold in folds]
     choices = []
-    for strength, predicted in zip(STRENGTHS, left_out, strict=True):
-        for power, whitener in whiteners.items():
-            embeddings = torch.nn.functional.normalize(predicted @ whitener, dim=1).cpu().numpy()
-            gain = ndcg(caption_ranks(judging, embeddings, rows))
-            choices.append(Choice(strength, power, gain))
+    for ridge_lambda in (*LAMBDAS, *([None] if prior else [])):
+        if ridge_lambda is None:
+            predicted = [offsets[fold] for fold in folds]
+        else:
+            left_out = path.left_out(inputs[:count], targets[:count], ridge_lambda, folds)
+            predicted = [offsets[fold] + part for fold, part in zip(folds, left_out, strict=True)]
+        for gamma, whitening in whitenings.items():
+            ranks = [
+                caption_ranks(
+                    judging[own],
+                    torch.nn.functional.normalize(part @ whitening, dim=1).cpu().numpy(),
+                    np.searchsorted(fold.numpy(), rows[own]),
+                )
+                for fold, own, part in zip(folds, kept, predicted, strict=True)
+            ]
+            choices.append(Choice(ridge_lambda, gamma, ndcg(np.concatenate(ranks))))
     return choices
+
+
+def weigh(gains: Sequence[float]) -> np.ndarray:
+    """How much each of several choices counts, by its gain; (len(gains),) float64, sum 1."""
+    weights = np.exp((np.array(gains) - max(gains)) / INDIFFERENCE)
+    return weights / weights.sum()

@@ -31,6 +31,8 @@ class SemanticSpace:
     embedder: Embedder
     digest: str  # see `space_digest`
     metadata: dict[str, Any]
+    # (d, d): what M was multiplied by last (see lib.embedder.ridge), for those who train on.
+    whitening: np.ndarray | None = None
 
     @property
     def provenance(self) -> Provenance:
@@ -87,7 +89,13 @@ def space_digest(text: TextEncoder, embedder: Embedder, word_vectors: str) -> st
     return digest.hexdigest()
 
 
-def save_embedder(url: str, text: TextEncoder, embedder: Embedder, metadata: dict[str, Any]) -> str:
+def save_embedder(
+    url: str,
+    text: TextEncoder,
+    embedder: Embedder,
+    metadata: dict[str, Any],
+    whitening: np.ndarray | None = None,
+) -> str:
     """Write an embedder file in one atomic write; returns its digest (see `space_digest`).
 
     `metadata` must hold "descriptors" (the fields of Provenance) and "word_vectors" (source,
@@ -116,6 +124,8 @@ def save_embedder(url: str, text: TextEncoder, embedder: Embedder, metadata: dic
             np.uint8,
         ),
     }
+    if whitening is not None:
+        arrays["whitening"] = whitening.astype(np.float32)
     sink = io.BytesIO()
     np.savez_compressed(sink, allow_pickle=False, **arrays)
     write_bytes_atomic(url, sink.getbuffer())
@@ -123,10 +133,14 @@ def save_embedder(url: str, text: TextEncoder, embedder: Embedder, metadata: dic
 
 
 def save_semantic_space(
-    db: str, text: TextEncoder, embedder: Embedder, metadata: dict[str, Any]
+    db: str,
+    text: TextEncoder,
+    embedder: Embedder,
+    metadata: dict[str, Any],
+    whitening: np.ndarray | None = None,
 ) -> str:
     """`save_embedder` in the place where a database keeps it."""
-    return save_embedder(embedder_file(db), text, embedder, metadata)
+    return save_embedder(embedder_file(db), text, embedder, metadata, whitening)
 
 
 def keep_embedder(db: str, digest: str) -> None:
@@ -185,7 +199,7 @@ def load_semantic_space(
     encoder = TextEncoder(vectors, idf, common if common.any() else None)
     if digest != hashlib.sha256(content).hexdigest():  # by which an older program named it
         digest = space_digest(encoder, embedder, recorded["digest"])
-    return SemanticSpace(encoder, embedder, digest, metadata)
+    return SemanticSpace(encoder, embedder, digest, metadata, arrays.get("whitening"))
 
 
 def adopt_embedder(
@@ -201,7 +215,7 @@ def adopt_embedder(
     provenance = index_descriptors(db).provenance
     space.require_fits(provenance, source)
     metadata = {**space.metadata, "descriptors": dataclasses.asdict(provenance), "from": source}
-    save_semantic_space(db, space.text, space.embedder, metadata)
+    save_semantic_space(db, space.text, space.embedder, metadata, space.whitening)
     return dataclasses.replace(space, metadata=metadata)
 
 
