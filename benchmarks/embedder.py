@@ -13,22 +13,27 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 
 from jobs.train_embedder import HELD_OUT_SHARE
-from lib.datasets.captions import Captions, held_out, load_captions, merge, select
+from lib.datasets.captions import Captions, held_out, load_captions, select
 from lib.descriptors.store import DescriptorIndex, index_descriptors, read_descriptors
 from lib.embedder.dataset import Examples, Share, fit_text_side, load_share, match_captions
-from lib.embedder.fitting import FitSettings, TrainingData, fit
-from lib.embedder.losses import MARGIN, margin_ranking_loss
-from lib.embedder.metrics import caption_ranks, gains, retrieval_report
+from lib.embedder.fitting import MIN_JUDGES, FitSettings, fit
+from lib.embedder.losses import MARGIN
+from lib.embedder.metrics import retrieval_report
 from lib.embedder.model import Embedder
-from lib.embedder.ridge import STRENGTHS, Moments, RidgePath, judge_choices, moments
+from lib.embedder.prior import Lesson, teach_classes
+from lib.embedder.ridge import RidgePath, judge_choices, moments
+from lib.embedder.training import POWERS, fit_prior, prepare_from, sample_collection
 from lib.embedder.triples import uniform_triples
+from lib.errors import MissingError
 from lib.text.encoder import TextEncoder, fit_idf
 from lib.text.word_vectors import load_word_vectors
 
@@ -39,13 +44,28 @@ FIGURES = ("recall@1", "recall@5", "recall@10", "median_rank", "triple_accuracy"
 class Collection:
     """Descriptors in memory, with their captions."""
 
-    def __init__(self, index: DescriptorIndex, captions: Captions, word_vectors: str | None):
+    def __init__(
+        self,
+        index: DescriptorIndex,
+        captions: Captions,
+        word_vectors: str | None,
+        weights: str | None = None,
+    ) -> None:
         self.index = index
         self.captions = captions
         self.descriptors = read_descriptors(index.files, np.arange(len(index.image_ids)))
         self.vectors = load_word_vectors(word_vectors)
+        self.sample = replace(sample_collection(index), read=self.read)
+        self.lesson = self._lesson(weights)
         rows = captions.rows_among(index.image_ids, index.paths)
         self.captioned = sorted({captions.image_ids[i] for i in np.flatnonzero(rows >= 0)})
+
+    def _lesson(self, weights: str | None) -> Lesson | None:
+        try:
+            return teach_classes(self.index, self.sample.rows, self.sample.descriptors, weights)
+        except MissingError as error:
+            print(f"no class names: {error}")
+            return None
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         """Descriptors of some rows, a copy."""
@@ -55,21 +75,53 @@ class Collection:
 Scorer = tuple[TextEncoder, Callable[[np.ndarray], np.ndarray], np.ndarray]
 # A method gets the collection and the training captions; it gives the text side, the image side,
 # and a (d, d) matrix that maps text embeddings (the identity but for CCA).
-Method = Callable[[Collection, Captions, int], Scorer]
+Method = Callable[[Collection, Captions | None, int], Scorer]
 
 
-def default(collection: Collection, training: Captions, seed: int) -> Scorer:
-    """What jobs.train_embedder does without options."""
-    text = fit_text_side(training.texts, collection.vectors)
-    apart = held_out(training.images, HELD_OUT_SHARE)
-    parts = [
-        match_captions(select(training, images), collection.index, text)
-        for images in (set(training.images) - apart, apart)
-    ]
-    data = TrainingData(parts[0], parts[1], collection.read, rejoin=True)
-    state = fit(data, FitSettings(seed=seed), CPU)
+def trained(
+    collection: Collection,
+    training: Captions | None,
+    seed: int,
+    lesson: bool = True,
+    powers: tuple[float, ...] = POWERS,
+) -> Scorer:
+    """What jobs.train_embedder does, with or without the names of classes."""
+    validation = None
+    if training:
+        apart = held_out(training.images, HELD_OUT_SHARE)
+        if len(training.images) - len(apart) >= MIN_JUDGES:
+            validation = select(training, apart)
+            training = select(training, set(training.images) - apart)
+    prepared = prepare_from(
+        collection.sample,
+        training,
+        validation,
+        collection.vectors,
+        True,
+        collection.lesson if lesson else None,
+        powers,
+    )
+    if training is None:
+        state = fit_prior(prepared)
+    else:
+        state = fit(prepared.data(collection.read, True), FitSettings(seed=seed), CPU)
     embedder = Embedder.from_arrays(state["M"].numpy(), state["b"].numpy())
-    return text, embedder.se_image, np.eye(text.dimension, dtype=np.float32)
+    return prepared.text, embedder.se_image, np.eye(prepared.text.dimension, dtype=np.float32)
+
+
+def without_class_names(collection: Collection, training: Captions | None, seed: int) -> Scorer:
+    """The closed form from captions alone."""
+    return trained(collection, training, seed, lesson=False)
+
+
+def idf_as_it_is(collection: Collection, training: Captions | None, seed: int) -> Scorer:
+    """The default with the IDF to the power of 1."""
+    return trained(collection, training, seed, powers=(1.0,))
+
+
+def class_names_alone(collection: Collection, training: Captions | None, seed: int) -> Scorer:
+    """No caption."""
+    return trained(collection, None, seed)
 
 
 def _standardised(collection: Collection, training: Captions) -> tuple[TextEncoder, Share]:
@@ -83,22 +135,26 @@ def _image_side(share: Share, matrix: torch.Tensor) -> Callable[[np.ndarray], np
     return Embedder.from_arrays(folded.numpy(), (-share.mean @ folded).numpy()).se_image
 
 
-def ridge(collection: Collection, training: Captions, seed: int) -> Scorer:
-    """Ridge regression onto the mean caption embedding, common direction removed, λ by LOO."""
+def ridge(collection: Collection, training: Captions | None, seed: int) -> Scorer:
+    """Ridge regression onto the mean caption embedding, common direction removed, IDF as it is."""
+    assert training is not None
     text, share = _standardised(collection, training)
     targets = share.caption_means()
     targets -= targets.mean(dim=0)
     path = RidgePath(moments(share.inputs, targets))
     plain = {0.0: torch.eye(text.dimension)}
-    choices = judge_choices(path, plain, share.inputs, targets, share.texts, share.image)
+    nothing = torch.zeros_like(targets)
+    choices = judge_choices(path, plain, share.inputs, targets, nothing, share.texts, share.image)
     best = max(choices, key=lambda choice: choice.gain)
-    return text, _image_side(share, path.solve(best.strength)), np.eye(text.dimension)
+    assert best.ridge_lambda is not None
+    return text, _image_side(share, path.solve(best.ridge_lambda)), np.eye(text.dimension)
 
 
-def plain_recipe(collection: Collection, training: Captions, seed: int) -> Scorer:
+def plain_recipe(collection: Collection, training: Captions | None, seed: int) -> Scorer:
     """Margin ranking loss, a uniformly random bad image a caption, Adam, no regularisation."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
+    assert training is not None
     text = TextEncoder(collection.vectors, fit_idf(training.texts))
     examples = match_captions(training, collection.index, text)
     images, rows = np.unique(examples.rows, return_inverse=True)
@@ -111,7 +167,8 @@ def plain_recipe(collection: Collection, training: Captions, seed: int) -> Score
         for batch in np.array_split(rng.permutation(len(triples)), max(1, len(triples) // 256)):
             good, bad = (model(descriptors[part[batch]]) for part in (triples.good, triples.bad))
             caption = texts[triples.caption[batch]]
-            loss = margin_ranking_loss((caption * good).sum(1), (caption * bad).sum(1), MARGIN)
+            short = MARGIN - ((caption * good).sum(1) - (caption * bad).sum(1))
+            loss = short.clamp(min=0).mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -121,60 +178,25 @@ def plain_recipe(collection: Collection, training: Captions, seed: int) -> Score
 PLAIN_EPOCHS = 60
 
 
-def cca(collection: Collection, training: Captions, seed: int) -> Scorer:
-    """Regularised canonical correlation analysis of descriptors and mean caption embeddings.
-
-    Dimensions are weighted by their correlation to the fourth power (Gong et al., IJCV 2014). The
-    ridge on the image side is chosen on a held-out tenth of the training images.
-    """
-    text = fit_text_side(training.texts, collection.vectors)
-    apart = held_out(training.images, HELD_OUT_SHARE)
-    fitting, judging = (
-        match_captions(select(training, images), collection.index, text)
-        for images in (set(training.images) - apart, apart)
-    )
-    share = load_share(fitting, collection.read, CPU)
-    unseen = torch.from_numpy(collection.read(judging.images)).sub(share.mean).mul(share.scale)
-    caption_rows = np.searchsorted(judging.images, judging.rows)
-
-    def gain(strength: float) -> float:
-        left, right = _canonical(share, strength)
-        embeddings = torch.nn.functional.normalize(unseen @ left, dim=1).numpy()
-        texts = _unit(judging.texts @ right.numpy())
-        return float(gains(caption_ranks(texts, embeddings, caption_rows)).mean())
-
-    best = max(STRENGTHS, key=gain)
-    share = load_share(fitting + judging, collection.read, CPU)
-    left, right = _canonical(share, best)
-    return text, _image_side(share, left), right.numpy()
-
-
-def _canonical(share: Share, strength: float) -> tuple[torch.Tensor, torch.Tensor]:
-    targets = share.caption_means()
-    targets -= targets.mean(dim=0)
-    sums: Moments = moments(share.inputs, targets)
-    count, dimension = sums.count, targets.shape[1]
-    values, vectors = torch.linalg.eigh(targets.double().T @ targets.double() / count)
-    floor = 0.05 * float(values[-1])
-    whiten = (vectors * values.clamp(min=floor) ** -0.5) @ vectors.T
-    size = sums.inner.shape[0]
-    inner = sums.inner + strength * count * torch.eye(size, dtype=torch.float64)
-    solved = torch.linalg.solve(inner, sums.cross @ whiten)
-    # Eigenvectors of the explained covariance are the canonical directions of the text side.
-    explained = (sums.cross @ whiten).T @ solved / count
-    squares, directions = torch.linalg.eigh((explained + explained.T) / 2)
-    correlations = squares.clamp(min=1e-12).sqrt()
-    left = solved @ directions / correlations * correlations**4
-    right = whiten @ directions * correlations**4
-    return left.float()[:, -dimension:], right.float()[:, -dimension:]
-
-
 METHODS: dict[str, Method] = {
     "plain recipe": plain_recipe,
-    "CCA": cca,
     "ridge": ridge,
-    "train_embedder": default,
+    "class names alone": class_names_alone,
+    "without class names": without_class_names,
+    "IDF as it is": idf_as_it_is,
+    "train_embedder": trained,
 }
+CURVE = (0, 20, 50, 100, 200, 500)  # captioned images
+
+
+def joined(parts: list[Captions]) -> Captions:
+    """The captions of several files as those of one collection."""
+    return Captions(
+        [image_id for part in parts for image_id in part.image_ids],
+        [text for part in parts for text in part.texts],
+        {image_id: image for part in parts for image_id, image in part.images.items()},
+        ", ".join(part.source for part in parts),
+    )
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
@@ -194,7 +216,8 @@ def measure(
 ) -> dict[str, float]:
     """Train on one part and report retrieval on the other."""
     begun = time.perf_counter()
-    text, se_image, text_map = method(collection, select(collection.captions, training), seed)
+    captions = select(collection.captions, training) if training else None
+    text, se_image, text_map = method(collection, captions, seed)
     seconds = time.perf_counter() - begun
     unseen: Examples = match_captions(select(collection.captions, test), collection.index, text)
     report = retrieval_report(
@@ -226,11 +249,62 @@ def table(collection: Collection, methods: list[str], count: int, seed: int) -> 
     }
 
 
-def extract(images: str, captions: str, backbone: str, db: str) -> None:
+def curve(collection: Collection, count: int, seed: int) -> dict[str, Any]:
+    """recall@1 and @10 of the default and of captions alone, by the captioned images there are."""
+    rows: dict[str, Any] = {}
+    most = len(collection.captioned) - -(-len(collection.captioned) // count)
+    for number in [*(n for n in CURVE if n < most), most]:
+        for name in ("train_embedder", "without class names"):
+            if number == 0 and name != "train_embedder":
+                continue
+            figures = []
+            for fold, (training, test) in enumerate(folds(collection.captioned, count, seed)):
+                order = np.random.default_rng(seed + fold).permutation(sorted(training))
+                part = set(order[:number].tolist())
+                figures.append(measure(METHODS[name], collection, part, test, seed + fold))
+            rows[f"{name}, {number}"] = {
+                figure: float(np.mean([row[figure] for row in figures]))
+                for figure in ("recall@1", "recall@10")
+            }
+            print(f"{name}, {number} captioned images: {rows[f'{name}, {number}']}", flush=True)
+    return rows
+
+
+def across(collection: Collection, other: Collection, seed: int) -> dict[str, float]:
+    """Trained on all of one collection, searched in the other's images."""
+    text, se_image, _ = trained(collection, collection.captions, seed)
+    unseen = match_captions(other.captions, other.index, text)
+    report = retrieval_report(
+        unseen.texts,
+        se_image(other.read(unseen.images)),
+        np.searchsorted(unseen.images, unseen.rows),
+    )
+    return {name: report["caption_to_image"][name] for name in ("recall@1", "recall@10")}
+
+
+def plot(rows: dict[str, Any], file: str) -> None:
+    """The learning curve as a PNG."""
+    figure = Figure(figsize=(7, 3.2), layout="constrained")
+    for axes, measure_name in zip(figure.subplots(1, 2), ("recall@1", "recall@10"), strict=True):
+        for name in ("train_embedder", "without class names"):
+            points = [
+                (int(key.rpartition(", ")[2]), value[measure_name])
+                for key, value in rows.items()
+                if key.startswith(f"{name}, ")
+            ]
+            axes.plot(*zip(*points, strict=True), marker=".", label=name)
+        axes.set(xlabel="captioned images", title=measure_name, xscale="symlog")
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+    figure.savefig(file, dpi=90)
+
+
+def extract(images: str, captions: str, backbone: str, db: str, weights: str | None) -> None:
     """Describe the photographs, with the job that does so."""
     from jobs.extract_descriptors import build_parser, extract_descriptors
 
     arguments = ["--images", images, "--captions", captions, "--db", db, "--backbone", backbone]
+    arguments += ["--weights", weights] if weights else []
     extract_descriptors(build_parser().parse_args(arguments))
 
 
@@ -246,6 +320,11 @@ def main() -> None:
     parser.add_argument("--backbone", default="resnet18", help="for --images")
     parser.add_argument("--word-vectors", metavar="FILE")
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
+    parser.add_argument("--weights", metavar="FILE", help="the backbone's, as in extraction")
+    parser.add_argument("--curve", action="store_true", help="by the number of captioned images")
+    parser.add_argument("--plot", metavar="PNG", help="of the curve")
+    parser.add_argument("--across", metavar="DB", help="another collection to search")
+    parser.add_argument("--across-captions", metavar="FILE", help="its captions")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", metavar="FILE")
@@ -253,9 +332,27 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         db = options.db or directory
         if options.images:
-            extract(options.images, options.captions[0], options.backbone, db)
-        captions = merge([load_captions(file) for file in options.captions])
-        collection = Collection(index_descriptors(db), captions, options.word_vectors)
+            extract(options.images, options.captions[0], options.backbone, db, options.weights)
+        captions = [load_captions(file) for file in options.captions]
+        collection = Collection(
+            index_descriptors(db), joined(captions), options.word_vectors, options.weights
+        )
+    if options.curve:
+        report = curve(collection, options.folds, options.seed)
+        if options.plot:
+            plot(report, options.plot)
+        if options.json:
+            Path(options.json).write_text(json.dumps(report, indent=1) + "\n")
+        return
+    if options.across:
+        other = Collection(
+            index_descriptors(options.across),
+            load_captions(options.across_captions),
+            options.word_vectors,
+            options.weights,
+        )
+        print(f"searched in {options.across}: {across(collection, other, options.seed)}")
+        return
     found = table(collection, options.methods, options.folds, options.seed)
     count = len(collection.captioned)
     print(f"{count} images, {options.folds} folds, galleries of about {count // options.folds}")

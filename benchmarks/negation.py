@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from gensim.parsing.preprocessing import STOPWORDS
 
-from benchmarks.embedder import Collection, default, folds
+from benchmarks.embedder import Collection, folds, trained
 from lib.datasets.captions import load_captions, select
 from lib.descriptors.store import index_descriptors
 from lib.text import query
@@ -35,7 +35,7 @@ def measure(collection: Collection, count: int, shares: list[float]) -> list[dic
     """For each share of the negative side: the figures over all pairs of all galleries."""
     rows: dict[float | None, list[tuple[float, float]]] = {share: [] for share in [None, *shares]}
     for fold, (training, test) in enumerate(folds(collection.captioned, count, 0)):
-        text, se_image, _ = default(collection, select(collection.captions, training), fold)
+        text, se_image, _ = trained(collection, select(collection.captions, training), fold)
         captions = select(collection.captions, test).by_image()
         place = {image_id: row for row, image_id in enumerate(collection.index.image_ids)}
         images = se_image(collection.read(np.array([place[image_id] for image_id in captions])))

@@ -1,12 +1,14 @@
-"""Train the embedder: IDF from the captions, then M and b, into DB/embedder/."""
+"""Train the embedder, M and b, into DB/embedder/: from captions, or from class names alone."""
 
 import argparse
+from contextlib import nullcontext
 from typing import Any, NoReturn
 
 from jobs import command
 from lib.datasets.captions import Captions, held_out, select
-from lib.embedder.fitting import FitSettings
+from lib.embedder.fitting import MIN_JUDGES, FitSettings
 from lib.embedder.training import TrainingReport, train
+from lib.errors import BadArgumentError
 from lib.text.word_vectors import PACKAGED, load_word_vectors
 
 HELD_OUT_SHARE = 0.1
@@ -20,7 +22,21 @@ def build_parser() -> argparse.ArgumentParser:
         "python -m jobs.train_embedder --db my.db --captions captions.json",
     )
     command.add_database(made)
-    made.add_argument("--captions", required=True, metavar="FILE", help="training captions")
+    made.add_argument(
+        "--captions",
+        metavar="FILE",
+        help="training captions; without them the names of the network's classes teach alone",
+    )
+    made.add_argument(
+        "--start",
+        metavar="DB_OR_FILE",
+        help="an embedder made elsewhere to start from, instead of the names of classes",
+    )
+    made.add_argument(
+        "--weights",
+        metavar="FILE_OR_URL",
+        help="the backbone's, where extraction was given them: they hold its classes",
+    )
     made.add_argument(
         "--validation-captions",
         metavar="FILE",
@@ -46,7 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def train_embedder(
-    options: argparse.Namespace, parts: tuple[Captions, Captions] | None = None
+    options: argparse.Namespace, parts: tuple[Captions | None, Captions | None] | None = None
 ) -> dict[str, Any]:
     """Train, write the embedder, and return the summary.
 
@@ -55,7 +71,6 @@ def train_embedder(
     from lib.cluster import connect
 
     training, validation = parts or load_parts(options.captions, options.validation_captions)
-    vectors = load_word_vectors(options.word_vectors)
     settings = FitSettings(
         margin=options.margin,
         epochs=options.epochs,
@@ -63,37 +78,60 @@ def train_embedder(
         batch_size=options.batch_size,
         seed=options.seed,
     )
-    with connect():
-        import ray
-
+    with connect() if training else nullcontext():
         report = train(
             options.db,
             training,
             validation,
-            vectors,
+            load_word_vectors(options.word_vectors),
             options.word_vectors,
             settings,
             rejoin=options.validation_captions is None,
             workers=options.workers,
-            use_gpu=ray.cluster_resources().get("GPU", 0) >= options.workers,
+            use_gpu=training is not None and _gpus() >= options.workers,
+            start=options.start,
+            weights=options.weights,
         )
     _print_summary(report, options.db)
     return {"db": options.db, "digest": report.digest, **report.metadata, "history": report.history}
 
 
+def _gpus() -> float:
+    import ray
+
+    return float(ray.cluster_resources().get("GPU", 0))
+
+
 def _print_summary(report: TrainingReport, db: str) -> None:
     counts, chosen = report.metadata["captions"], report.metadata["chosen"]
+    print(f"prior: {report.metadata['prior']}")
+    if chosen["method"] == "prior alone":
+        print(
+            f"no captions: {counts['images_in_database']} images, taught by the prior alone. "
+            "To make it better: captions for some images (--captions FILE), or an embedder from "
+            "a captioned collection (--start DB_OR_FILE)"
+        )
+        print(f"embedder {report.digest[:12]} written to {db}/embedder")
+        return
     print(
         f"{counts['training_images']} training images with {counts['training_captions']} captions, "
         f"{counts['validation_images']} validation images with {counts['validation_captions']}"
     )
-    if counts["captions_of_absent_images"]:
-        print(f"left out: {counts['captions_of_absent_images']} captions of images not in {db}")
-    if counts["captions_without_known_word"]:
-        print(f"left out: {counts['captions_without_known_word']} captions without a known word")
+    for name, reason in (
+        ("captions_of_absent_images", f"captions of images not in {db}"),
+        ("captions_without_known_word", "captions without a known word"),
+        ("repeated_captions", "captions that their image has twice"),
+    ):
+        if counts[name]:
+            print(f"left out: {counts[name]} {reason}")
     bare = counts["images_in_database"] - counts["images_with_captions"]
     if bare:
-        print(f"not used: {bare} images of {db} that have no caption in these files")
+        print(f"{bare} images of {db} have no caption in these files: the prior alone knows them")
+    if counts["images_with_captions"] < MIN_JUDGES:
+        print(
+            f"captions of only {counts['images_with_captions']} images: too few to judge by "
+            f"(from {MIN_JUDGES} on); the prior decides"
+        )
     print(
         f"kept: {chosen['method']} (on validation images ranking gained "
         f"{chosen['validation_gain']:+.4f} ± {chosen['validation_gain_standard_error']:.4f} nDCG)"
@@ -101,8 +139,14 @@ def _print_summary(report: TrainingReport, db: str) -> None:
     print(f"embedder {report.digest[:12]} written to {db}/embedder")
 
 
-def load_parts(captions: str, validation: str | None) -> tuple[Captions, Captions]:
+def load_parts(
+    captions: str | None, validation: str | None
+) -> tuple[Captions | None, Captions | None]:
     """Training and validation captions from two files, or from one by holding images out."""
+    if captions is None:
+        if validation:
+            raise BadArgumentError("--validation-captions judge what --captions teach: give both")
+        return None, None
     training = command.load_captions(captions)
     return (training, command.load_captions(validation)) if validation else split(training)
 
@@ -110,6 +154,8 @@ def load_parts(captions: str, validation: str | None) -> tuple[Captions, Caption
 def split(training: Captions) -> tuple[Captions, Captions]:
     """Training captions without those of some images, and those, for validation."""
     kept_apart = held_out(training.images, HELD_OUT_SHARE)
+    if len(training.images) - len(kept_apart) < MIN_JUDGES:
+        kept_apart = set()
     return (
         select(training, set(training.images) - kept_apart),
         select(training, kept_apart),

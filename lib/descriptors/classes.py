@@ -1,4 +1,4 @@
-"""What a backbone's own classifier knows: the last layer that extraction takes out, by class name."""
+"""What a backbone's own classifier knows: the layer that extraction takes out, by class name."""
 
 from dataclasses import dataclass
 

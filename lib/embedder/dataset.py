@@ -1,11 +1,11 @@
 """What training sees: captions matched with descriptors, and each worker's share of them."""
 
 import posixpath
+import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import math
-from collections import Counter
 import numpy as np
 import torch
 from gensim.models import KeyedVectors
@@ -48,6 +48,12 @@ class Examples:
             self.wordless + other.wordless,
             self.repeated + other.repeated,
         )
+
+
+def nothing(dimension: int) -> Examples:
+    """No captions."""
+    rows = np.zeros(0, np.int64)
+    return Examples(np.zeros((0, dimension), np.float32), rows, rows)
 
 
 def fit_text_side(

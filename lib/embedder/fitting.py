@@ -214,9 +214,13 @@ def closed_form(share: Share, data: TrainingData) -> ClosedForm:
     counts = weigh(judged.tolist())
     matrix, whitening = torch.zeros_like(prior), torch.zeros_like(whitenings[0.0])
     for ridge_lambda in {choice.ridge_lambda for choice in choices}:
-        share_of = sum(c for c, x in zip(counts, choices, strict=True) if x.ridge_lambda == ridge_lambda)
+        share_of = sum(
+            c for c, x in zip(counts, choices, strict=True) if x.ridge_lambda == ridge_lambda
+        )
         solved = prior if ridge_lambda is None else prior + path.solve(ridge_lambda)
-        matrix += share_of * solved / (share.inputs @ solved).square().mean().sqrt().clamp(min=1e-12)
+        matrix += (
+            share_of * solved / (share.inputs @ solved).square().mean().sqrt().clamp(min=1e-12)
+        )
     for gamma, power in whitenings.items():
         share_of = sum(c for c, x in zip(counts, choices, strict=True) if x.gamma == gamma)
         whitening += share_of * power / power.square().mean().sqrt()

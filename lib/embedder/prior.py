@@ -1,27 +1,35 @@
 """A first embedder without any caption: the names of the classes that a network knows teach it.
 
-The classifier's last layer gives each image probabilities p = softmax(logits / T) of its classes; y,
-the p-weighted sum of the class names' text embeddings, is where the image belongs in the text space
-(ConSE; Norouzi et al., ICLR 2014). Ridge regression from the descriptors onto y, over images that
-need no captions, distils that into one matrix. Captions then fit only what is left; an embedder from
-elsewhere takes the same place.
+The classifier's last layer gives each image probabilities p = softmax(logits / T) of its classes;
+y, the p-weighted sum of the class names' text embeddings, is where the image belongs in the text
+space (ConSE; Norouzi et al., ICLR 2014). Ridge regression from the descriptors onto y, over images
+that need no captions, distils that into one matrix. Captions then fit only what is left; an
+embedder from elsewhere takes the same place.
 """
 
+import os
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from lib.descriptors.classes import ClassifierHead
+from lib.descriptors.backbones import PACKAGED, load_backbone
+from lib.descriptors.classes import classifier_head
+from lib.descriptors.extractor import DescriptorExtractor
+from lib.descriptors.store import DescriptorIndex, read_uris
 from lib.embedder.space import SemanticSpace
+from lib.errors import ImageSearchError, MissingError
+from lib.images.decoding import ImageError
+from lib.images.listing import ListedImage
+from lib.images.reading import read_image
+from lib.schemas import column_to_vectors
 from lib.text.caption_words import CaptionWords
 from lib.text.encoder import TextEncoder, tokenize
 
 TEMPERATURE = 1.5  # T: an image shows more than its most probable class
 RIDGE_LAMBDA = 1.0  # per image, of standardised descriptors
 CLOSENESS = 15.0  # weight exp(CLOSENESS · cosine) of a caption word in explaining a class's name
-# What fits a class goes by W^-γ like what captions fit (see lib.embedder.ridge): whitened.
-POWER = 0.5
+LOOKED_AT = 2000  # images that another network looks at
 
 
 @dataclass(frozen=True)
@@ -50,6 +58,16 @@ class Prior:
     """What is known before captions; predictions are (x - mean)·matrix, not whitened."""
 
     matrix: np.ndarray  # (D, d) float32
+    source: str  # in words
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Which classes some of the images at hand show."""
+
+    places: np.ndarray  # (N,) int64, which of them
+    logits: np.ndarray  # (N, C) float32
+    names: list[str]  # C
     source: str  # in words
 
 
@@ -92,10 +110,13 @@ def _name_embedding(name: str, text: TextEncoder, known: dict[str, int]) -> np.n
         [word for word in tokenize(synonym) if word in known and text.knows(word)]
         for synonym in name.split(",")
     ]
-    sums = [sum(map(text.word_embedding, words)) for words in synonyms if words]
-    if not sums:
-        sums = [sum(map(text.word_embedding, filter(text.knows, tokenize(name))))]
-    return _unit(_unit(np.array(sums, np.float64).reshape(len(sums), -1)).mean(axis=0))
+    if not any(synonyms):
+        synonyms = [[word for word in tokenize(name) if text.knows(word)]]
+    sums = np.zeros((len(synonyms), text.dimension))
+    for row, words in enumerate(synonyms):
+        for word in words:
+            sums[row] += text.word_embedding(word)
+    return _unit(_unit(sums).mean(axis=0))
 
 
 def distil(standardised: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -108,15 +129,16 @@ def distil(standardised: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 
 def prior_of_classes(
+    lesson: Lesson,
     descriptors: np.ndarray,
-    logits: np.ndarray,
-    embeddings: np.ndarray,
     standardisation: Standardisation,
-    source: str,
+    text: TextEncoder,
+    table: CaptionWords,
 ) -> Prior:
-    """Distil class names into a matrix, on (N, D) descriptors with (N, C) logits."""
-    matrix = distil(standardisation(descriptors), class_targets(embeddings, logits))
-    return Prior(matrix * standardisation.scale[:, None], source)
+    """Distil class names into a matrix, on the (N, D) descriptors that the lesson is of."""
+    targets = class_targets(class_embeddings(lesson.names, text, table), lesson.logits)
+    matrix = distil(standardisation(descriptors[lesson.places]), targets)
+    return Prior(matrix * standardisation.scale[:, None], lesson.source)
 
 
 def prior_of_embedder(space: SemanticSpace, source: str) -> Prior:
@@ -127,9 +149,48 @@ def prior_of_embedder(space: SemanticSpace, source: str) -> Prior:
     return Prior(matrix.astype(np.float32), source)
 
 
-def head_logits(descriptors: np.ndarray, head: ClassifierHead) -> np.ndarray:
-    """(N, C) float32 logits of a backbone's own classes."""
-    return descriptors @ head.weight + head.bias
+def teach_classes(
+    index: DescriptorIndex, rows: np.ndarray, descriptors: np.ndarray, weights: str | None
+) -> Lesson:
+    """What classes the images of `rows` show, by the backbone's own classifier or another's.
+
+    descriptors: (len(rows), D) of these images. weights: the backbone's, as in extraction. A
+    backbone without class names (its last layer cut off, or a network of another kind) takes the
+    packaged network as teacher, which looks at the images again, LOOKED_AT of them at most. Raises
+    MissingError where that cannot be either.
+    """
+    provenance = index.provenance
+    try:
+        head = classifier_head(provenance.backbone, weights)
+        if head.weights_digest != provenance.weights_digest:
+            raise MissingError(
+                f"the weights of {provenance.backbone} at hand are not those of the descriptors; "
+                "give them: --weights FILE"
+            )
+    except ImageSearchError as error:
+        reason = str(error)
+    else:
+        logits = descriptors @ head.weight + head.bias
+        source = f"the class names of {provenance.backbone}"
+        return Lesson(np.arange(len(rows)), logits, head.names, source)
+    some = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), LOOKED_AT)).astype(np.int64))
+    images = [
+        ListedImage(uri, uri, -1, "", str(place))
+        for place, uri in zip(some, read_uris(index.files, rows[some]), strict=True)
+    ]
+    try:
+        read_image(images[0])
+        head, teacher = classifier_head(PACKAGED), load_backbone(PACKAGED)
+    except (ImageSearchError, ImageError) as error:
+        raise MissingError(f"{reason}; and no other network can teach: {error}") from error
+    print(f"{reason}; {PACKAGED} looks at {len(images)} images instead", flush=True)
+    threads = os.cpu_count() or 1
+    seen = DescriptorExtractor(teacher, "float32", "cpu", threads).extract(images).descriptors
+    if len(seen) < len(images) / 2:
+        raise MissingError(f"{reason}; and most images can no longer be read")
+    logits = column_to_vectors(seen["descriptor"]) @ head.weight + head.bias
+    places = np.array(seen["image_id"].to_pylist(), np.int64)
+    return Lesson(places, logits, head.names, f"the class names of {PACKAGED}, another network")
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

@@ -1,11 +1,11 @@
 """The best linear embedder that needs no iteration: ridge regression, then WCCN.
 
 Ridge: with Z the standardised descriptors and Y the centred caption embeddings, or what a prior
-leaves of them, M = (ZᵀZ + λI)⁻¹ ZᵀY (Hoerl and Kennard, 1970). Leaving a fold F of images out changes
-the predictions for it to Y_F - (I - H_FF)⁻¹(Y_F - HY_F), H = Z(ZᵀZ + λI)⁻¹Zᵀ, without fitting again
-(Allen's PRESS, 1974, for many at once): the images of a fold then judge the choices as unseen ones
-would, captions of the fold among images of the fold. Leaving single images out would not do: each
-image's rivals would have learnt its captions, and too strong a shrinkage would win.
+leaves of them, M = (ZᵀZ + λI)⁻¹ ZᵀY (Hoerl and Kennard, 1970). Leaving a fold F of images out
+changes the predictions for it to Y_F - (I - H_FF)⁻¹(Y - HY)_F, H = Z(ZᵀZ + λI)⁻¹Zᵀ, without fitting
+again (Allen's PRESS, 1974, for many at once): the images of a fold then judge the choices as unseen
+ones would, captions of the fold among images of the fold. Leaving single images out would not do:
+each image's rivals would have learnt its captions, and too strong a shrinkage would win.
 
 WCCN, within-class covariance normalisation (Hatch, Kajarekar and Stolcke, Interspeech 2006):
 captions of one image differ more in some directions of the text space than in others, and the noisy
@@ -109,9 +109,7 @@ def whitening_powers(covariance: torch.Tensor) -> dict[float, torch.Tensor]:
     return {gamma: ((vectors * values**-gamma) @ vectors.T).float() for gamma in GAMMAS}
 
 
-def mix_covariances(
-    captions: torch.Tensor, count: int, words: torch.Tensor | None
-) -> torch.Tensor:
+def mix_covariances(captions: torch.Tensor, count: int, words: torch.Tensor | None) -> torch.Tensor:
     """W of `count` captions, helped by that of words where they are few; (d, d) each."""
     if words is None or not words.any():
         return captions

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +22,46 @@ from gensim.models import KeyedVectors
 from lib.cluster import require_workers
 from lib.datasets.captions import Captions
 from lib.descriptors.store import DescriptorIndex, index_descriptors, read_descriptors
-from lib.embedder.dataset import Examples, fit_text_side, match_captions
-from lib.embedder.fitting import FitSettings, FitState, TrainingData, fit
+from lib.embedder.dataset import (
+    Examples,
+    ReadDescriptors,
+    fit_text_side,
+    load_share,
+    match_captions,
+    nothing,
+    word_covariance,
+)
+from lib.embedder.fitting import (
+    MIN_JUDGES,
+    FitSettings,
+    FitState,
+    TrainingData,
+    closed_form,
+    fit,
+)
 from lib.embedder.model import Embedder
 from lib.embedder.plots import training_plot
-from lib.embedder.space import save_semantic_space
-from lib.errors import BadArgumentError, BadInputError, ImageSearchError
+from lib.embedder.prior import (
+    Lesson,
+    Prior,
+    Standardisation,
+    prior_of_classes,
+    prior_of_embedder,
+    teach_classes,
+)
+from lib.embedder.ridge import whitening_powers
+from lib.embedder.space import load_semantic_space, save_semantic_space
+from lib.errors import BadArgumentError, BadInputError, ImageSearchError, MissingError
 from lib.storage import absolute, filesystem, join, read_bytes, write_bytes_atomic
+from lib.text.caption_words import caption_words
 from lib.text.encoder import TextEncoder
 from lib.text.word_vectors import word_vectors_digest
 
+# Powers of the IDF to choose from; the first is taken where there is nothing to choose by.
+POWERS = (0.25, 0.5, 1.0)
+PRIOR_GAMMA = 0.5  # of the covariance of words, where there are no captions
+MAX_SAMPLE = 20_000  # images that standardise descriptors and teach class names
+MAX_POWER_JUDGES = 1500
 _ARRAYS = ("texts", "rows", "captions")  # of Examples, in the order of its fields
 
 
@@ -46,27 +76,66 @@ class TrainingReport:
 
 def train(
     db: str,
-    training: Captions,
-    validation: Captions,
+    training: Captions | None,
+    validation: Captions | None,
     vectors: KeyedVectors,
     word_vectors_source: str,
     settings: FitSettings,
     rejoin: bool,
     workers: int = 1,
     use_gpu: bool = False,
+    start: str | None = None,
+    weights: str | None = None,
 ) -> TrainingReport:
     """Train the embedder of a database and write `DB/embedder/embedder.npz`.
 
-    Needs a running Ray. rejoin: the validation images were held out from the training file, so
-    they may serve the text side and the final fit. A run with the same data and settings that was
-    cut short goes on from its last epoch. Raises BadInputError where no caption meets an image.
+    training: None where there are no captions; class names, or the embedder `start`, then decide
+    alone, and no Ray is needed. rejoin: the validation images were held out from the training file,
+    so they may serve the text side and the final fit. start: a database, file or URL whose embedder
+    is the prior in place of class names. weights: the backbone's file, which its class names may
+    need. A run with the same data and settings that was cut short goes on from its last epoch.
+    Raises BadInputError where no caption meets an image, MissingError where there is neither a
+    caption nor a prior.
     """
     db = absolute(db)
-    prepared = prepare(db, training, validation, vectors, rejoin)
-    index, text = prepared.index, prepared.text
-    training_part, validation_part = prepared.training, prepared.validation
-    content = _pack(training_part, validation_part, settings, rejoin)
+    prepared = prepare(db, training, validation, vectors, rejoin, start, weights)
+    index = prepared.index
+    metadata: dict[str, Any] = {
+        "descriptors": dataclasses.asdict(index.provenance),
+        "word_vectors": {
+            "source": word_vectors_source,
+            "digest": word_vectors_digest(vectors),
+            "dimension": int(vectors.vector_size),
+        },
+        "captions": _caption_counts(training, validation, prepared)
+        | {"images_in_database": len(index.image_ids)},
+        "settings": dataclasses.asdict(settings),
+        "prior": prepared.prior.source if prepared.prior else prepared.no_prior,
+    }
+    if training is None:
+        state = fit_prior(prepared)
+    else:
+        state = _fit_on_ray(db, prepared, settings, rejoin, workers, use_gpu)
+    metadata["chosen"] = state["chosen"] | {"idf_power": prepared.text.idf.power}
+    embedder = Embedder.from_arrays(state["M"].numpy(), state["b"].numpy())
+    digest = save_semantic_space(db, prepared.text, embedder, metadata, state["whitening"].numpy())
+    if state["history"]:
+        write_bytes_atomic(join(db, "embedder", "training.png"), training_plot(state["history"]))
+        write_tensorboard(join(db, "embedder", "tensorboard"), state["history"])
+    return TrainingReport(digest, metadata, state["history"])
+
+
+def _fit_on_ray(
+    db: str,
+    prepared: "Prepared",
+    settings: FitSettings,
+    rejoin: bool,
+    workers: int,
+    use_gpu: bool,
+) -> FitState:
+    content = _pack(prepared, settings, rejoin)
     runs = join(db, "embedder", "runs")
+    index = prepared.index
     name = hashlib.sha256("\n".join([*index.files, *index.image_ids]).encode() + content)
     run = name.hexdigest()[:16]
     write_bytes_atomic(join(runs, f"{run}.npz"), content)
@@ -74,25 +143,25 @@ def train(
     config = {"examples": join(runs, f"{run}.npz"), "files": index.files, "metrics": metrics}
     with following(metrics, settings.epochs):
         state = _run_workers(config, runs, run, workers, use_gpu)
-    metadata = {
-        "descriptors": dataclasses.asdict(index.provenance),
-        "word_vectors": {
-            "source": word_vectors_source,
-            "digest": word_vectors_digest(vectors),
-            "dimension": int(vectors.vector_size),
-        },
-        "captions": _caption_counts(training, validation, training_part, validation_part)
-        | {"images_in_database": len(index.image_ids)},
-        "settings": dataclasses.asdict(settings),
-        "chosen": state["chosen"],
-    }
-    embedder = Embedder.from_arrays(state["M"].numpy(), state["b"].numpy())
-    digest = save_semantic_space(db, text, embedder, metadata)
-    write_bytes_atomic(join(db, "embedder", "training.png"), training_plot(state["history"]))
-    write_tensorboard(join(db, "embedder", "tensorboard"), state["history"])
     fs, path = filesystem(runs)
     fs.rm(path, recursive=True)
-    return TrainingReport(digest, metadata, state["history"])
+    return state
+
+
+def fit_prior(prepared: "Prepared") -> FitState:
+    """The embedder before any caption: the prior, whitened by the covariance of words."""
+    assert prepared.prior is not None
+    whitening = whitening_powers(torch.from_numpy(prepared.word_covariance))[PRIOR_GAMMA]
+    matrix = torch.from_numpy(prepared.prior.matrix) @ whitening
+    mean = torch.from_numpy(prepared.standardisation.mean)
+    chosen = {"method": "prior alone", "epoch": 0, "gamma": PRIOR_GAMMA}
+    return {
+        "M": matrix,
+        "b": -mean @ matrix,
+        "whitening": whitening,
+        "chosen": chosen,
+        "history": [],
+    }
 
 
 @dataclass(frozen=True)
@@ -103,28 +172,159 @@ class Prepared:
     text: TextEncoder
     training: Examples
     validation: Examples
+    standardisation: Standardisation
+    word_covariance: np.ndarray  # (d, d)
+    prior: Prior | None
+    no_prior: str = ""  # why there is none
+
+    def data(self, read: ReadDescriptors, rejoin: bool) -> TrainingData:
+        """What is fitted."""
+        return TrainingData(
+            self.training,
+            self.validation,
+            read,
+            rejoin,
+            None if self.prior is None else self.prior.matrix,
+            (self.standardisation.mean, self.standardisation.scale),
+            self.word_covariance,
+        )
 
 
 def prepare(
-    db: str, training: Captions, validation: Captions, vectors: KeyedVectors, rejoin: bool
+    db: str,
+    training: Captions | None,
+    validation: Captions | None,
+    vectors: KeyedVectors,
+    rejoin: bool,
+    start: str | None = None,
+    weights: str | None = None,
 ) -> Prepared:
-    """Fit the text side and match captions with images; see `train`."""
+    """Fit the text side and the prior, and match captions with images; see `train`.
+
+    The power of the IDF is the one of POWERS with which left-out images rank best in closed form.
+    """
     index = index_descriptors(db)
-    text = fit_text_side(training.texts + (validation.texts if rejoin else []), vectors)
-    training_part = match_captions(training, index, text)
-    validation_part = match_captions(validation, index, text)
-    _require_usable(training_part, validation_part, training, db)
-    return Prepared(index, text, training_part, validation_part)
+    sample = sample_collection(index)
+    if start:
+        space = load_semantic_space(start, vectors)
+        space.require_fits(index.provenance, start)
+        taught: Taught = (space.text, prior_of_embedder(space, start))
+        return prepare_from(sample, training, validation, vectors, rejoin, taught)
+    try:
+        lesson = teach_classes(index, sample.rows, sample.descriptors, weights)
+    except MissingError as error:
+        if training is None:
+            raise MissingError(
+                f"{db} can only be trained with --captions FILE, or from an embedder made "
+                f"elsewhere (--start DB_OR_FILE): {error}"
+            ) from error
+        prepared = prepare_from(sample, training, validation, vectors, rejoin, None)
+        return replace(prepared, no_prior=f"none ({error})")
+    return prepare_from(sample, training, validation, vectors, rejoin, lesson)
 
 
-def _require_usable(training: Examples, validation: Examples, captions: Captions, db: str) -> None:
+@dataclass(frozen=True)
+class Sample:
+    """A collection, and the descriptors of MAX_SAMPLE images of it at most, evenly spread."""
+
+    index: DescriptorIndex
+    rows: np.ndarray  # (S,) int64
+    descriptors: np.ndarray  # (S, D) float32
+    standardisation: Standardisation
+    read: ReadDescriptors
+
+
+def sample_collection(index: DescriptorIndex) -> Sample:
+    """Read the sample."""
+    count = len(index.image_ids)
+    rows = np.unique(np.linspace(0, count - 1, min(count, MAX_SAMPLE)).astype(np.int64))
+    descriptors = read_descriptors(index.files, rows)
+    return Sample(
+        index,
+        rows,
+        descriptors,
+        Standardisation.of(descriptors),
+        lambda some: read_descriptors(index.files, some),
+    )
+
+
+# What is known before captions: classes, or another embedder with its text side.
+Taught = Lesson | tuple[TextEncoder, Prior] | None
+
+
+def prepare_from(
+    sample: Sample,
+    training: Captions | None,
+    validation: Captions | None,
+    vectors: KeyedVectors,
+    rejoin: bool,
+    taught: Taught,
+    powers: Sequence[float] = POWERS,
+) -> Prepared:
+    """`prepare` for a collection in memory. With another embedder its text side is taken over."""
+    captions = [part for part in (training, validation if rejoin else None) if part]
+    texts = [text for part in captions for text in part.texts]
+
+    def prepared(power: float) -> Prepared:
+        prior = None
+        if isinstance(taught, tuple):
+            text, prior = taught
+        else:
+            text = fit_text_side(texts, vectors, power, caption_words())
+        if isinstance(taught, Lesson):
+            prior = prior_of_classes(
+                taught, sample.descriptors, sample.standardisation, text, caption_words()
+            )
+        return Prepared(
+            sample.index,
+            text,
+            match_captions(training, sample.index, text) if training else nothing(text.dimension),
+            match_captions(validation, sample.index, text)
+            if validation
+            else nothing(text.dimension),
+            sample.standardisation,
+            word_covariance(text),
+            prior,
+        )
+
+    first = prepared(powers[0])
+    if training is None:
+        return first
+    _require_usable(first.training, first.validation, training)
+    if isinstance(taught, tuple) or len(first.training.images) < MIN_JUDGES:
+        return first
+    candidates = (first, *map(prepared, powers[1:]))
+    return max(candidates, key=lambda candidate: _left_out_gain(candidate, sample.read))
+
+
+def _left_out_gain(prepared: Prepared, read: ReadDescriptors) -> float:
+    """nDCG of left-out images in closed form, over MAX_POWER_JUDGES images at most."""
+    examples = prepared.training
+    images = examples.images
+    images = images[:: max(1, -(-len(images) // MAX_POWER_JUDGES))]
+    kept = np.isin(examples.rows, images)
+    part = Examples(examples.texts[kept], examples.rows[kept], examples.captions[kept])
+    data = replace(prepared, training=part).data(read, False)
+    share = load_share(part, read, torch.device("cpu"), data.standardisation)
+    return closed_form(share, data).best.gain
+
+
+def _require_usable(training: Examples, validation: Examples, captions: Captions) -> None:
     if not len(training.rows):
         raise BadInputError(
             f"no captions for any image: none of the {len(captions)} training captions of "
-            f"{captions.source or 'the captions'} names an image of {db}/descriptors"
+            f"{captions.source or 'the captions'} names an image that has a descriptor"
         )
     if len(training.images) < 2:
-        raise BadInputError("training needs captions of two images or more; there is one")
+        raise BadInputError(
+            "training needs captions of two images or more; there is one. Without --captions the "
+            "network's class names do alone"
+        )
+    if np.ptp(training.texts, axis=0).max() < 1e-6:
+        raise BadInputError(
+            f"all {len(training.rows)} captions of {captions.source or 'the captions'} say the "
+            "same: nothing can be learnt from them. Train without --captions, by class names"
+        )
     shared = np.intersect1d(training.rows, validation.rows).size
     if shared:
         raise BadInputError(
@@ -133,31 +333,37 @@ def _require_usable(training: Examples, validation: Examples, captions: Captions
 
 
 def _caption_counts(
-    training: Captions, validation: Captions, training_part: Examples, validation_part: Examples
+    training: Captions | None, validation: Captions | None, prepared: Prepared
 ) -> dict[str, Any]:
-    both = training_part + validation_part
+    both = prepared.training + prepared.validation
     return {
-        "training": training.source,
-        "validation": validation.source,
-        "training_captions": len(training_part.rows),
-        "training_images": len(training_part.images),
-        "validation_captions": len(validation_part.rows),
-        "validation_images": len(validation_part.images),
+        "training": training.source if training else "",
+        "validation": validation.source if validation else "",
+        "training_captions": len(prepared.training.rows),
+        "training_images": len(prepared.training.images),
+        "validation_captions": len(prepared.validation.rows),
+        "validation_images": len(prepared.validation.images),
         "captions_of_absent_images": both.absent,
         "captions_without_known_word": both.wordless,
+        "repeated_captions": both.repeated,
         "images_with_captions": len(both.images),
     }
 
 
-def _pack(training: Examples, validation: Examples, settings: FitSettings, rejoin: bool) -> bytes:
+def _pack(prepared: Prepared, settings: FitSettings, rejoin: bool) -> bytes:
     sink = io.BytesIO()
+    prior = prepared.prior
     np.savez(
         sink,
         allow_pickle=False,
-        **{f"training_{name}": getattr(training, name) for name in _ARRAYS},
-        **{f"validation_{name}": getattr(validation, name) for name in _ARRAYS},
+        **{f"training_{name}": getattr(prepared.training, name) for name in _ARRAYS},
+        **{f"validation_{name}": getattr(prepared.validation, name) for name in _ARRAYS},
         settings=np.array(json.dumps(dataclasses.asdict(settings))),
         rejoin=np.array(rejoin),
+        prior=np.empty(0, np.float32) if prior is None else prior.matrix,
+        word_covariance=prepared.word_covariance,
+        mean=prepared.standardisation.mean,
+        scale=prepared.standardisation.scale,
     )
     return sink.getvalue()
 
@@ -170,6 +376,9 @@ def unpack(content: bytes, files: list[str]) -> tuple[TrainingData, FitSettings]
             Examples(*(packed[f"validation_{name}"] for name in _ARRAYS)),
             lambda rows: read_descriptors(files, rows),
             bool(packed["rejoin"]),
+            packed["prior"] if packed["prior"].size else None,
+            (packed["mean"], packed["scale"]),
+            packed["word_covariance"],
         )
         return data, FitSettings(**json.loads(str(packed["settings"])))
 

@@ -9,7 +9,7 @@ import torch
 
 from lib.embedder.dataset import fit_text_side
 from lib.embedder.model import Embedder
-from lib.embedder.ridge import RidgePath, moments, normalising_powers
+from lib.embedder.ridge import RidgePath, moments, whitening_powers
 from lib.embedder.space import (
     adopt_embedder,
     embedder_file,
@@ -51,35 +51,29 @@ def test_ridge_and_left_out_predictions_are_those_of_fitting_again(count: int) -
     rng = np.random.default_rng(0)
     inputs = torch.from_numpy(rng.normal(size=(count, 50)).astype(np.float32))
     targets = inputs[:, :3] + torch.from_numpy(rng.normal(size=(count, 3)).astype(np.float32))
-    inputs, targets = inputs - inputs.mean(0), targets - targets.mean(0)
     path = RidgePath(moments(inputs, targets))
     z, y = inputs.double(), targets.double()
-    strength = 0.1
-    penalty = strength * count * torch.eye(50, dtype=torch.float64)
-    torch.testing.assert_close(
-        path.solve(strength).double(),
-        torch.linalg.solve(z.T @ z + penalty, z.T @ y),
-        atol=1e-5,
-        rtol=1e-4,
-    )
-    (left_out,) = path.left_out(inputs, targets, [strength])
-    for image in (0, 7, count - 1):
-        rest = torch.arange(count) != image
-        mean_z, mean_y = z[rest].mean(0), y[rest].mean(0)
-        centred = z[rest] - mean_z
-        solved = torch.linalg.solve(centred.T @ centred + penalty, centred.T @ (y[rest] - mean_y))
-        expected = (z[image] - mean_z) @ solved + mean_y
-        torch.testing.assert_close(left_out[image].double(), expected, atol=1e-4, rtol=1e-3)
+    penalty = 0.01 * count * 50 * torch.eye(50, dtype=torch.float64)
+
+    def fitted(rows: torch.Tensor) -> torch.Tensor:
+        return torch.linalg.solve(z[rows].T @ z[rows] + penalty, z[rows].T @ y[rows])
+
+    everything = torch.arange(count)
+    torch.testing.assert_close(path.solve(0.01).double(), fitted(everything), atol=1e-5, rtol=1e-4)
+    folds = [torch.tensor([3]), torch.arange(5, 17), torch.arange(0, count, 2)]
+    left_out = path.left_out(inputs, targets, 0.01, folds)
+    for fold, predicted in zip(folds, left_out, strict=True):
+        rest = everything[~torch.isin(everything, fold)]
+        torch.testing.assert_close(predicted.double(), z[fold] @ fitted(rest), atol=1e-4, rtol=1e-3)
 
 
 def test_wccn_whitens_the_variation_within_an_image() -> None:
     rng = np.random.default_rng(0)
     noise = torch.from_numpy(rng.normal(size=(5000, 4)) * [1.0, 0.8, 0.6, 0.5])
-    powers = normalising_powers(noise.T @ noise / len(noise))
+    powers = whitening_powers(noise.T @ noise / len(noise))
     whitened = noise.float() @ powers[0.5]
-    torch.testing.assert_close(
-        whitened.T @ whitened / len(whitened), torch.eye(4), atol=1e-3, rtol=0
-    )
+    covariance = whitened.T @ whitened / len(whitened)
+    torch.testing.assert_close(covariance / covariance[0, 0], torch.eye(4), atol=1e-3, rtol=0)
     torch.testing.assert_close(powers[0.0], torch.eye(4), atol=1e-5, rtol=0)
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from gensim.models import KeyedVectors
 from torch.multiprocessing.spawn import spawn
 
 from lib.datasets.captions import Captions, held_out, select
 from lib.embedder.dataset import Examples, fit_text_side
-from lib.embedder.fitting import FitSettings, FitState, TrainingData, fit
+from lib.embedder.fitting import FitSettings, FitState, TrainingData, fit, gain_of_ranking
 from lib.embedder.losses import in_batch_loss
 from lib.embedder.metrics import caption_ranks, recall
 from lib.embedder.model import Embedder
-from lib.embedder.space import load_semantic_space
+from lib.embedder.space import load_semantic_space, save_semantic_space
 from lib.embedder.training import prepare, train
 from lib.errors import BadArgumentError, BadInputError, MissingError
+from lib.text.word_vectors import word_vectors_digest
 from tests import toy_world
 
 CPU = torch.device("cpu")
@@ -58,7 +61,7 @@ def _test_recall(data: TrainingData, test: Examples, state: FitState) -> float:
 
 @pytest.fixture(scope="module")
 def toy() -> tuple[TrainingData, Examples]:
-    return _data(*toy_world.world(400))
+    return _data(*toy_world.world(800))
 
 
 def test_training_ranks_unseen_images_well(toy: tuple[TrainingData, Examples]) -> None:
@@ -117,6 +120,51 @@ def test_ranking_is_dropped_where_it_does_not_help(toy: tuple[TrainingData, Exam
     spoilt = fit(data, FitSettings(epochs=3, learning_rate=10.0), CPU)
     assert spoilt["chosen"]["method"] == "closed form"
     assert torch.equal(closed["M"], spoilt["M"])
+
+
+def test_the_best_epoch_on_the_images_that_chose_it_is_no_gain() -> None:
+    """Thirty epochs of pure noise: the best looks better than the first, and is not."""
+    rng = np.random.default_rng(0)
+    flattering, gains = [], []
+    for _ in range(200):
+        epochs = 0.5 + 0.1 * rng.normal(size=(31, 100))
+        flattering.append((epochs - epochs[0]).mean(axis=1).max())
+        gains.append(gain_of_ranking(epochs))
+    assert np.mean(flattering) > 0.02
+    assert abs(np.mean([gain for gain, _ in gains])) < 0.004
+    assert np.mean([gain > 2 * error for gain, error in gains]) < 0.06
+    better = np.concatenate([np.zeros((1, 100)), np.full((1, 100), 0.1)])
+    assert gain_of_ranking(better) == pytest.approx((0.1, 0))
+
+
+def test_few_validation_images_decide_nothing() -> None:
+    data, _ = _data(*toy_world.world(300))
+    assert len(data.validation.images) < 100
+    state = fit(data, FitSettings(), CPU)
+    assert [row["epoch"] for row in state["history"]] == [0]
+    assert state["chosen"]["method"] == "closed form"
+
+
+def test_a_prior_stays_where_captions_are_too_few_to_judge() -> None:
+    descriptors, captions = toy_world.world(400)
+    data, test = _data(descriptors, captions)
+    truth = fit(data, FitSettings(epochs=0), CPU)
+    prior = truth["M"].numpy() @ np.linalg.inv(truth["whitening"].numpy())
+    few = data.training.images[:5]
+    kept = np.isin(data.training.rows, few)
+    part = Examples(data.training.texts[kept], data.training.rows[kept], np.arange(kept.sum()))
+    helped = TrainingData(
+        part,
+        Examples(*_nothing()),
+        data.read,
+        prior=prior,
+        standardisation=(descriptors.mean(0), 1 / descriptors.std(0)),
+    )
+    assert _test_recall(data, test, fit(helped, FitSettings(), CPU)) == pytest.approx(
+        _test_recall(data, test, truth), abs=0.08
+    )
+    bare = replace(helped, prior=None)
+    assert _test_recall(data, test, fit(bare, FitSettings(), CPU)) < 0.5
 
 
 def test_images_that_the_job_held_out_join_the_closed_form() -> None:
@@ -178,11 +226,11 @@ def test_two_workers_sum_to_the_gradient_of_one(tmp_path: Path) -> None:
 def test_two_workers_of_which_one_is_killed_give_the_result_of_one(
     ray_local: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    descriptors, captions = toy_world.world(400)
+    descriptors, captions = toy_world.world(600)
     db = toy_world.write_database(tmp_path / "db", descriptors)
     images = sorted(captions.images, key=int)
     training, validation, test = (
-        select(captions, set(part)) for part in (images[:260], images[260:320], images[320:])
+        select(captions, set(part)) for part in (images[:400], images[400:520], images[520:])
     )
     settings = FitSettings(epochs=12, patience=12)
     vectors = toy_world.word_vectors()
@@ -192,17 +240,17 @@ def test_two_workers_of_which_one_is_killed_give_the_result_of_one(
     killer.join()
     assert [row["epoch"] for row in report.history] == list(range(13))
     prepared = prepare(db, training, validation, vectors, rejoin=False)
-    data = TrainingData(prepared.training, prepared.validation, lambda rows: descriptors[rows])
+    data = prepared.data(lambda rows: descriptors[rows], rejoin=False)
     alone = fit(data, settings, CPU)
     for figure in ("validation_recall@10", "validation_ndcg"):
         assert report.history[0][figure] == pytest.approx(alone["history"][0][figure], abs=0.02)
         assert report.history[-1][figure] == pytest.approx(alone["history"][-1][figure], abs=0.05)
     space = load_semantic_space(db, vectors)
-    unseen = np.arange(320, 400)
+    unseen = np.arange(520, 600)
     ranks = caption_ranks(
         space.text.embed(test.texts),
         space.se_image(descriptors[unseen]),
-        np.array([int(image) - 320 for image in test.image_ids]),
+        np.array([int(image) - 520 for image in test.image_ids]),
     )
     assert recall(ranks, 10) > 0.7
     written = {path.name for path in (tmp_path / "db" / "embedder").iterdir()}
@@ -248,7 +296,7 @@ def _train_workers_below(ancestor: int) -> list[int]:
 
 @pytest.mark.ray
 def test_a_killed_job_goes_on_where_it_was(tmp_path: Path) -> None:
-    descriptors, captions = toy_world.world(300)
+    descriptors, captions = toy_world.world(1400)
     toy_world.write_database(tmp_path / "db", descriptors)
     toy_world.word_vectors().save_word2vec_format(str(tmp_path / "toy.txt"), write_header=False)
     rows = zip(captions.image_ids, captions.texts, strict=True)
@@ -280,6 +328,69 @@ def test_a_killed_job_goes_on_where_it_was(tmp_path: Path) -> None:
     assert sum(row["time"] < killed for row in history) >= 3
 
 
+def test_another_collections_embedder_is_the_start(tmp_path: Path) -> None:
+    """With no caption, and with those of a few images, on a collection that has no class names."""
+    descriptors, captions = toy_world.world(420)
+    vectors = toy_world.word_vectors()
+    elsewhere = toy_world.write_database(tmp_path / "elsewhere", descriptors[:300])
+    here = toy_world.write_database(tmp_path / "here", descriptors)
+    images = sorted(captions.images, key=int)
+    test = select(captions, set(images[320:]))
+    prepared = prepare(elsewhere, select(captions, set(images[:300])), None, vectors, True)
+    state = fit(prepared.data(lambda rows: descriptors[rows], True), FitSettings(), CPU)
+    embedder = Embedder.from_arrays(state["M"].numpy(), state["b"].numpy())
+    metadata = {
+        "descriptors": vars(toy_world.provenance()),
+        "word_vectors": {
+            "source": "toy",
+            "digest": word_vectors_digest(vectors),
+            "dimension": toy_world.DIMENSION,
+        },
+    }
+    whitening = state["whitening"].numpy()
+    save_semantic_space(elsewhere, prepared.text, embedder, metadata, whitening)
+    with pytest.raises(MissingError, match=r"--captions FILE.*--start DB_OR_FILE"):
+        train(here, None, None, vectors, "toy", FitSettings(), True)
+    alone = train(here, None, None, vectors, "toy", FitSettings(), True, start=elsewhere)
+    assert alone.metadata["chosen"]["method"] == "prior alone"
+    assert _recall_of(here, descriptors, test, vectors) > 0.8
+    few = select(captions, set(images[300:320]))
+    prepared = prepare(here, few, None, vectors, True, start=elsewhere)
+    state = fit(prepared.data(lambda rows: descriptors[rows], True), FitSettings(), CPU)
+    helped = Embedder.from_arrays(state["M"].numpy(), state["b"].numpy())
+    save_semantic_space(here, prepared.text, helped, metadata)
+    assert _recall_of(here, descriptors, test, vectors) > 0.8
+    bare = prepare(here, few, None, vectors, True)
+    assert bare.no_prior
+    state = fit(bare.data(lambda rows: descriptors[rows], True), FitSettings(), CPU)
+    unhelped = Embedder.from_arrays(state["M"].numpy(), state["b"].numpy())
+    save_semantic_space(here, bare.text, unhelped, metadata)
+    assert _recall_of(here, descriptors, test, vectors) < 0.8
+
+
+def _recall_of(db: str, descriptors: np.ndarray, test: Captions, vectors: KeyedVectors) -> float:
+    """recall@10 of captions among the images that they describe."""
+    space = load_semantic_space(db, vectors)
+    rows = np.array([int(image) for image in test.image_ids])
+    images, places = np.unique(rows, return_inverse=True)
+    ranks = caption_ranks(space.text.embed(test.texts), space.se_image(descriptors[images]), places)
+    return recall(ranks, 10)
+
+
+def test_captions_that_say_nothing_new_are_refused_or_merged(tmp_path: Path) -> None:
+    descriptors, captions = toy_world.world(40)
+    db = toy_world.write_database(tmp_path / "db", descriptors)
+    vectors = toy_world.word_vectors()
+    same = replace(captions, texts=["the thing1"] * len(captions))
+    with pytest.raises(BadInputError, match=r"all 40 captions of toy captions say the same"):
+        prepare(db, same, None, vectors, True)
+    doubled = replace(captions, image_ids=captions.image_ids * 2, texts=captions.texts * 2)
+    once = prepare(db, captions, None, vectors, True)
+    twice = prepare(db, doubled, None, vectors, True)
+    assert twice.training.repeated == once.training.repeated + len(captions)
+    assert np.array_equal(twice.training.rows, once.training.rows)
+
+
 def test_what_cannot_be_trained_is_refused_clearly(tmp_path: Path) -> None:
     descriptors, captions = toy_world.world(20)
     vectors = toy_world.word_vectors()
@@ -301,7 +412,8 @@ def test_what_cannot_be_trained_is_refused_clearly(tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match="two images or more"):
         prepare(db, select(captions, {"3"}), none, vectors, False)
     # Found by the file's name where the id is unknown.
-    assert len(prepare(db, strangers, none, vectors, False).training.rows) == len(captions)
+    found = prepare(db, strangers, none, vectors, False).training
+    assert len(found.rows) + found.repeated == len(captions)
 
 
 def test_captions_of_absent_images_and_unknown_words_are_counted(tmp_path: Path) -> None:
@@ -312,7 +424,7 @@ def test_captions_of_absent_images_and_unknown_words_are_counted(tmp_path: Path)
     prepared = prepare(db, changed, select(captions, set()), toy_world.word_vectors(), False)
     assert prepared.training.absent == 30
     assert prepared.training.wordless == 1
-    assert len(prepared.training.rows) == 89
+    assert len(prepared.training.rows) + prepared.training.repeated == 89
     assert prepared.training.captions[0] == 1
 
 

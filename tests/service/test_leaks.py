@@ -84,6 +84,8 @@ def test_held_out_images_are_those_of_no_training_caption(tmp_path: Path) -> Non
     lines = ["image,caption", *(f"{i}.jpg,the thing{i % 40}" for i in range(500))]
     (tmp_path / "captions.csv").write_text("\n".join(lines))
     training, validation = load_parts(str(tmp_path / "captions.csv"), None)
+    assert training is not None
+    assert validation is not None
     assert not set(training.image_ids) & set(validation.image_ids)
     assert len(training) + len(validation) == 500
     assert 25 <= len(validation) <= 75
