@@ -91,7 +91,9 @@ def amend(text: str, errors: str, connections: int, listen: str = "", in_flight:
         name = re.search(r"^\s*use_backend (\S+) if", text, flags=re.M)
         if name is not None:
             rules += [
-                "    http-request deny deny_status 503 if !{ path_end /health } "
+                # Not `deny`: it closes the connection, and to open the next one costs more.
+                "    http-request return status 503 content-type application/json "
+                f"hdr Retry-After 1 file {errors}/overloaded.json if !{{ path_end /health }} "
                 f"{{ be_conn({name[1]}) ge {in_flight * replicas} }}",
             ]
     text = text.replace(address[0], "\n".join(["frontend http_frontend", *rules]), 1)
@@ -119,6 +121,8 @@ def write_error_pages(directory: Path) -> None:
             f"Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n{retry}\r\n"
         )
         (directory / f"{status}.http").write_text(head + body, newline="")
+    error = {"code": "overloaded", "message": "too many searches wait; try again in a moment"}
+    (directory / "overloaded.json").write_text(json.dumps({"error": {**error, "position": None}}))
 
 
 def main() -> None:

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from lib.service.deployment import ServiceSettings
 
 APPLICATION = "image-search"
-# Requests that a replica works on at a time: six batches of searches. HAProxy refuses the next ones
-# for a fraction of what it would cost the replica.
-MAX_IN_FLIGHT = 192
+# Requests that a replica works on at a time: three batches of searches. HAProxy refuses the next
+# ones for a fraction of what it would cost the replica.
+MAX_IN_FLIGHT = 96
 # Below the ports that systems give to outgoing connections, which begin at 32768 or later.
 _FIRST_PORT, _LAST_PORT, _BLOCK = 10_240, 32_000, 256
 _SOCKET_NAME_ROOM = 107 - 80  # of a path to a socket; Ray adds the node's 56 digits and file names
