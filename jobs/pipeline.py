@@ -188,6 +188,7 @@ def choose_embedder(
     except (MissingError, KeyError):  # none yet, or one of an older program
         pass
     arguments = ["--db", options.db, *_option("--word-vectors", options.word_vectors)]
+    arguments += _option("--weights", options.weights)
     if captions and captions.training_file:
         arguments += ["--captions", captions.training_file]
         arguments += _option("--validation-captions", options.validation_captions)

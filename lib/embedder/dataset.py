@@ -1,7 +1,7 @@
 """What training sees: captions matched with descriptors, and each worker's share of them."""
 
-import posixpath
 import math
+import posixpath
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass

