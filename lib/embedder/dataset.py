@@ -67,7 +67,7 @@ def fit_text_side(
     """
     counts: Counter[str] = Counter()
     for text in texts:
-        counts.update(set(tokenize(text)))
+        counts.update(sorted(set(tokenize(text))))
     frequencies: dict[str, float] = dict(counts)
     total: float = len(texts)
     if table is not None and _speaks_of(table, vectors):

@@ -76,7 +76,7 @@ def fit_idf(captions: Iterable[str]) -> Idf:
     document_frequency: Counter[str] = Counter()
     document_count = 0
     for caption in captions:
-        document_frequency.update(set(tokenize(caption)))
+        document_frequency.update(sorted(set(tokenize(caption))))
         document_count += 1
     weights = {word: inverse_frequency(document_count, n) for word, n in document_frequency.items()}
     return Idf(weights, document_count)
