@@ -106,13 +106,13 @@ def _query_here(options: argparse.Namespace) -> dict[str, Any]:
 def _answer(
     options: argparse.Namespace, queries: list[str], searcher: "Searcher"
 ) -> dict[str, Any]:
-    from lib.descriptors.store import named_images
+    from lib.database.opening import searchable_names
     from lib.search.engine import Request
     from lib.search.results import answer, format_answer, write_answers
 
     captions: dict[str, list[str]] = {}
     if options.captions:
-        captions = command.load_captions(options.captions).texts_in(named_images(options.db))
+        captions = command.load_captions(options.captions).texts_in(searchable_names(options.db))
     images = searcher.image_count
     image = searcher.se_image(options.image) if options.image else None
     start = time.perf_counter()

@@ -20,14 +20,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 def show(options: argparse.Namespace) -> dict[str, Any]:
     """Write the picture and report."""
-    from lib.database.opening import open_database
-    from lib.descriptors.store import named_images
+    from lib.database.opening import open_database, searchable_names
     from lib.errors import BadInputError
     from lib.images.contact_sheet import Section, Tile, write_sections
 
     captions: dict[str, list[str]] = {}
     if options.captions:
-        captions = command.load_captions(options.captions).texts_in(named_images(options.db))
+        captions = command.load_captions(options.captions).texts_in(searchable_names(options.db))
     database = open_database(options.db)
     found = {image_id: database.row_of(image_id) for image_id in options.image_id}
     rows = {image_id: row for image_id, row in found.items() if row is not None}

@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict
@@ -27,6 +27,7 @@ from lib.database.manifest import (
 )
 from lib.database.ordering import natural_order
 from lib.database.tombstones import table_digest
+from lib.descriptors.store import named_images
 from lib.errors import BadInputError, MissingError
 from lib.schemas import column_to_vectors
 from lib.storage import (
@@ -63,6 +64,20 @@ def open_database(db: str) -> LocalCollection:
         except MissingError:
             if latest_version(db) == manifest.version:
                 raise
+
+
+def searchable_names(db: str) -> Iterator[tuple[str, str]]:
+    """Id and path of each image that can be searched; before the first version, of each described.
+
+    Raises BadInputError where a file of the version is damaged.
+    """
+    if not latest_version(db):
+        yield from named_images(db)
+        return
+    manifest = read_manifest(db)
+    for file in manifest.files:
+        table = read_live(db, manifest, file, ["image_id", "path"])
+        yield from zip(table["image_id"].to_pylist(), table["path"].to_pylist(), strict=True)
 
 
 def load_version(

@@ -13,10 +13,9 @@ import pyarrow as pa
 
 from lib.database.interface import Collection, Filter, Image
 from lib.database.manifest import latest_version
-from lib.database.opening import open_database
+from lib.database.opening import open_database, searchable_names
 from lib.datasets.captions import load_captions
 from lib.descriptors.image_encoder import ImageEncoder, SeenImage
-from lib.descriptors.store import named_images
 from lib.embedder.space import SemanticSpace, embedder_file, load_semantic_space
 from lib.errors import BadArgumentError, ImageSearchError, MismatchError, QueryError
 from lib.images.thumbnails import read_file
@@ -119,7 +118,7 @@ class Searcher:
         MissingError before the jobs that make the database have run, and MismatchError where the
         embeddings come from another embedder than the one that lies beside them.
         """
-        by_image = load_captions(captions).texts_in(named_images(db)) if captions else {}
+        by_image = load_captions(captions).texts_in(searchable_names(db)) if captions else {}
         if not latest_version(db) and not exists(embedder_file(db)):
             return cls(*open_descriptors(db), by_image, weights)
         collection = open_collection(db)
