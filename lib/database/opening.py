@@ -25,7 +25,7 @@ from lib.database.manifest import (
     read_live,
     read_manifest,
 )
-from lib.database.ordering import natural_order
+from lib.database.ordering import in_natural_order
 from lib.database.tombstones import table_digest
 from lib.descriptors.store import named_images
 from lib.errors import BadInputError, MissingError
@@ -248,20 +248,11 @@ def _read_images(
     with ThreadPoolExecutor(_READERS) as pool:
         # The whole file is compared with its digest here; the second reading trusts checksums.
         tables = list(pool.map(lambda f: read_live(db, manifest, f, COLUMNS, verify=True), files))
-    images = pa.concat_tables(tables)
-    # 64-bit offsets: one chunk may hold more than 2 GB of strings.
-    wide = [
-        pa.field(field.name, pa.large_string() if pa.types.is_string(field.type) else field.type)
-        for field in images.schema
-    ]
-    images = images.cast(pa.schema(wide))
-    order = natural_order(images["image_id"])
+    images, order = in_natural_order(tables)
     ranks = np.empty(len(order), np.int64)
     ranks[order] = np.arange(len(order))
-    if (order[1:] < order[:-1]).any():
-        images = images.take(pa.array(order))
     ends = np.cumsum([len(table) for table in tables])[:-1]
-    return images.combine_chunks(), np.split(ranks, ends)
+    return images, np.split(ranks, ends)
 
 
 def _read_embeddings(

@@ -3,11 +3,10 @@
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from gensim.models import KeyedVectors
 
 from lib.database.local import COLUMNS, LocalCollection
-from lib.database.ordering import natural_order
+from lib.database.ordering import in_natural_order
 from lib.descriptors.store import index_descriptors, read_descriptors
 from lib.embedder.model import Embedder
 from lib.embedder.space import SemanticSpace
@@ -45,20 +44,13 @@ def open_descriptors(db: str) -> tuple[LocalCollection, SemanticSpace]:
     size = descriptors.shape[1]
     mean = descriptors.mean(axis=0, dtype=np.float64).astype(np.float32)
     embedder = Embedder.from_arrays(np.eye(size, dtype=np.float32), -mean)
-    tables = [read_table(file, list(COLUMNS)) for file in index.files]
-    images = pa.concat_tables(tables).combine_chunks()
-    wide = [
-        pa.field(field.name, pa.large_string() if pa.types.is_string(field.type) else field.type)
-        for field in images.schema
-    ]
-    images = images.cast(pa.schema(wide))
-    order = natural_order(images["image_id"])
+    images, order = in_natural_order([read_table(file, list(COLUMNS)) for file in index.files])
     embeddings = embedder.se_image(descriptors)[order]
     metadata: dict[str, Any] = {
         "descriptors": vars(index.provenance),
         "word_vectors": {"source": "none"},
     }
     return (
-        LocalCollection(0, _DIGEST, images.take(pa.array(order)), embeddings),
+        LocalCollection(0, _DIGEST, images, embeddings),
         SemanticSpace(NoTexts(db, size), embedder, _DIGEST, metadata),
     )

@@ -10,6 +10,7 @@ from lib.errors import BadArgumentError, ImageSearchError
 from lib.images.contact_sheet import Section, Tile, write_sections
 from lib.search.engine import Request, Searcher, SearchResult
 from lib.storage import write_json_atomic, write_table_atomic
+from lib.text.query import unknown_words
 
 KnownCaptions = Mapping[str, Sequence[str]]  # by image id
 ENDINGS = (".parquet", ".json", ".html", ".png")
@@ -71,7 +72,8 @@ def _answer(
     query = request.text or f"like {request.like or 'the image'}"
     suggestion = searcher.suggest(request.text)
     if isinstance(result, ImageSearchError):
-        return Answer(query, [], [], str(result), suggestion=suggestion)
+        unknown = unknown_words(searcher.space.text, request.text)
+        return Answer(query, unknown, [], str(result), suggestion=suggestion)
     hits = [
         Hit(rank, image.image_id, score, image.uri)
         for rank, (image, score) in enumerate(zip(result.images, result.scores, strict=True), 1)

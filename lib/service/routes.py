@@ -20,7 +20,7 @@ from lib.search.explain import split_over_cells
 from lib.service import models
 from lib.service.errors import describe, encode, error_body, error_headers
 from lib.service.guard import TOKEN_COOKIE, Access, Guard, Observer
-from lib.text.query import QueryEmbedding
+from lib.text.query import QueryEmbedding, unknown_words
 
 if TYPE_CHECKING:
     from lib.service.deployment import SearchService
@@ -254,7 +254,7 @@ async def _search(
     for request, answer in zip(requests, answers, strict=True):
         if isinstance(answer, ImageSearchError):
             _, detail = describe(answer)
-            unknown = searcher.space.text.unknown_words(request.text)
+            unknown = unknown_words(searcher.space.text, request.text)
             results.append(_result(request.text, unknown, [], detail.model_dump()))
             continue
         hits = _hits(searcher, root, answer)
@@ -275,11 +275,11 @@ async def _search(
 
 def _result(
     query: str,
-    unknown_words: list[str],
+    unknown: list[str],
     hits: list[dict[str, Any]],
     error: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    return {"query": query, "unknown_words": unknown_words, "hits": hits, "error": error}
+    return {"query": query, "unknown_words": unknown, "hits": hits, "error": error}
 
 
 def _hits(searcher: Searcher, root: str, answer: SearchResult) -> list[dict[str, Any]]:

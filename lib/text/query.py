@@ -259,6 +259,14 @@ def query_words(text: str) -> list[str]:
     return list(_word_weights(text))
 
 
+def unknown_words(encoder: TextEncoder, text: str) -> list[str]:
+    """The words of a query that have no vector, each once; none where it does not parse."""
+    try:
+        return _odd_words(encoder, _word_weights(text))[0]
+    except QueryError:
+        return []
+
+
 def _word_weights(text: str) -> dict[str, float]:
     """Weight of each word of a query, those said twice added up. Raises QuerySyntaxError."""
     weights: dict[str, float] = {}

@@ -225,6 +225,16 @@ class Harness:
         return ""
 
 
+def harness_in(directory: Path) -> Harness:
+    """A harness that works in a new directory, with a cache of its own."""
+    # What is left over is left for some minutes to a writer who may be at work: not here.
+    storage.LEFTOVER_AGE_S = 0
+    opening.MAPPED_ROWS = 1
+    directory.mkdir(parents=True)
+    os.environ["XDG_CACHE_HOME"] = str(directory / "cache")
+    return Harness(directory)
+
+
 def main() -> None:
     """Try the points, print what is wrong, and exit with 1 where anything is."""
     arguments = argparse.ArgumentParser(description=__doc__)
@@ -232,12 +242,7 @@ def main() -> None:
     arguments.add_argument("--random", type=int, metavar="N", help="try N drawn points")
     arguments.add_argument("--seed", type=int, default=0)
     options = arguments.parse_args()
-    # What is left over is left for some minutes to a writer who may be at work: not here.
-    storage.LEFTOVER_AGE_S = 0
-    opening.MAPPED_ROWS = 1
-    options.directory.mkdir(parents=True)
-    os.environ["XDG_CACHE_HOME"] = str(options.directory / "cache")
-    harness = Harness(options.directory)
+    harness = harness_in(options.directory)
     tries = [(name, [point]) for name in STEPS for point in range(harness.calls[name])]
     if options.random:
         draw = random.Random(options.seed)

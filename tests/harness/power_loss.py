@@ -7,7 +7,6 @@ One is laid out, opened, run again, and compared with an undisturbed run.
 """
 
 import argparse
-import os
 import pickle
 import random
 import shutil
@@ -16,9 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lib import storage
-from lib.database import opening
-from tests.harness.kills import STEPS, Harness, in_a_child, run_again, state, watched
+from tests.harness.kills import STEPS, Harness, harness_in, in_a_child, run_again, state, watched
 
 Names = dict[str, int]  # file number by path; a number stands for an inode
 
@@ -124,11 +121,7 @@ def main() -> None:
     arguments.add_argument("--every", type=int, default=1, help="try each Nth moment")
     arguments.add_argument("--seed", type=int, default=0)
     options = arguments.parse_args()
-    storage.LEFTOVER_AGE_S = 0
-    opening.MAPPED_ROWS = 1
-    options.directory.mkdir(parents=True)
-    os.environ["XDG_CACHE_HOME"] = str(options.directory / "cache")
-    harness = Harness(options.directory)
+    harness = harness_in(options.directory)
     # The copy that is mapped is not made by the calls that are watched alone.
     results = [
         try_moments(harness, name, options.every, options.seed) for name in STEPS if name != "map"

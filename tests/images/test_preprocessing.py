@@ -1,7 +1,6 @@
 """Decoding: every odd kind of file becomes what a person would see, or a typed reason."""
 
 import dataclasses
-import io
 import struct
 import zlib
 from collections.abc import Callable
@@ -14,30 +13,10 @@ from PIL import Image
 
 from lib.images.decoding import ImageError, plain_jpeg, plain_jpeg_size
 from lib.images.preprocessing import Preprocessing, _decode_with_pillow, decode
+from tests.images.odd_images import encoded, exif, scene
 
 SMALL = Preprocessing(256, 224, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 WHOLE = dataclasses.replace(SMALL, whole=True)
-
-
-def scene(width: int = 320, height: int = 240) -> Image.Image:
-    """Red on the left, blue on the right, a white band at the top: every turn shows."""
-    pixels = np.zeros((height, width, 3), np.uint8)
-    pixels[:, : width // 2, 0] = 220
-    pixels[:, width // 2 :, 2] = 220
-    pixels[: height // 3] = 255
-    return Image.fromarray(pixels)
-
-
-def encoded(image: Image.Image, kind: str = "JPEG", **options: object) -> bytes:
-    sink = io.BytesIO()
-    image.save(sink, kind, **options)
-    return sink.getvalue()
-
-
-def exif(orientation: int) -> bytes:
-    data = Image.Exif()
-    data[0x0112] = orientation
-    return data.tobytes()
 
 
 def looks_like_scene(pixels: torch.Tensor) -> None:
