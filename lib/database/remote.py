@@ -145,6 +145,8 @@ def _all(references: list[Any], within_s: float) -> list[Any]:
 
 def _release(shards: list[Any], key: str) -> None:
     """Let the processes forget a version that nobody searches any more."""
+    if not ray.is_initialized():  # at the end of a program; a call would start another Ray
+        return
     with suppress(Exception):  # they, or Ray, may have ended
         for shard in shards:
             shard.release.remote(key)

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +128,8 @@ def test_shards_lie_on_nodes_of_their_own_and_a_job_searches_on_its_cluster(
 ) -> None:
     job_db = make_database(tmp_path / "drawn", images=8)
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    # As `ray start` does where there is a token; whether this machine has one decides nothing.
+    environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": uuid.uuid4().hex}
     done = subprocess.run(
         [sys.executable, "-c", ON_TWO_NODES, db, str(job_db)],
         cwd=ROOT,
