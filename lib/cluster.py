@@ -33,8 +33,9 @@ def choose_token() -> None:
 
     `ray start` protects a cluster with the token of ~/.ray/auth_token wherever there is one, but a
     client shows it only where RAY_AUTH_MODE says so. (A cluster without tokens starts no actors for
-    a client that shows one: RAY_AUTH_MODE=disabled joins it.) A Ray of this process alone gets a token of its own: Ray would make that file, which a home that
-    cannot be written does not allow, and from which a later `ray start` would demand it.
+    a client that shows one: RAY_AUTH_MODE=disabled joins it.) A Ray of this process alone gets a
+    token of its own: Ray would make that file, which a home that cannot be written does not allow,
+    and from which a later `ray start` would demand it.
     """
     if "RAY_AUTH_MODE" in os.environ:
         return
