@@ -13,6 +13,7 @@ _MARKER_OF_FIXTURE = {"service": "service", "ray_local": "ray", "coco_dir": "pho
 REAL_DATA = Path(__file__).parents[2] / "shared" / "data" / "coco"
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark tests by what their fixtures start, and keep together what shares it.
 
