@@ -8,7 +8,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -278,9 +278,7 @@ def replace_bytes(url: str, data: bytes | memoryview | None, state: str) -> None
         if _stored(entry).state != state:
             raise conflict
         if data is None:
-            delete(url)
-            if isinstance(fs, LocalFileSystem):
-                sync_directory(Path(path).parent)
+            delete_all([url])
         elif "s3" in fs.protocol:
             try:
                 fs.pipe_file(path, bytes(data), IfMatch=entry["ETag"])
@@ -297,6 +295,16 @@ def delete(url: str) -> None:
     fs, path = filesystem(url)
     with suppress(FileNotFoundError):
         fs.rm_file(path)
+
+
+def delete_all(urls: Sequence[str]) -> None:
+    """Take files of one directory away, for good also where power is lost after this."""
+    for url in urls:
+        delete(url)
+    if urls:
+        fs, path = filesystem(urls[0])
+        if isinstance(fs, LocalFileSystem):
+            sync_directory(Path(path).parent)
 
 
 @contextmanager

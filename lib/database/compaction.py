@@ -21,6 +21,7 @@ from lib.database.manifest import (
     write_embeddings,
 )
 from lib.database.ordering import first_and_last, natural_key, natural_order
+from lib.descriptors.merging import merge_files
 from lib.errors import BadInputError, ConflictError, MissingError
 from lib.storage import (
     LEFTOVER_AGE_S,
@@ -60,6 +61,8 @@ def compact_database(
 ) -> CompactionReport:
     """Merge small files and drop removed rows, as a new version; then delete what none needs.
 
+    The files of descriptors and failures are merged, too; see `merge_files`.
+
     Each task holds one new file's rows in memory. Files that are large already and lost nothing are
     left as they are, so that a second run changes nothing. Files of versions that were replaced
     longer than `grace_s` seconds ago go away; with 0, only where no other job is at work.
@@ -67,6 +70,7 @@ def compact_database(
     file of the version is damaged or lost.
     """
     db = absolute(db)
+    merge_files(db, run=run, grace_s=grace_s)
     while True:
         manifest = read_manifest(db)
         groups = _groups(manifest, file_rows)

@@ -1,5 +1,6 @@
 """Embedding the whole collection: a task for each descriptor file that is new, then one commit."""
 
+import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -18,6 +19,7 @@ from lib.database.manifest import (
     write_embeddings,
 )
 from lib.database.tombstones import Tombstones, with_digest
+from lib.descriptors.store import parts_of, stored_files
 from lib.embedder.model import Embedder
 from lib.embedder.space import keep_embedder, load_semantic_space
 from lib.errors import BadInputError, ConflictError, MissingError
@@ -32,7 +34,6 @@ from lib.schemas import (
 from lib.storage import (
     StoredFile,
     absolute,
-    content_of,
     digest_of,
     join,
     list_stored,
@@ -62,7 +63,14 @@ class _Source:
 
     name: str
     seen: str  # name and state, by which it is known again without being opened
-    content: str  # digest of its rows
+    parts: tuple[str, ...]  # contents of the files that were merged into it, else its own
+
+    @property
+    def digest(self) -> str:
+        """Of its rows, hexadecimal."""
+        if len(self.parts) == 1:
+            return self.parts[0]
+        return hashlib.sha256("\n".join(self.parts).encode()).hexdigest()
 
 
 def embed_database(db: str, run: Runner = run_here, check: bool = False) -> EmbeddingReport:
@@ -86,7 +94,7 @@ def embed_database(db: str, run: Runner = run_here, check: bool = False) -> Embe
     for attempt in range(_ATTEMPTS):
         base = read_base(db)
         kept, pending, broken = _plan(db, base, space.digest, run, check)
-        tasks = [(source, source.content in broken) for source in pending]
+        tasks = [(source, not broken.isdisjoint(source.parts)) for source in pending]
         results = []
         with Progress(len(tasks), "files") as progress:
             for result in run(_embed_file, (*shared, base.tombstones), tasks):
@@ -125,15 +133,16 @@ def _plan(
     db: str, base: Manifest, embedder_digest: str, run: Runner, check: bool
 ) -> tuple[list[ManifestFile], list[_Source], set[str]]:
     """Files to keep, descriptor files to embed, and contents whose embeddings are damaged."""
-    sources = {source.content: source for source in _sources(db, base)}
+    sources = _sources(db, base)
     if not sources:
         raise MissingError(f"{db} has no descriptors; run jobs.extract_descriptors first")
+    of_part = {part: source for source in sources for part in source.parts}
     usable = [
         file
         for file in base.files
         if base.embedder_digest == embedder_digest
         and file.sources
-        and sources.keys() >= set(file.sources)
+        and of_part.keys() >= set(file.sources)
     ]
     there = {file.name: file for file in list_stored(join(db, "embeddings"), ".parquet")}
     doubtful = [
@@ -147,28 +156,40 @@ def _plan(
         if file.name in damaged:
             broken.update(file.sources)
         elif file.name in there:
-            seen = tuple(sources[content].seen for content in file.sources)
+            seen = tuple(of_part[part].seen for part in file.sources)
             kept.append(replace(file, state=there[file.name].state, sources_seen=seen))
-    done = {content for file in kept for content in file.sources}
-    return kept, [sources[content] for content in sources.keys() - done], broken
+    kept, pending = _whole_sources(kept, list(of_part.values()))
+    return kept, pending, broken
+
+
+def _whole_sources(
+    kept: list[ManifestFile], sources: list[_Source]
+) -> tuple[list[ManifestFile], list[_Source]]:
+    """Files that hold whole sources, and the sources that no such file holds."""
+    while True:
+        done = {part for file in kept for part in file.sources}
+        pending = {each.name: each for each in sources if not done.issuperset(each.parts)}
+        anew = {part for each in pending.values() for part in each.parts}
+        rest = [file for file in kept if anew.isdisjoint(file.sources)]
+        if len(rest) == len(kept):
+            return kept, list(pending.values())
+        kept = rest
 
 
 def _sources(db: str, base: Manifest) -> list[_Source]:
     """The descriptor files; one that was seen before in this state is not opened."""
-    known = {
-        seen: content
-        for file in base.files
-        for seen, content in zip(file.sources_seen, file.sources, strict=False)
-    }
-    directory = join(db, "descriptors")
+    known: dict[str, tuple[str, ...]] = {}
+    for file in base.files:
+        for seen, part in zip(file.sources_seen, file.sources, strict=False):
+            known[seen] = (*known.get(seen, ()), part)
 
     def source(file: StoredFile) -> _Source:
         seen = f"{file.name} {file.state}"
-        content = known.get(seen) or content_of(join(directory, file.name))
-        return _Source(file.name, seen, content)
+        parts = known.get(seen) or parts_of(join(db, "descriptors", file.name))
+        return _Source(file.name, seen, parts)
 
     with ThreadPoolExecutor(_READERS) as pool:
-        return list(pool.map(source, list_stored(directory, ".parquet")))
+        return list(pool.map(source, stored_files(db, "descriptors")))
 
 
 def _is_whole(db: str, file: ManifestFile) -> tuple[str, bool]:
@@ -190,8 +211,8 @@ def _embed_file(
     """The embeddings of a descriptor file, and whether they were embedded now."""
     source, broken = task
     stem = source.name.removesuffix(".parquet")
-    name = f"{stem}-{digest[:8]}-{source.content[:16]}.parquet"
-    fields = {"sources": (source.content,), "sources_seen": (source.seen,)}
+    name = f"{stem}-{digest[:8]}-{source.digest[:16]}.parquet"
+    fields = {"sources": source.parts, "sources_seen": (source.seen,) * len(source.parts)}
     try:
         if broken:
             raise MissingError(name)

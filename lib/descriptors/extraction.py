@@ -4,6 +4,7 @@ import sys
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import ray
@@ -11,10 +12,11 @@ from ray.exceptions import RayTaskError, TaskUnschedulableError
 from ray.util.metrics import Counter as Count
 from ray.util.metrics import Gauge
 
-from lib.cluster import run_bounded
+from lib.cluster import run_bounded, run_on_workers
 from lib.datasets.captions import Captions
 from lib.descriptors import store
 from lib.descriptors.backbones import Backbone
+from lib.descriptors.merging import merge_files
 from lib.descriptors.naming import name_by_captions
 from lib.descriptors.placement import Place, Placement, options_of
 from lib.descriptors.plan import ExtractionPlan, carry_out, make_plan
@@ -26,7 +28,7 @@ from lib.descriptors.shards import (
     suitable_shard_size,
 )
 from lib.descriptors.worker import BackbonePayload, extract_shard, record_crash
-from lib.errors import BadInputError, ImageSearchError
+from lib.errors import BadInputError, ConflictError, ImageSearchError
 from lib.images.addresses import allow_private_addresses
 from lib.images.file_names import UNREADABLE, skipped_in_words
 from lib.images.listing import ListedImage, list_images
@@ -124,6 +126,9 @@ def extract(
         _describe(plan, db, backbone, settings, limit or FailureLimit(), run)
     run.seconds = time.monotonic() - start
     _account(run, db)
+    if run.shards:
+        with suppress(ConflictError):  # another run is at work: the next one merges
+            merge_files(db, run=run_on_workers)
     return run
 
 

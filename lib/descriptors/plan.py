@@ -17,7 +17,14 @@ import pyarrow.compute as pc
 import ray
 from ray.exceptions import RayTaskError
 
-from lib.descriptors.store import EDITS, KNOWN, apply_edits, footer, known_images, shard_states
+from lib.descriptors.store import (
+    EDITS,
+    KNOWN,
+    apply_edits,
+    known_images,
+    row_counts,
+    shard_states,
+)
 from lib.errors import MismatchError
 from lib.images.decoding import ImageError
 from lib.images.listing import ListedImage
@@ -352,9 +359,3 @@ def carry_out(plan: ExtractionPlan) -> None:
         ray.get(changes)
     except RayTaskError as error:
         raise error.cause from error
-
-
-def row_counts(files: Sequence[str]) -> list[int]:
-    """Rows of each file, from its footer."""
-    with ThreadPoolExecutor(_READERS) as pool:
-        return list(pool.map(lambda file: footer(file).num_rows, files))

@@ -1,8 +1,11 @@
 """The files of descriptors and of failures in a database: listed, read, cut down, swept."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,11 +15,13 @@ import pyarrow.parquet as pq
 from lib.errors import BadInputError, ConflictError, MissingError
 from lib.schemas import Provenance, column_to_vectors, require_same
 from lib.storage import (
+    StoredFile,
+    content_of,
     filesystem,
     join,
-    list_files,
     list_stored,
     parquet_bytes,
+    read_json,
     read_schema,
     read_table,
     replace_bytes,
@@ -49,23 +54,81 @@ EDITS = pa.schema(
 )
 
 
-def shard_files(db: str) -> list[str]:
-    """URLs of all finished files of descriptors and of failures."""
-    return list(shard_states(db))
+KINDS = ("descriptors", "failures")
+PARTS_KEY = b"merged_from"  # JSON: contents of the files that a merged one replaces
+_READERS = 16  # ends of files read at a time
+_ATTEMPTS = 10  # at a listing, while a merge begins or ends
+
+
+@dataclass(frozen=True)
+class MergeRecord:
+    """A merge of files: which new one replaces which; see `lib.descriptors.merging`."""
+
+    url: str
+    written: bool  # whether the new files count, no longer the old ones
+    files: dict[str, list[str]]  # names: of a new file → of those that it replaces
+
+    @property
+    def sources(self) -> list[str]:
+        """Names of the files that are replaced."""
+        return [name for names in self.files.values() for name in names]
+
+    def content(self, written: bool = False) -> dict[str, Any]:
+        """What its file says."""
+        return {"written": written, "files": self.files}
+
+
+def merge_records(db: str, kind: str) -> list[tuple[StoredFile, MergeRecord]]:
+    """Merges that are at work, or whose old files are still there."""
+    records = []
+    for file in list_stored(join(db, kind), ".json"):
+        url = join(db, kind, file.name)
+        with suppress(MissingError):  # it ended just now
+            records.append((file, MergeRecord(url, **read_json(url))))
+    return records
+
+
+def stored_files(db: str, kind: str) -> list[StoredFile]:
+    """The finished files of "descriptors" or "failures" that count, by name.
+
+    Of a merge either the old files count or the new ones. Raises BadInputError where the new ones
+    are not there.
+    """
+    directory = join(db, kind)
+    for _ in range(_ATTEMPTS):
+        before = list_stored(directory, ".json")
+        files = list_stored(directory, ".parquet")
+        records = [record for _, record in merge_records(db, kind)] if before else []
+        if list_stored(directory, ".json") != before:
+            continue
+        names = {file.name for file in files}
+        lost = {name for each in records if each.written for name in each.files} - names
+        if lost:
+            raise BadInputError(f"{directory} lacks {min(lost)}, which a merge wrote there")
+        passed = {n for each in records for n in (each.sources if each.written else each.files)}
+        return [file for file in files if file.name not in passed]
+    raise ConflictError(f"files in {directory} are merged all the time; try again in a moment")
+
+
+def parts_of(url: str) -> tuple[str, ...]:
+    """The contents of the files that a merged one replaces, else its own; see `content_of`."""
+    parts = (footer(url).metadata or {}).get(PARTS_KEY)
+    return tuple(json.loads(parts)) if parts else (content_of(url),)
 
 
 def shard_states(db: str) -> dict[str, str]:
-    """The same files, each with its state: rows are numbered as they lie in it in this state."""
+    """URLs of all finished files of descriptors and of failures, each with its state.
+
+    Rows are numbered as they lie in it in this state.
+    """
     return {
-        join(db, kind, file.name): file.state
-        for kind in ("descriptors", "failures")
-        for file in list_stored(join(db, kind), ".parquet")
+        join(db, kind, file.name): file.state for kind in KINDS for file in stored_files(db, kind)
     }
 
 
 def descriptor_files(db: str) -> list[str]:
     """URLs of all finished descriptor files."""
-    return list_files(join(db, "descriptors"), ".parquet")
+    return [join(db, "descriptors", file.name) for file in stored_files(db, "descriptors")]
 
 
 def known_images(files: Sequence[str], group: range) -> pa.Table:
@@ -94,15 +157,18 @@ def _known(file: str, number: int) -> pa.Table:
     return pa.table([values.get(name, texts) for name in KNOWN.names], KNOWN)
 
 
+def row_counts(files: Sequence[str]) -> list[int]:
+    """Rows of each file, from its footer."""
+    with ThreadPoolExecutor(_READERS) as pool:
+        return list(pool.map(lambda file: footer(file).num_rows, files))
+
+
 def count_rows(db: str) -> tuple[int, int]:
     """Rows of descriptors and of failures, from the files' footers only."""
-
-    def rows(file: str) -> int:
-        return footer(file).num_rows
-
-    with ThreadPoolExecutor(16) as pool:
-        described = sum(pool.map(rows, descriptor_files(db)))
-        failed = sum(pool.map(rows, list_files(join(db, "failures"), ".parquet")))
+    described, failed = (
+        sum(row_counts([join(db, kind, file.name) for file in stored_files(db, kind)]))
+        for kind in KINDS
+    )
     return described, failed
 
 
@@ -222,8 +288,14 @@ def _apply(file: str, state: str, edits: pa.Table) -> None:
         table = table.set_column(at, table.schema.field(at), pa.array(values, pa.string()))
     keep = np.ones(table.num_rows, bool)
     keep[edits["row"].filter(edits["uri"].is_null()).to_numpy()] = False
-    content = parquet_bytes(table.filter(pa.array(keep)), **writing(file)) if keep.any() else None
+    metadata = {k: v for k, v in (table.schema.metadata or {}).items() if k != PARTS_KEY}
+    table = table.replace_schema_metadata(metadata)
+    db, kind, name = file.rsplit("/", 2)
+    content = parquet_bytes(table.filter(pa.array(keep)), **writing(kind)) if keep.any() else None
     replace_bytes(file, content, state)
+    # A merge looks at the states of its files once it counts: one of the two notices the other.
+    if any(each.written and name in each.sources for _, each in merge_records(db, kind)):
+        raise ConflictError(f"{file} was merged with others meanwhile; run this one again")
 
 
 def footer(file: str) -> pq.FileMetaData:
@@ -238,6 +310,6 @@ def remove_leftovers(db: str) -> None:
         sweep_temporary(join(db, kind))
 
 
-def writing(file: str) -> dict[str, object]:
-    """Options of the Parquet writer for a file of the database."""
-    return DESCRIPTOR_WRITING if "/descriptors/" in file else {}
+def writing(kind: str) -> dict[str, object]:
+    """Options of the Parquet writer for files of this kind."""
+    return DESCRIPTOR_WRITING if kind == "descriptors" else {}

@@ -83,8 +83,7 @@ def record_crash(db: str, shard: Shard, error: BaseException) -> ShardReport:
 
 def _write(db: str, kind: str, shard: Shard, table: pa.Table) -> None:
     if table.num_rows:
-        url = join(db, kind, f"{shard.name}.parquet")
-        write_table_atomic(table, url, **writing(url))
+        write_table_atomic(table, join(db, kind, f"{shard.name}.parquet"), **writing(kind))
 
 
 def _failures(table: pa.Table) -> tuple[int, Counter[str], str]:

@@ -340,7 +340,7 @@ def test_a_comparison_reads_all_kinds_of_rows(run: Callable[..., Run], tmp_path:
     images = make_images(tmp_path / "images", 5)
     (images / "bad.jpg").write_bytes(b"")
     run(images)
-    files = store.shard_files(str(tmp_path / "db"))
+    files = list(store.shard_states(str(tmp_path / "db")))
     known = store.known_images(files, range(len(files))).to_pylist()
     assert len(known) == 6
     assert [row["path"] for row in known if row["failed"]] == ["bad.jpg"]

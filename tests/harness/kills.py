@@ -35,6 +35,7 @@ from lib.database.embed import embed_database
 from lib.database.manifest import read_manifest
 from lib.database.opening import open_database
 from lib.database.removal import remove_images
+from lib.descriptors.merging import merge_files
 from lib.descriptors.store import EDITS, apply_edits, known_images, remove_leftovers, shard_states
 from lib.errors import BadInputError, MissingError
 from tests.database.test_embed import save_embedder, write_descriptors
@@ -121,6 +122,12 @@ def drop(db: str) -> None:
     apply_edits(states, range(len(states)), edits)
 
 
+def merge(db: str) -> None:
+    """Descriptor files as one and a rest; the version goes on to be what it is."""
+    merge_files(db, file_rows=8, grace_s=0)
+    embed_database(db)
+
+
 def trained_and_embedded(db: str) -> None:
     """What `pipeline` does once captions have changed."""
     save_embedder(db, 1)
@@ -134,6 +141,7 @@ STEPS: dict[str, Callable[[str], object]] = {
     "compact": lambda db: compact_database(db, file_rows=8, grace_s=0),
     "undo": lambda db: remove_images(db, ["1"], undo=True) if "1" in removed(db) else None,
     "embed again": lambda db: embed_database(db, check=True),
+    "merge": merge,
     "drop": drop,
     "embed what is left": embed_database,
     "map": open_mapped,

@@ -16,7 +16,7 @@ def test_a_power_loss_leaves_the_old_version_or_the_new(tmp_path: Path) -> None:
         [*command, "--every", "9"], cwd=ROOT, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-3000:]
-    assert done.stdout.endswith("of 8 steps, 0 wrong\n")
+    assert done.stdout.endswith("of 9 steps, 0 wrong\n")
 
 
 @pytest.mark.reports

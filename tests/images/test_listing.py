@@ -223,7 +223,7 @@ def test_a_database_on_object_storage(bucket: str, folder: Path) -> None:
 
     table = pa.table({"path": ["a"], "bytes": [1], "etag": ["x"]})
     write_table_atomic(table, join(f"{bucket}/db", "failures", "1.parquet"))
-    files = store.shard_files(f"{bucket}/db")
+    files = list(store.shard_states(f"{bucket}/db"))
     assert store.known_images(files, range(len(files)))["path"].to_pylist() == ["a"]
     assert store.count_rows(f"{bucket}/db") == (0, 1)
 

@@ -1,0 +1,149 @@
+"""Small files that extraction leaves, merged into files of a useful size.
+
+A merge is one record, `merge-ID.json`, beside the files. While it says that the merge is being
+written, readers pass over its new files; from the moment it says that they are there, over the
+files that they replace. So a row counts once, whatever is killed. The old files stay for a grace
+period, for readers that have listed them.
+"""
+
+import hashlib
+import json
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from lib.cluster import Runner, run_here
+from lib.descriptors.store import (
+    KINDS,
+    PARTS_KEY,
+    MergeRecord,
+    merge_records,
+    parts_of,
+    row_counts,
+    stored_files,
+    writing,
+)
+from lib.errors import ConflictError
+from lib.storage import (
+    StoredFile,
+    delete_all,
+    join,
+    list_stored,
+    read_table,
+    sweep_temporary,
+    write_json_atomic,
+    write_table_atomic,
+)
+
+FILE_ROWS = 50_000
+GRACE_S = 24 * 3600.0
+_ABANDONED_S = 24 * 3600.0  # a merge that is still being written after so long was killed
+
+
+@dataclass(frozen=True)
+class MergeReport:
+    """What a merge did."""
+
+    files_before: int = 0
+    files_after: int = 0
+
+
+def merge_files(
+    db: str, file_rows: int = FILE_ROWS, run: Runner = run_here, grace_s: float = GRACE_S
+) -> MergeReport:
+    """Merge neighbours among files of descriptors, and of failures, to `file_rows` rows or more.
+
+    A task holds the rows of one new file. What is left over, fewer than `file_rows` rows, stays as
+    it is until there are more. Files that were replaced longer than `grace_s` seconds ago go away.
+    Raises ConflictError where another run changed one of the files meanwhile: nothing is merged.
+    """
+    before = after = 0
+    for kind in KINDS:
+        sweep_temporary(join(db, kind))
+        _finish(db, kind, grace_s)
+        groups = _groups(db, kind, file_rows)
+        if groups:
+            _merge(db, kind, groups, run)
+            before += sum(len(group) for group in groups)
+            after += len(groups)
+            _finish(db, kind, grace_s)
+    return MergeReport(before, after)
+
+
+def _groups(db: str, kind: str, file_rows: int) -> list[list[StoredFile]]:
+    """Neighbours in the order of their names that have `file_rows` rows together."""
+    groups: list[list[StoredFile]] = []
+    open_group: list[StoredFile] = []
+    rows = 0
+    files = stored_files(db, kind)
+    counts = row_counts([join(db, kind, file.name) for file in files])
+    for file, count in zip(files, counts, strict=True):
+        if count >= file_rows:
+            continue
+        open_group.append(file)
+        rows += count
+        if rows >= file_rows:
+            groups.append(open_group)
+            open_group, rows = [], 0
+    return groups
+
+
+def _merge(db: str, kind: str, groups: Sequence[Sequence[StoredFile]], run: Runner) -> None:
+    record = MergeRecord(
+        url=join(db, kind, f"merge-{uuid.uuid4().hex[:16]}.json"),
+        written=False,
+        files={_name(db, kind, group): [file.name for file in group] for group in groups},
+    )
+    write_json_atomic(record.url, record.content())
+    for _ in run(_merge_group, (db, kind), groups):
+        pass
+    write_json_atomic(record.url, record.content(written=True))
+    now = {file.name: file.state for file in list_stored(join(db, kind), ".parquet")}
+    if any(now.get(file.name) != file.state for group in groups for file in group):
+        write_json_atomic(record.url, record.content())
+        _take_back(db, kind, record)
+        raise ConflictError(f"another run changed {db}/{kind} meanwhile; run this one again")
+
+
+def _parts(db: str, kind: str, group: Sequence[StoredFile]) -> list[str]:
+    return [part for file in group for part in parts_of(join(db, kind, file.name))]
+
+
+def _name(db: str, kind: str, group: Sequence[StoredFile]) -> str:
+    """In the place of the first, named for what it holds: a repeat has the same name."""
+    content = "\n".join(_parts(db, kind, group))
+    first = group[0].name.partition("-")[0].removesuffix(".parquet")
+    return f"{first}-m{hashlib.sha256(content.encode()).hexdigest()[:15]}.parquet"
+
+
+def _merge_group(db: str, kind: str, group: Sequence[StoredFile]) -> None:
+    tables = [read_table(join(db, kind, file.name)) for file in group]
+    schema = tables[0].schema
+    table = pa.concat_tables([each.select(schema.names).cast(schema) for each in tables])
+    parts = json.dumps(_parts(db, kind, group)).encode()
+    table = table.replace_schema_metadata({**(schema.metadata or {}), PARTS_KEY: parts})
+    write_table_atomic(table, join(db, kind, _name(db, kind, group)), **writing(kind))
+
+
+def _finish(db: str, kind: str, grace_s: float) -> None:
+    """Delete what merges that are done have replaced, and what killed ones have left."""
+    now = time.time()
+    for file, record in merge_records(db, kind):
+        if not record.written:
+            if now - file.changed >= min(_ABANDONED_S, grace_s):
+                _take_back(db, kind, record)
+        elif now - file.changed >= grace_s:
+            _delete(db, kind, record.sources, record)
+
+
+def _take_back(db: str, kind: str, record: MergeRecord) -> None:
+    _delete(db, kind, list(record.files), record)
+
+
+def _delete(db: str, kind: str, names: Sequence[str], record: MergeRecord) -> None:
+    """First what the record keeps from being read, then the record."""
+    delete_all([join(db, kind, name) for name in names])
+    delete_all([record.url])
