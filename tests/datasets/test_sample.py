@@ -11,19 +11,14 @@ import pytest
 from PIL import Image
 
 from lib.datasets.captions import load_captions
-from lib.datasets.sample import (
-    SPLITS,
-    SampleSummary,
-    draw_sample,
-    expected_recall,
-    load_facts,
-    scene_caption_oracle,
-)
+from lib.datasets.sample import SPLITS, SampleSummary, draw_sample, split_of
 from lib.datasets.sample.composing import Description, Group, describe, generator, paint
 from lib.datasets.sample.kinds import KINDS, PALETTE
 from lib.datasets.sample.scenes import SCENES
+from lib.datasets.sample.shapes import parse
 from lib.datasets.sample.wording import CAPTIONS_PER_IMAGE, captions_of, facts_of
-from lib.errors import BadArgumentError, MissingError
+from lib.errors import BadArgumentError
+from tests.datasets.sample_oracle import expected_recall, scene_caption_oracle
 
 COUNT = 45  # enough for draw_sample to use two processes
 
@@ -176,6 +171,13 @@ def test_captions_are_grammatical() -> None:
                 assert not (word == "an" and not vowel), text
 
 
+def test_a_line_that_is_no_shape_is_named() -> None:
+    with pytest.raises(ValueError, match="'sideways' in 'oval c sideways'"):
+        parse("oval c sideways")
+    with pytest.raises(ValueError, match="'circle' is no shape"):
+        parse("circle c 0,0 10,10")
+
+
 def test_wording_of_a_known_scene() -> None:
     """Colour stands with the noun that has it; a pair of skis is red as skis, not as a pair."""
     description = Description("snow", "sunny", (Group("skis", 2, "red"),))
@@ -217,7 +219,10 @@ def test_oracle_by_hand() -> None:
 
 
 def test_oracle_never_loses_a_captions_own_image(drawn: SampleSummary) -> None:
-    stated, described = load_facts(drawn.directory, "train")
+    train = [index for index in range(drawn.images) if split_of(index) == "train"]
+    shown = [(describe(generator(3, index, 0)), generator(3, index, 1)) for index in train]
+    described = [facts_of(description) for description, _ in shown]
+    stated = [caption.facts for image in shown for caption in captions_of(*image)]
     assert len(stated) == CAPTIONS_PER_IMAGE * len(described)
     tied = scene_caption_oracle(stated, described)
     for caption, rows in enumerate(tied):
@@ -246,8 +251,3 @@ def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     file.write_text("not a directory")
     with pytest.raises(BadArgumentError, match="file"):
         draw_sample(file, 1)
-
-
-def test_missing_facts_say_which_job_to_run(tmp_path: Path) -> None:
-    with pytest.raises(MissingError, match="prepare_data"):
-        load_facts(tmp_path, "test")

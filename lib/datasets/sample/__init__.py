@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -13,13 +12,9 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from lib.datasets.sample.composing import Description, compose, generator
-from lib.datasets.sample.oracle import expected_recall, scene_caption_oracle
-from lib.datasets.sample.wording import Caption, captions_of, facts_of
-from lib.errors import BadArgumentError, MissingError
-
-__all__ = ["SPLITS", "SampleSummary", "draw_sample", "expected_recall", "load_facts",
-           "scene_caption_oracle", "split_of"]  # fmt: skip
+from lib.datasets.sample.composing import compose, generator
+from lib.datasets.sample.wording import captions_of
+from lib.errors import BadArgumentError
 
 SPLITS = ("train", "validation", "test")
 JPEG_QUALITY = 88
@@ -33,8 +28,6 @@ class SampleSummary:
     images: int
     captions: int
     images_per_split: dict[str, int]
-    kinds: int
-    seconds: float
 
 
 def split_of(index: int) -> str:
@@ -56,10 +49,9 @@ def draw_sample(
 ) -> SampleSummary:
     """Draw `count` captioned images into a directory, the same bytes for the same seed.
 
-    Writes `images/<12-digit id>.jpg`, COCO's caption JSON for each part (`captions_train.json`,
-    `captions_validation.json`, `captions_test.json`; five captions an image) and `scenes.json`
-    (what each image shows and which facts each caption states, for `scene_caption_oracle`). An
-    image depends on seed and index only, so a larger sample begins with the smaller one.
+    Writes `images/<12-digit id>.jpg` and COCO's caption JSON for each part (`captions_train.json`,
+    `captions_validation.json`, `captions_test.json`; five captions an image). An image depends on
+    seed and index only, so a larger sample begins with the smaller one.
     `workers` processes draw, one per CPU by default; `progress(done, count)` is called as images
     are finished. Raises BadArgumentError for a count or a number of workers below 1, a negative
     seed, or a directory that cannot be written.
@@ -71,7 +63,6 @@ def draw_sample(
     ):
         if value < least:
             raise BadArgumentError(f"{name} is {value}; give {least} or more")
-    started = time.perf_counter()
     folder = Path(directory)
     rows: list[_Row] = []
     try:
@@ -80,7 +71,9 @@ def draw_sample(
             rows.append(row)
             if progress:
                 progress(len(rows), count)
-        _write_descriptions(folder, rows)
+        for split in SPLITS:
+            document = _coco([row for row in rows if split_of(row.index) == split])
+            _write_json(folder / f"captions_{split}.json", document)
     except OSError as error:
         raise BadArgumentError(
             f"the sample cannot be written to {folder}: {error}; name a directory that can be"
@@ -92,25 +85,7 @@ def draw_sample(
         images_per_split={
             split: sum(split_of(row.index) == split for row in rows) for split in SPLITS
         },
-        kinds=len({group.kind for row in rows for group in row.description.groups}),
-        seconds=time.perf_counter() - started,
     )
-
-
-def load_facts(
-    directory: str | Path, split: str
-) -> tuple[list[frozenset[str]], list[frozenset[str]]]:
-    """Facts stated by each caption of a part, and described of each of its images.
-
-    Both in the order of the part's caption file, ready for `scene_caption_oracle`. Raises
-    MissingError where `draw_sample` has not written.
-    """
-    path = Path(directory) / "scenes.json"
-    if not path.exists():
-        raise MissingError(f"{path} is not there; draw the sample first (prepare_data)")
-    scenes = [scene for scene in json.loads(path.read_text()) if scene["split"] == split]
-    stated = [frozenset(facts) for scene in scenes for facts in scene["caption_facts"]]
-    return stated, [frozenset(scene["facts"]) for scene in scenes]
 
 
 @dataclass(frozen=True)
@@ -120,8 +95,7 @@ class _Row:
     index: int
     width: int
     height: int
-    description: Description
-    captions: list[Caption]
+    captions: list[str]
 
 
 def _draw_one(folder: Path, seed: int, index: int) -> _Row:
@@ -133,8 +107,8 @@ def _draw_one(folder: Path, seed: int, index: int) -> _Row:
     partial_path = path.with_suffix(".part")
     partial_path.write_bytes(encoded.getvalue())
     partial_path.replace(path)
-    captions = captions_of(description, generator(seed, index, 1))
-    return _Row(index, image.width, image.height, description, captions)
+    captions = [caption.text for caption in captions_of(description, generator(seed, index, 1))]
+    return _Row(index, *image.size, captions)
 
 
 def _drawn(folder: Path, count: int, seed: int, workers: int | None) -> Iterator[_Row]:
@@ -162,28 +136,6 @@ def _end_with_parent() -> None:
         Thread(target=watch, daemon=True).start()
 
 
-def _write_descriptions(folder: Path, rows: list[_Row]) -> None:
-    for split in SPLITS:
-        document = _coco([row for row in rows if split_of(row.index) == split])
-        _write_json(folder / f"captions_{split}.json", document)
-    scenes = [
-        {
-            "image_id": image_id_of(row.index),
-            "split": split_of(row.index),
-            "scene": row.description.scene,
-            "mood": row.description.mood,
-            "objects": [
-                {"kind": group.kind, "count": group.count, "colour": group.colour}
-                for group in row.description.groups
-            ],
-            "facts": sorted(facts_of(row.description)),
-            "caption_facts": [sorted(caption.facts) for caption in row.captions],
-        }
-        for row in rows
-    ]
-    _write_json(folder / "scenes.json", scenes)
-
-
 def _coco(rows: list[_Row]) -> dict[str, Any]:
     """COCO's caption format."""
     images = [
@@ -196,7 +148,7 @@ def _coco(rows: list[_Row]) -> dict[str, Any]:
         for row in rows
     ]
     annotations = [
-        {"id": row.index * 10 + place, "image_id": image_id_of(row.index), "caption": caption.text}
+        {"id": row.index * 10 + place, "image_id": image_id_of(row.index), "caption": caption}
         for row in rows
         for place, caption in enumerate(row.captions)
     ]

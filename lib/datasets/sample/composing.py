@@ -6,10 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from lib.datasets.sample.kinds import KINDS, PALETTE, Kind
+from lib.datasets.sample.kinds import KINDS, Kind
 from lib.datasets.sample.pen import Pen, add_noise
-from lib.datasets.sample.scenery import Backdrop
-from lib.datasets.sample.scenes import SCENES, Scene
+from lib.datasets.sample.scenes import SCENES, Backdrop, Scene
 
 SIZES = ((640, 480), (640, 480), (640, 427), (640, 426), (480, 640), (500, 375), (612, 612))
 SUPERSAMPLING = 1.5
@@ -44,16 +43,13 @@ def describe(rng: np.random.Generator) -> Description:
     weights = np.array([scene.weight for scene in scenes])
     scene = scenes[int(rng.choice(len(scenes), p=weights / weights.sum()))]
     mood = str(rng.choice(list(scene.moods)))
-    wanted = int(rng.choice(3, p=(0.45, 0.4, 0.15))) + 1
-    chosen: list[str] = []
-    for name in rng.permutation(np.array(scene.kinds, dtype=object)):
-        if name not in chosen and len(chosen) < wanted:
-            chosen.append(str(name))
+    kinds = list(dict.fromkeys(rng.permutation(np.array(scene.kinds, dtype=object)).tolist()))
+    kinds = kinds[: int(rng.choice(3, p=(0.45, 0.4, 0.15))) + 1]
     groups: list[Group] = []
     things = 0
-    for name in chosen:
+    for name in kinds:
         kind = KINDS[name]
-        room = max(1, min(kind.most, 6 - things - (len(chosen) - len(groups) - 1)))
+        room = max(1, min(kind.most, 6 - things - (len(kinds) - len(groups) - 1)))
         shares = np.array((0.55, 0.25, 0.13, 0.07)[:room])
         count = 1 + int(rng.choice(room, p=shares / shares.sum()))
         colour = str(rng.choice(kind.colours)) if kind.colours else ""
@@ -75,83 +71,49 @@ class _Place:
 
 
 def _row(
-    rng: np.random.Generator, things: list[tuple[Kind, str]], aspect: float
+    rng: np.random.Generator, things: list[tuple[Kind, str]], aspect: float, tall: float
 ) -> tuple[list[float], float]:
     """Centres of things side by side, and the zoom at which they fill the image nicely."""
     # Four and more may overlap a little, the nearer before the farther, rather than get tiny.
     room = 1.0 if len(things) < 4 else 0.74
-    widths = [kind.size * kind.width * room for kind, _ in things]
-    total = sum(widths) + 0.05 * len(widths)
+    widths = np.array([kind.size * kind.width * room for kind, _ in things])
     fill = aspect * rng.uniform(0.62, 0.92)
-    zoom = float(np.clip(fill / total, 0.3, 1.45))
     tallest = max(kind.size * kind.height for kind, _ in things)
-    zoom = min(zoom, 0.86 / tallest)
-    free = max(0.0, aspect - zoom * sum(widths))
-    gaps = rng.dirichlet(np.full(len(widths) + 1, 3.0)) * free
-    centres, left = [], 0.0
-    for gap, width in zip(gaps[:-1], widths, strict=True):
-        left += float(gap)
-        centres.append(left + zoom * width / 2)
-        left += zoom * width
-    return centres, zoom
-
-
-def _inside(x: float, width: float, aspect: float) -> float:
-    """The centre moved so that a thing of the width stays within the image."""
-    return min(max(x, width / 2 + 0.01), max(width / 2, aspect - width / 2 - 0.01))
+    zoom = min(float(np.clip(fill / (widths + 0.05).sum(), 0.3, 1.45)), tall / tallest)
+    free = max(0.0, aspect - zoom * widths.sum())
+    gaps = rng.dirichlet(np.full(len(widths) + 1, 3.0))[:-1] * free
+    return list(np.cumsum(gaps + zoom * widths) - zoom * widths / 2), zoom
 
 
 def _places(
     rng: np.random.Generator, scene: Scene, groups: Sequence[Group], far: float, aspect: float
 ) -> list[_Place]:
     """Put everything in place: what stands or floats in one row, what flies or hangs above."""
-    low: list[tuple[Kind, str]] = []
-    high: list[tuple[Kind, str]] = []
+    rows: dict[bool, list[tuple[Kind, str]]] = {False: [], True: []}
     for group in groups:
-        above = group.kind in scene.air or group.kind in scene.wall
-        things = [(KINDS[group.kind], group.colour)] * group.count
-        (high if above else low).extend(things)
-    low = [low[i] for i in rng.permutation(len(low))]
+        rows[group.kind in scene.high] += [(KINDS[group.kind], group.colour)] * group.count
+    limit = 0.7 if rows[True] else 1.0
+    floor = 0.62 if rows[False] or scene.hanging else 0.45 if scene.low else 0.12
     places = []
-    limit = 1.0 if not high else 0.7
-    if low:
-        centres, zoom = _row(rng, low, aspect)
-        tallest = max(kind.size * kind.height for kind, _ in low)
-        zoom = min(zoom, limit * 0.86 / tallest)
-        for (kind, colour), x in zip(low, centres, strict=True):
+    for above, things in rows.items():
+        if not things:
+            continue
+        things = [things[i] for i in rng.permutation(len(things))]
+        centres, zoom = _row(rng, things, aspect, 0.96 - floor if above else 0.86 * limit)
+        for (kind, colour), x in zip(things, centres, strict=True):
+            scale = zoom * kind.size * rng.uniform(0.85, 1.0)
             depth = float(rng.uniform(0, 1)) ** 1.5
-            y = scene.near + (max(far, scene.near + 0.02) - scene.near) * 0.6 * depth
-            scale = zoom * kind.size * (1.03 - 0.22 * depth) * rng.uniform(0.92, 1.06)
-            scale = min(scale, (0.97 * limit - y) / kind.height)
-            x = _inside(x, scale * kind.width, aspect)
-            angle = float(rng.normal(0, kind.tilt * 0.5))
+            if above:
+                slack = max(0.0, 0.96 - floor - scale * kind.height)
+                y = floor + slack * (1 - depth / 2 if scene.hanging else depth)
+            else:
+                y = scene.near + (max(far, scene.near + 0.02) - scene.near) * 0.6 * depth
+                scale = min(scale * (1.1 - 0.22 * depth), (0.97 * limit - y) / kind.height)
+            half = scale * kind.width / 2 + 0.01
+            x = min(max(x, half), max(half - 0.01, aspect - half))
+            angle = float(rng.normal(0, kind.tilt))
             places.append(_Place(kind, colour, x, y, float(scale), angle))
-    if high:
-        floor = 0.62 if low or scene.wall else 0.45 if scene.ground or scene.water else 0.12
-        places += _above(rng, high, aspect, floor, hanging=bool(scene.wall))
     return sorted(places, key=lambda place: -place.y)
-
-
-def _above(
-    rng: np.random.Generator,
-    things: list[tuple[Kind, str]],
-    aspect: float,
-    floor: float,
-    hanging: bool,
-) -> list[_Place]:
-    """Places above the height `floor` for what flies or hangs."""
-    centres, zoom = _row(rng, things, aspect)
-    ceiling = 0.96
-    places = []
-    for (kind, colour), x in zip(things, centres, strict=True):
-        tall = kind.size * kind.height
-        scale = min(zoom, (ceiling - floor) / tall) * rng.uniform(0.78, 1.0)
-        slack = max(0.0, ceiling - floor - scale * tall)
-        x = _inside(x, float(scale) * kind.size * kind.width, aspect)
-        share = rng.uniform(0.5, 1) if hanging else rng.uniform(0, 1)
-        angle = float(rng.normal(0, kind.tilt))
-        places.append(_Place(kind, colour, x, floor + slack * share, scale * kind.size, angle))
-    return places
 
 
 def paint(description: Description, rng: np.random.Generator, size: tuple[int, int]) -> Image.Image:
@@ -161,22 +123,12 @@ def paint(description: Description, rng: np.random.Generator, size: tuple[int, i
     backdrop = Backdrop(canvas, rng)
     far = scene.paint(backdrop, description.mood)
     for place in _places(rng, scene, description.groups, far, backdrop.aspect):
-        pen = Pen(
-            canvas,
-            rng,
-            (place.x * canvas.height, (1 - place.y) * canvas.height),
-            place.scale * canvas.height,
-            angle=place.angle,
-            flip=bool(rng.random() < 0.5),
-            ambient=(1.0, 1.0, 1.0) if place.kind.name in GLOWING else scene.light,
-        )
-        colour = PALETTE[place.colour] if place.colour else PALETTE["white"]
-        place.kind.draw(pen, pen.vary(colour, 9))
+        at = (place.x * canvas.height, (1 - place.y) * canvas.height)
+        flip = bool(rng.random() < 0.5)
+        pen = Pen(canvas, rng, at, place.scale * canvas.height, place.angle, flip)
+        place.kind.draw(pen, place.colour)
     image = canvas.resize(size, Image.Resampling.BOX)
     return add_noise(_exposed(image, rng), rng, 0.07, smoothest=1)
-
-
-GLOWING = {"moon", "lamp", "candle"}
 
 
 def _exposed(image: Image.Image, rng: np.random.Generator) -> Image.Image:

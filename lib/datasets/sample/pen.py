@@ -58,12 +58,9 @@ def _noise_of(amount: float, stretch: tuple[float, float], smoothest: int) -> Im
 
 
 def add_noise(
-    image: Image.Image,
-    rng: np.random.Generator,
-    amount: float,
-    stretch: tuple[float, float] = (1, 1),
-    smoothest: int = 16,
-) -> Image.Image:
+    image: Image.Image, rng: np.random.Generator, amount: float,
+    stretch: tuple[float, float] = (1, 1), smoothest: int = 16,
+) -> Image.Image:  # fmt: skip
     """The RGB image with noise added to its brightness; `stretch` widens the noise (x, y)."""
     width, height = image.size
     left = int(rng.integers(0, max(1, GRAIN_SIZE - width)))
@@ -114,25 +111,14 @@ class Pen:
     """Draws in an object's coordinates: the origin where it stands, x right, y up.
 
     `scale` is the number of canvas pixels a unit, `angle` (radians) turns counter-clockwise about
-    the origin, `flip` mirrors left and right, `ambient` is the light of the scene per channel.
+    the origin, `flip` mirrors left and right.
     """
 
     def __init__(
-        self,
-        canvas: Image.Image,
-        rng: np.random.Generator,
-        at: Point,
-        scale: float,
-        angle: float = 0.0,
-        flip: bool = False,
-        ambient: tuple[float, float, float] = (1, 1, 1),
-    ) -> None:
-        self.canvas = canvas
-        self.rng = rng
-        self.at = at
-        self.scale = scale
-        self.flip = flip
-        self.ambient = ambient
+        self, canvas: Image.Image, rng: np.random.Generator, at: Point, scale: float,
+        angle: float = 0.0, flip: bool = False,
+    ) -> None:  # fmt: skip
+        self.canvas, self.rng, self.at, self.scale, self.flip = canvas, rng, at, scale, flip
         self._cos, self._sin = math.cos(angle), math.sin(angle)
         self._clip: np.ndarray | None = None
 
@@ -143,6 +129,10 @@ class Pen:
     def between(self, low: float, high: float) -> float:
         """A uniform draw."""
         return float(self.rng.uniform(low, high))
+
+    def pick(self, *colours: Rgb) -> Rgb:
+        """One of the colours, varied."""
+        return self.vary(colours[int(self.rng.integers(len(colours)))])
 
     def vary(self, colour: Rgb, amount: float = 14) -> Rgb:
         """The colour, a little lighter, darker or otherwise tinted each time."""
@@ -160,23 +150,18 @@ class Pen:
         return np.stack([self.at[0] + right * self.scale, self.at[1] - up * self.scale], axis=1)
 
     @contextmanager
-    def within(self, outline: Sequence[Point] | np.ndarray) -> Iterator[None]:
+    def within(self, outline: np.ndarray | None) -> Iterator[None]:
         """What is drawn inside the block shows only inside the outline (patches on a hide)."""
-        self._clip = self.pixels(outline)
+        self._clip = None if outline is None else self.pixels(outline)
         try:
             yield
         finally:
             self._clip = None
 
     def polygon(
-        self,
-        points: Sequence[Point] | np.ndarray,
-        colour: Rgb,
-        volume: float = 0.0,
-        alpha: float = 1.0,
-        grain: float = 0.0,
-        soft: float = 0.0,
-    ) -> None:
+        self, points: Sequence[Point] | np.ndarray, colour: Rgb, volume: float = 0.0,
+        alpha: float = 1.0, grain: float = 0.0, soft: float = 0.0,
+    ) -> None:  # fmt: skip
         """Fill a polygon; `volume` rounds it, `alpha` < 1 lets through, `soft` blurs its edge."""
         outline = self.pixels(points)
         margin = 2 + 3 * soft * self.scale
@@ -188,13 +173,9 @@ class Pen:
         self._paint(mask, box, colour, volume, grain)
 
     def stroke(
-        self,
-        points: Sequence[Point] | np.ndarray,
-        width: float,
-        colour: Rgb,
-        volume: float = 0.0,
-        alpha: float = 1.0,
-    ) -> None:
+        self, points: Sequence[Point] | np.ndarray, width: float, colour: Rgb,
+        volume: float = 0.0, alpha: float = 1.0,
+    ) -> None:  # fmt: skip
         """A line of the width with round ends and joints."""
         line = self.pixels(points)
         thick = max(1.0, width * self.scale)
@@ -221,80 +202,33 @@ class Pen:
         return (left, top, right, bottom) if right > left and bottom > top else None
 
     def _paint(
-        self,
-        mask: Image.Image,
-        box: tuple[int, int, int, int],
-        colour: Rgb,
-        volume: float,
+        self, mask: Image.Image, box: tuple[int, int, int, int], colour: Rgb, volume: float,
         grain: float,
-    ) -> None:
+    ) -> None:  # fmt: skip
         if self._clip is not None:
             clip = Image.new("L", mask.size)
             local = [(x - box[0], y - box[1]) for x, y in self._clip]
             ImageDraw.Draw(clip).polygon(local, fill=255)
             mask = ImageChops.multiply(mask, clip)
-        red, green, blue = (
-            min(255, round(c * a)) for c, a in zip(colour, self.ambient, strict=True)
-        )
-        fill = (red, green, blue)
         if not volume and not grain:
-            self.canvas.paste(fill, box, mask)
+            self.canvas.paste(colour, box, mask)
             return
-        picture = _lit(mask, fill, volume) if volume else Image.new("RGB", mask.size, fill)
+        picture = _lit(mask, colour, volume) if volume else Image.new("RGB", mask.size, colour)
         if grain:
             picture = add_noise(picture, self.rng, grain)
         self.canvas.paste(picture, box, mask)
 
     def ellipse(
-        self,
-        x: float,
-        y: float,
-        rx: float,
-        ry: float,
-        colour: Rgb,
-        volume: float = 0.0,
-        alpha: float = 1.0,
-        grain: float = 0.0,
-        soft: float = 0.0,
-        tilt: float = 0.0,
+        self, x: float, y: float, rx: float, ry: float, colour: Rgb, **style: float
     ) -> None:
-        """Fill an ellipse about (x, y), turned by `tilt` radians."""
-        self.polygon(oval(x, y, rx, ry, tilt), colour, volume, alpha, grain, soft)
+        """Fill an ellipse about (x, y); `style` as in `polygon`."""
+        self.polygon(oval(x, y, rx, ry), colour, **style)
 
     def rect(
-        self,
-        left: float,
-        bottom: float,
-        right: float,
-        top: float,
-        colour: Rgb,
-        volume: float = 0.0,
-        alpha: float = 1.0,
-        grain: float = 0.0,
-        radius: float = 0.0,
+        self, left: float, bottom: float, right: float, top: float, colour: Rgb, **style: float
     ) -> None:
-        """Fill a rectangle, its corners rounded by `radius`."""
-        self.polygon(box(left, bottom, right, top, radius), colour, volume, alpha, grain)
-
-    def blob(
-        self,
-        points: Sequence[Point],
-        colour: Rgb,
-        volume: float = 0.0,
-        alpha: float = 1.0,
-        grain: float = 0.0,
-        soft: float = 0.0,
-    ) -> None:
-        """Fill the smooth closed curve through the points."""
-        self.polygon(curve(points), colour, volume, alpha, grain, soft)
-
-    def gloss(self, x: float, y: float, rx: float, ry: float, alpha: float = 0.55) -> None:
-        """A soft white reflection."""
-        self.ellipse(x, y, rx, ry, (255, 255, 255), alpha=alpha, soft=min(rx, ry) * 0.5)
-
-    def shadow(self, x: float, y: float, rx: float, ry: float, alpha: float = 0.42) -> None:
-        """A soft contact shadow."""
-        self.ellipse(x, y, rx, ry, (10, 10, 20), alpha=alpha, soft=ry * 0.55)
+        """Fill a rectangle; `style` as in `polygon`, and the `radius` of its corners."""
+        self.polygon(box(left, bottom, right, top, style.pop("radius", 0.0)), colour, **style)
 
 
 def oval(x: float, y: float, rx: float, ry: float, tilt: float = 0.0) -> np.ndarray:

@@ -1,6 +1,5 @@
 """Captions: five ways of saying what an image shows, each with the facts that it states."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +11,8 @@ from lib.datasets.sample.scenes import SCENES
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six")
 CAPTIONS_PER_IMAGE = 5
 PLURAL_OPENINGS = ("a couple of", "a group of", "a few")
+OPENINGS = ("a photo of", "a picture of", "an image of", "a close up of", "a view of")
+FORMS = ("plain", "doing", "there is", "picture", "setting", "beside", "that")
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,10 @@ def with_article(noun: str) -> str:
 
 def _coloured(noun: str, colour: str) -> str:
     """The noun with its colour where it belongs: "red car", "pair of red skis"."""
-    if not colour:
-        return noun
-    for pair in ("pair of ", "pairs of "):
-        if noun.startswith(pair):
-            return f"{pair}{colour} {noun.removeprefix(pair)}"
-    return f"{colour} {noun}"
+    pair, of, rest = noun.rpartition(" of ")
+    if pair.startswith("pair"):
+        return f"{pair}{of}{colour} {rest}" if colour else noun
+    return f"{colour} {noun}".strip()
 
 
 class _Writer:
@@ -118,73 +117,39 @@ class _Writer:
             return phrases[0]
         return f"{', '.join(phrases[:-1])} {joint} {phrases[-1]}"
 
-    @property
-    def many(self) -> bool:
-        return sum(group.count for group in self.description.groups) > 1
-
-    def verb(self) -> str:
-        """What they do; only words that fit every kind when there are several."""
+    def write(self, form: str) -> str:
+        """The sentence in one of `FORMS`, without its capital and its full stop."""
         groups = self.description.groups
-        if len(groups) == 1:
-            return self.pick(KINDS[groups[0].kind].verbs)
-        return self.pick(("seen", "together", "side by side"))
-
-
-def _plain(writer: _Writer) -> str:
-    return f"{writer.subject()} {writer.where()}"
-
-
-def _doing(writer: _Writer) -> str:
-    return f"{writer.subject()} {writer.verb()} {writer.where()}"
-
-
-def _there_is(writer: _Writer) -> str:
-    subject = writer.subject()
-    one = subject.startswith(("a ", "an ")) and not subject.startswith(PLURAL_OPENINGS)
-    return f"there {'is' if one else 'are'} {subject} {writer.where()}"
-
-
-def _picture(writer: _Writer) -> str:
-    opening = writer.pick(
-        ("a photo of", "a picture of", "an image of", "a close up of", "a view of")
-    )
-    tail = f" {writer.where()}" if writer.rng.random() < 0.6 else ""
-    return f"{opening} {writer.subject()}{tail}"
-
-
-def _setting(writer: _Writer) -> str:
-    writer.facts.add(f"place: {writer.description.scene}")
-    return f"{with_article(writer.pick(writer.scene.settings))} with {writer.subject()}"
-
-
-def _beside(writer: _Writer) -> str:
-    if len(writer.description.groups) == 1:
-        return f"{writer.subject()} {writer.where()}"
-    return f"{writer.subject(writer.pick(('next to', 'beside', 'near', 'along with')))} " + (
-        writer.where() if writer.rng.random() < 0.8 else ""
-    )
-
-
-def _that(writer: _Writer) -> str:
-    subject = writer.subject()
-    be = "are" if writer.many else "is"
-    return f"{subject} that {be} {writer.where()}"
-
-
-_FORMS: tuple[Callable[[_Writer], str], ...] = (
-    _plain, _doing, _there_is, _picture, _setting, _beside, _that,
-)  # fmt: skip
+        if form == "setting":
+            self.facts.add(f"place: {self.description.scene}")
+            return f"{with_article(self.pick(self.scene.settings))} with {self.subject()}"
+        beside = self.pick(("next to", "beside", "near", "along with"))
+        subject = self.subject(beside if form == "beside" else "and")
+        if form == "picture":
+            place = self.where() if self.rng.random() < 0.6 else ""
+            return f"{self.pick(OPENINGS)} {subject} {place}"
+        if form == "beside" and len(groups) > 1 and self.rng.random() < 0.2:
+            return subject
+        if form == "doing":
+            # Only words that fit every kind where there are several.
+            together = ("seen", "together", "side by side")
+            verb = self.pick(KINDS[groups[0].kind].verbs if len(groups) == 1 else together)
+            return f"{subject} {verb} {self.where()}"
+        if form == "there is":
+            one = subject.startswith(("a ", "an ")) and not subject.startswith(PLURAL_OPENINGS)
+            return f"there {'is' if one else 'are'} {subject} {self.where()}"
+        if form == "that":
+            one = sum(group.count for group in groups) == 1
+            return f"{subject} that {'is' if one else 'are'} {self.where()}"
+        return f"{subject} {self.where()}"
 
 
 def captions_of(description: Description, rng: np.random.Generator) -> list[Caption]:
     """Five different captions, each in another form of sentence."""
-    captions: list[Caption] = []
-    for form in rng.permutation(len(_FORMS)):
+    captions: dict[str, Caption] = {}
+    for form in rng.permutation(len(FORMS)):
         writer = _Writer(description, rng)
-        text = " ".join(_FORMS[form](writer).split())
+        text = " ".join(writer.write(FORMS[form]).split())
         text = text[0].upper() + text[1:] + "."
-        if text not in [caption.text for caption in captions]:
-            captions.append(Caption(text, frozenset(writer.facts)))
-        if len(captions) == CAPTIONS_PER_IMAGE:
-            break
-    return captions
+        captions.setdefault(text, Caption(text, frozenset(writer.facts)))
+    return list(captions.values())[:CAPTIONS_PER_IMAGE]
