@@ -1,5 +1,6 @@
 """Unpack zip and tar archives that strangers made: what could do harm is refused, unwritten."""
 
+import io
 import lzma
 import os
 import shutil
@@ -8,7 +9,9 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
@@ -55,9 +58,9 @@ def unpack(
     damaged member (zip: by its CRC-32). Raises ImageSearchError where the disk is too small.
     """
     try:
-        if zipfile.is_zipfile(archive):
-            return _unpack_zip(archive, directory, wanted, progress)
-        return _unpack_tar(archive, directory, wanted, progress)
+        opener = zipfile.ZipFile if zipfile.is_zipfile(archive) else tarfile.open
+        with opener(archive) as opened:
+            return _unpack(opened, archive, directory, wanted, progress)
     except (zipfile.BadZipFile, tarfile.TarError, NotImplementedError) as error:
         reason = str(error).partition("\n")[0]
         raise BadInputError(f"{archive} is no whole zip or tar archive: {reason}") from error
@@ -67,93 +70,31 @@ def unpack(
         raise BadInputError(f"{archive} is damaged: {error}") from error
 
 
-def _unpack_zip(
-    archive: Path, directory: Path, wanted: Callable[[str], str | None], progress: bool
+def _unpack(
+    opened: zipfile.ZipFile | tarfile.TarFile,
+    archive: Path,
+    directory: Path,
+    wanted: Callable[[str], str | None],
+    progress: bool,
 ) -> list[Path]:
-    with zipfile.ZipFile(archive) as opened:
-        members: list[tuple[zipfile.ZipInfo, Path]] = []
-        total = 0
-        for member in opened.infolist():
-            _refuse_zip_member(member, archive)
-            total += member.file_size
-            target = _target(member.filename, archive, directory, wanted)
-            if target and not member.is_dir():
-                members.append((member, target))
-        _refuse_bomb(total, archive)
-        missing = [(m, target) for m, target in members if not _is_there(target, m.file_size)]
-        _require_space(sum(member.file_size for member, _ in missing), directory)
-        with _bar(sum(member.file_size for member, _ in missing), progress) as bar:
-            for member, target in missing:
-                with opened.open(member) as content:
-                    _write(content, target, directory, member.file_size, archive, bar)
-    return [target for _, target in members]
-
-
-def _refuse_zip_member(member: zipfile.ZipInfo, archive: Path) -> None:
-    kind = stat.S_IFMT(member.external_attr >> 16)
-    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-        raise BadInputError(
-            f"{archive} is refused: {member.filename!r} is a link or a special file"
-        )
-    if member.flag_bits & 1:
-        raise BadInputError(f"{archive} is refused: {member.filename!r} is encrypted")
-
-
-def _unpack_tar(
-    archive: Path, directory: Path, wanted: Callable[[str], str | None], progress: bool
-) -> list[Path]:
-    total = wanted_bytes = 0
-    with tarfile.open(archive) as opened:
-        for member in opened:
-            if not (member.isreg() or member.isdir()) or member.issparse():
-                raise BadInputError(
-                    f"{archive} is refused: {member.name!r} is a link or a special file"
-                )
-            total += member.size
-            _refuse_bomb(total, archive)
-            target = _target(member.name, archive, directory, wanted)
-            if target and not member.isdir() and not _is_there(target, member.size):
-                wanted_bytes += member.size
-        _drain(opened, archive, total)
-    _require_space(wanted_bytes, directory)
-    written: list[Path] = []
-    with tarfile.open(archive) as opened, _bar(wanted_bytes, progress) as bar:
-        for member in opened:
-            target = _target(member.name, archive, directory, wanted)
-            if target is None or member.isdir():
-                continue
-            written.append(target)
-            if not _is_there(target, member.size):
-                content = cast(IO[bytes], opened.extractfile(member))
-                _write(content, target, directory, member.size, archive, bar)
-    return written
-
-
-def _drain(opened: tarfile.TarFile, archive: Path, total: int) -> None:
-    """Read what follows the last member, so that the checksum of a compressed archive is met."""
-    rest = cast(IO[bytes], opened.fileobj)
-    while block := rest.read(_BLOCK_BYTES):
-        total += len(block)
-        _refuse_bomb(total, archive)
-
-
-def _target(
-    name: str, archive: Path, directory: Path, wanted: Callable[[str], str | None]
-) -> Path | None:
-    safe_path(name, str(archive))
-    relative = wanted(name)
-    return None if relative is None else directory / safe_path(relative, str(archive))
-
-
-def _refuse_bomb(total: int, archive: Path) -> None:
-    size = archive.stat().st_size
-    if total > max(ALWAYS_ALLOWED_BYTES, MOST_EXPANSION * size):
-        raise BadInputError(
-            f"{archive} is refused: {size} bytes would become {total}, as a decompression bomb does"
-        )
-
-
-def _require_space(count: int, directory: Path) -> None:
+    members = _zip_members(opened) if isinstance(opened, zipfile.ZipFile) else _tar_members(opened)
+    targets: list[tuple[_Member, Path]] = []
+    total, allowed = 0, max(ALWAYS_ALLOWED_BYTES, MOST_EXPANSION * archive.stat().st_size)
+    for member in members:
+        if member.refused:
+            raise BadInputError(f"{archive} is refused: {member.name!r} is {member.refused}")
+        total += member.size
+        if total > allowed:
+            raise BadInputError(
+                f"{archive} is refused: it would become more than {allowed} bytes, as a "
+                "decompression bomb does"
+            )
+        safe_path(member.name, str(archive))
+        relative = wanted(member.name)
+        if relative is not None and not member.name.endswith("/") and member.name:
+            targets.append((member, directory / safe_path(relative, str(archive))))
+    missing = [(member, target) for member, target in targets if not _is_there(target, member.size)]
+    count = sum(member.size for member, _ in missing)
     directory.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(directory).free
     if count > free:
@@ -161,6 +102,43 @@ def _require_space(count: int, directory: Path) -> None:
             f"unpacking needs {count / 1e9:.1f} GB on the disk of {directory}, "
             f"and {free / 1e9:.1f} GB are free"
         )
+    options: dict[str, Any] = {"unit": "B", "unit_scale": True, "delay": 0.5}
+    with tqdm(total=count, desc="unpacking", disable=not progress, **options) as bar:
+        for member, target in missing:
+            with member.open() as content:
+                _write(content, target, directory, member.size, archive, bar)
+    return [target for _, target in targets]
+
+
+@dataclass(frozen=True)
+class _Member:
+    """A file or, where its name ends with a slash, a folder; `refused` says why it is neither."""
+
+    name: str
+    size: int
+    open: Callable[[], IO[bytes]]
+    refused: str = ""
+
+
+def _zip_members(opened: zipfile.ZipFile) -> Iterator[_Member]:
+    for member in opened.infolist():
+        kind = stat.S_IFMT(member.external_attr >> 16)
+        refused = "encrypted" if member.flag_bits & 1 else ""
+        if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+            refused = "a link or a special file"
+        yield _Member(member.filename, member.file_size, partial(opened.open, member), refused)
+
+
+def _tar_members(opened: tarfile.TarFile) -> Iterator[_Member]:
+    for member in opened:
+        usual = (member.isreg() or member.isdir()) and not member.issparse()
+        name = member.name + "/" * member.isdir()
+        content = cast(Callable[[], IO[bytes]], partial(opened.extractfile, member))
+        yield _Member(name, member.size, content, "" if usual else "a link or a special file")
+    # What follows the last member, so that the checksum of a compressed archive is met.
+    rest = cast(IO[bytes], opened.fileobj)
+    while block := rest.read(_BLOCK_BYTES):
+        yield _Member("", len(block), partial(io.BytesIO, block))
 
 
 def _is_there(target: Path, size: int) -> bool:
@@ -191,12 +169,6 @@ def _write(
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-
-
-def _bar(total: int, progress: bool) -> Any:
-    return tqdm(
-        total=total, unit="B", unit_scale=True, desc="unpacking", delay=0.5, disable=not progress
-    )
 
 
 def read_remote_member(url: str, name: str, most_bytes: int = 1 << 30) -> bytes:

@@ -2,24 +2,24 @@
 
 import fcntl
 import hashlib
-import json
 import os
-import random
 import shutil
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
 import requests
+from requests.adapters import HTTPAdapter
 from tqdm import tqdm
+from urllib3 import BaseHTTPResponse, Retry
+from urllib3.exceptions import NameResolutionError
 
 from lib.errors import BadInputError, ImageSearchError, MissingError
 from lib.storage import filesystem
@@ -30,23 +30,10 @@ ATTEMPTS = 5  # in a row that bring nothing new, before a URL is given up
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 30.0
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 10.0, 30.0
 PARALLEL = 16
-_PASSING_STATUS = {408, 425, 429, 500, 502, 503, 504}
 
 
 class DownloadError(MissingError):
     """A file could not be fetched; the message says why and where to put it by hand."""
-
-
-class _PassingError(Exception):
-    """A failure that another attempt may not meet."""
-
-    def __init__(self, reason: str, wait_s: float | None = None) -> None:
-        super().__init__(reason)
-        self.wait_s = wait_s
-
-
-class _UnusableRangeError(_PassingError):
-    """The answer to a range request cannot be used; the next asks for everything."""
 
 
 class _LastingError(Exception):
@@ -80,14 +67,27 @@ class Downloads:
     failures: dict[str, str] = field(default_factory=dict)  # path → reason
 
 
-@dataclass
-class _Opened:
-    """An answer to a request: bytes of a file of `total` bytes, from `start` on."""
+@dataclass(frozen=True)
+class _Answer:
+    """Bytes of a file of `total` bytes, from `start` on; `version` is its ETag or date."""
 
     start: int
     total: int | None
-    version: str  # ETag or date by which the next request asks for the same content
+    version: str
     blocks: Iterator[bytes]
+
+
+class _Retry(Retry):
+    """Waits no longer than LONGEST_WAIT_S, and not at all for a host that nobody knows."""
+
+    def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
+        wait = super().get_retry_after(response)
+        return None if wait is None else min(wait, LONGEST_WAIT_S)
+
+    def increment(self, *arguments: Any, **named: Any) -> "_Retry":
+        if isinstance(named.get("error"), NameResolutionError):
+            raise named["error"]
+        return super().increment(*arguments, **named)
 
 
 def published(
@@ -127,11 +127,16 @@ def download_all(
     Raises DownloadError when the first `2 * parallel` all fail: then the others would, too.
     """
     started, result, stop = time.monotonic(), Downloads(), threading.Event()
-    with _Progress(len(files), progress) as shown, ThreadPoolExecutor(parallel) as pool:
+    with closing(_Progress(len(files), progress)) as shown, ThreadPoolExecutor(parallel) as pool:
         futures = {pool.submit(_fetch, file, stop, shown): file for file in files}
         try:
             for future in as_completed(futures):
-                _note(future, futures[future], result)
+                try:
+                    fetched = future.result()
+                    result.fetched += fetched
+                    result.already_there += not fetched
+                except DownloadError as error:
+                    result.failures[str(futures[future].path)] = str(error)
                 shown.file_done(len(result.failures))
                 if len(result.failures) == 2 * parallel and result.fetched == 0:
                     raise DownloadError(next(iter(result.failures.values())))
@@ -139,19 +144,8 @@ def download_all(
             stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-        result.bytes = shown.bytes
-    result.seconds = time.monotonic() - started
+    result.bytes, result.seconds = shown.bytes, time.monotonic() - started
     return result
-
-
-def _note(future: "Future[bool]", file: RemoteFile, result: Downloads) -> None:
-    try:
-        if future.result():
-            result.fetched += 1
-        else:
-            result.already_there += 1
-    except DownloadError as error:
-        result.failures[str(file.path)] = str(error)
 
 
 def _fetch(file: RemoteFile, stop: threading.Event, shown: "_Progress") -> bool:
@@ -172,15 +166,12 @@ def _fetch(file: RemoteFile, stop: threading.Event, shown: "_Progress") -> bool:
         else:
             if target.seek(0, os.SEEK_END) == 0:
                 part.unlink()
-                _version_file(part).unlink(missing_ok=True)
             raise DownloadError(
                 f"{file.path.name} cannot be downloaded ({'; '.join(reasons)}). "
                 f"You can put the file at {file.path} by hand"
             )
-        target.flush()
         os.fsync(target.fileno())
         part.replace(file.path)
-    _version_file(part).unlink(missing_ok=True)
     return True
 
 
@@ -208,196 +199,124 @@ def _fetch_from(
     url: str, file: RemoteFile, target: IO[bytes], stop: threading.Event, shown: "_Progress"
 ) -> None:
     """Bring `target` to the whole content of a URL, over as many requests as it takes."""
-    failures, corrupt, most = 0, 0, target.seek(0, os.SEEK_END)
+    if not file.digest:  # nobody could tell what the bytes of another run are the start of
+        target.truncate(0)
+    version, idle, corrupt = "", 0, 0
+    most = offset = target.seek(0, os.SEEK_END)
     while True:
+        opened = _open_http if urlsplit(url).scheme in ("http", "https") else _open_stored
+        answer = opened(url, offset, version)
         try:
-            _attempt(url, file, target, stop, shown)
-            problem = _mismatch_of_part(target, file)
+            _require_offer(answer, file)
+            version = answer.version
+            target.seek(answer.start)
+            target.truncate()
+            shown.expect(file.path, answer.total, answer.start)
+            for block in answer.blocks:
+                if stop.is_set():
+                    raise _Stopped
+                target.write(block)
+                shown.came(len(block))
+            reason = f"{target.tell()} of {answer.total} bytes came"
+        except requests.RequestException as error:
+            reason = f"the connection broke off ({_cause(error)})"
+        target.flush()
+        offset = target.tell()
+        if offset == answer.total or (answer.total is None and reason.endswith("came")):
+            problem = _mismatch(Path(target.name), file)
             if problem is None:
                 return
             # Once may be a damaged part of an earlier run; twice is what the server has.
-            target.truncate(0)
             corrupt += 1
             if corrupt == 2:
-                raise _LastingError(f"what it serves {problem}")
-        except _PassingError as error:
-            if isinstance(error, _UnusableRangeError):
                 target.truncate(0)
-            size = target.seek(0, os.SEEK_END)
-            failures = 0 if size > most else failures + 1
-            most = max(most, size)
-            if failures == ATTEMPTS:
-                raise _LastingError(f"{error}, {ATTEMPTS} times in a row") from error
-            wait = min(FIRST_WAIT_S * 2**failures, LONGEST_WAIT_S) * random.uniform(0.5, 1)
-            if stop.wait(wait if error.wait_s is None else min(error.wait_s, LONGEST_WAIT_S)):
-                raise _Stopped from error
-
-
-def _attempt(
-    url: str, file: RemoteFile, target: IO[bytes], stop: threading.Event, shown: "_Progress"
-) -> None:
-    part = Path(target.name)
-    offset, known = target.seek(0, os.SEEK_END), _read_version(part)
-    if offset and known is None:
-        offset = 0  # nobody can tell what these bytes are the start of
-    version, total = known or ("", None)
-    opened = _open(url, offset, version)
-    if opened.start and total is not None and opened.total not in (None, total):
-        target.truncate(0)
-        raise _PassingError(f"the file changed from {total} to {opened.total} bytes meanwhile", 0)
-    _require_offer(opened, file)
-    if opened.start == 0:
-        _version_file(part).write_text(
-            json.dumps({"version": opened.version, "total": opened.total})
-        )
-    target.seek(opened.start)
-    target.truncate()
-    shown.expect(part, opened.total, opened.start)
-    for block in opened.blocks:
-        if stop.is_set():
+                raise _LastingError(f"what it serves {problem}")
+            offset = 0
+            continue
+        idle = 0 if offset > most else idle + 1
+        most = max(most, offset)
+        if idle == ATTEMPTS:
+            raise _LastingError(f"{reason}, {ATTEMPTS} times in a row")
+        if stop.wait(min(FIRST_WAIT_S * 2**idle, LONGEST_WAIT_S)):
             raise _Stopped
-        target.write(block)
-        shown.came(part, len(block))
-    target.flush()
-    size = target.tell()
-    if opened.total is not None and size != opened.total:
-        raise _PassingError(f"{size} of {opened.total} bytes came")
 
 
-def _require_offer(opened: _Opened, file: RemoteFile) -> None:
+def _require_offer(answer: _Answer, file: RemoteFile) -> None:
     """Refuse what is not the published size, or does not fit on the disk, before it is fetched."""
-    if opened.total is None:
+    if answer.total is None:
         return
-    if file.size is not None and not file.is_mirror and opened.total != file.size:
-        raise _LastingError(f"it offers {opened.total} bytes where {file.size} are published")
+    if file.size is not None and not file.is_mirror and answer.total != file.size:
+        raise _LastingError(f"it offers {answer.total} bytes where {file.size} are published")
     free = shutil.disk_usage(file.path.parent).free
-    if opened.total - opened.start > free:
+    if answer.total - answer.start > free:
         raise ImageSearchError(
-            f"{file.path.name} needs {_amount(opened.total - opened.start)} more on the disk of "
+            f"{file.path.name} needs {_amount(answer.total - answer.start)} more on the disk of "
             f"{file.path.parent}, and {_amount(free)} are free"
         )
 
 
-def _open(url: str, offset: int, version: str) -> _Opened:
-    if urlsplit(url).scheme in ("http", "https"):
-        return _open_http(url, offset, version)
-    return _open_stored(url, offset, version)
+_local = threading.local()
 
 
-def _open_http(url: str, offset: int, version: str) -> _Opened:
+def _session() -> requests.Session:
+    """One session a thread, so that the connection to a host is used again."""
+    if not hasattr(_local, "session"):
+        _local.session = requests.Session()
+        retry = _Retry(
+            ATTEMPTS - 1,
+            status_forcelist=(408, 425, 429, 500, 502, 503, 504),
+            backoff_factor=FIRST_WAIT_S,
+            backoff_max=LONGEST_WAIT_S,
+            backoff_jitter=FIRST_WAIT_S,
+            raise_on_status=False,
+        )
+        for scheme in ("http://", "https://"):
+            _local.session.mount(scheme, HTTPAdapter(max_retries=retry))
+    return _local.session
+
+
+def _open_http(url: str, offset: int, version: str) -> _Answer:
     """Ask for a URL from `offset` on (RFC 9110, section 14: a server may send all of it)."""
     headers = {"Accept-Encoding": "identity", "User-Agent": "semantic-image-search"}
     if offset:
-        headers["Range"] = f"bytes={offset}-"
-        if version:
-            headers["If-Range"] = version
+        headers |= {"Range": f"bytes={offset}-"} | ({"If-Range": version} if version else {})
     try:
         response = _session().get(
             url, headers=headers, stream=True, timeout=(CONNECT_TIMEOUT_S, READ_TIMEOUT_S)
         )
-    except requests.ConnectionError as error:
-        if "NameResolution" in str(error) and not offset:
-            raise _LastingError(
-                f"the host {urlsplit(url).hostname} is not found; is there internet?"
-            ) from error
-        raise _PassingError(f"no connection ({_cause(error)})") from error
-    except requests.Timeout as error:
-        raise _PassingError("no answer in time") from error
+    except NameResolutionError as error:
+        host = urlsplit(url).hostname
+        raise _LastingError(f"the host {host} is not found; is there internet?") from error
     except requests.RequestException as error:
-        raise _LastingError(str(error)) from error
-    return _read_answer(response, offset)
+        raise _LastingError(f"no connection ({_cause(error)})") from error
+    status, answered = response.status_code, response.headers
+    span, _, whole = answered.get("Content-Range", "").removeprefix("bytes ").partition("/")
+    if status == 416 and whole == str(offset):  # the part is whole already
+        response.close()
+        return _Answer(offset, offset, version, iter(()))
+    start = offset if status == 206 else 0
+    if status == 416 or (status == 206 and span.partition("-")[0] != str(offset)):
+        response.close()
+        return _open_http(url, 0, "")  # its answer makes no sense; everything, then
+    if status not in (200, 206):
+        raise _LastingError(f"HTTP {status} {response.reason}")
+    # What If-Range may hold (section 13.1.5): a strong ETag, else the date.
+    etag = answered.get("ETag", "")
+    version = etag if etag.startswith('"') else answered.get("Last-Modified", "")
+    length = whole if status == 206 else answered.get("Content-Length", "")
+    total = int(length) if length.isdigit() else None
+    return _Answer(start, total, version, response.iter_content(BLOCK_BYTES))
 
 
-def _read_answer(response: requests.Response, offset: int) -> _Opened:
-    status, headers = response.status_code, response.headers
-    if status == 200:
-        length = headers.get("Content-Length", "")
-        total = int(length) if length.isdigit() else None
-        return _Opened(0, total, _version(headers), _blocks(response))
-    if status == 206:
-        covered, _, whole = headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
-        if covered.partition("-")[0] == str(offset):
-            total = int(whole) if whole.isdigit() else None
-            return _Opened(offset, total, _version(headers), _blocks(response))
-    response.close()
-    if status == 416:
-        whole = headers.get("Content-Range", "").rpartition("/")[2]
-        if whole == str(offset):  # the part is whole already
-            return _Opened(offset, offset, _version(headers), iter(()))
-    if status in (206, 416):
-        raise _UnusableRangeError(f"its answer to a request from byte {offset} on makes no sense")
-    reason = f"HTTP {status} {response.reason}"
-    if status in _PASSING_STATUS:
-        raise _PassingError(reason, _retry_after(headers.get("Retry-After", "")))
-    raise _LastingError(reason)
-
-
-def _blocks(response: requests.Response) -> Iterator[bytes]:
-    try:
-        with response:
-            yield from response.iter_content(BLOCK_BYTES)
-    except (requests.RequestException, OSError) as error:
-        raise _PassingError(f"the connection broke off ({_cause(error)})") from error
-
-
-def _version(headers: Any) -> str:
-    """What If-Range may hold: a strong ETag, else the date (RFC 9110, section 13.1.5)."""
-    etag = str(headers.get("ETag", ""))
-    return etag if etag.startswith('"') else str(headers.get("Last-Modified", ""))
-
-
-def _retry_after(value: str) -> float | None:
-    if value.isdigit():
-        return float(value)
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except (TypeError, ValueError):
-        return None
-
-
-def _open_stored(url: str, offset: int, version: str) -> _Opened:
-    """Open a file by path, or on any store that fsspec reaches, from `offset` on."""
+def _open_stored(url: str, offset: int, version: str) -> _Answer:
+    """Open a file by path, or on any store that fsspec reaches, from its beginning."""
     try:
         fs, path = filesystem(url)
-        entry = fs.info(path)
-        if entry["type"] != "file":
-            raise _LastingError("it is no file")
-        found = str(entry.get("ETag") or entry.get("mtime") or entry.get("LastModified") or "")
-        start = offset if found == version and offset <= entry["size"] else 0
+        size = fs.size(path)
         opened = fs.open(path, "rb")
-        opened.seek(start)
-    except FileNotFoundError as error:
-        raise _LastingError("no such file") from error
-    except (TimeoutError, ConnectionError) as error:
-        raise _PassingError(str(error)) from error
-    except (_LastingError, _PassingError):
-        raise
-    except Exception as error:  # each store has its own: no credentials, no permission, …
+    except Exception as error:  # each store has its own: no file, no credentials, no permission, …
         raise _LastingError(str(error)) from error
-    return _Opened(start, entry["size"], found, _stored_blocks(opened))
-
-
-def _stored_blocks(opened: Any) -> Iterator[bytes]:
-    with opened:
-        while block := opened.read(BLOCK_BYTES):
-            yield block
-
-
-def _version_file(part: Path) -> Path:
-    return part.with_name(part.name + ".json")
-
-
-def _read_version(part: Path) -> tuple[str, int | None] | None:
-    try:
-        saved = json.loads(_version_file(part).read_text())
-        return saved["version"], saved["total"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _mismatch_of_part(target: IO[bytes], file: RemoteFile) -> str | None:
-    target.flush()
-    return _mismatch(Path(target.name), file)
+    return _Answer(0, size, "", iter(lambda: opened.read(BLOCK_BYTES), b""))
 
 
 def _mismatch(path: Path, file: RemoteFile) -> str | None:
@@ -409,20 +328,10 @@ def _mismatch(path: Path, file: RemoteFile) -> str | None:
         return None
     algorithm, _, expected = file.digest.partition(":")
     with path.open("rb") as content:
-        found = hashlib.file_digest(content, algorithm).hexdigest()
-    if found.startswith(expected):
+        actual = hashlib.file_digest(content, algorithm).hexdigest()
+    if actual.startswith(expected):
         return None
-    return f"has the {algorithm.upper()} {found} where {expected} is published"
-
-
-_local = threading.local()
-
-
-def _session() -> requests.Session:
-    """One session a thread, so that the connection to a host is used again."""
-    if not hasattr(_local, "session"):
-        _local.session = requests.Session()
-    return _local.session
+    return f"has the {algorithm.upper()} {actual} where {expected} is published"
 
 
 def _cause(error: BaseException) -> str:
@@ -444,45 +353,36 @@ class _Progress:
         self.bytes = 0
         self._many = file_count > 8
         self._lock = threading.Lock()
-        self._totals: dict[Path, int] = {}
-        self._sizes: dict[Path, int] = {}
-        options: dict[str, Any] = {"unit": "file", "total": file_count}
-        if not self._many:
-            options = {"unit": "B", "unit_scale": True, "total": 0}
-        interval = 0.5 if sys.stderr.isatty() else 10.0
+        self._begun: set[Path] = set()
         # Quiet until there is something to wait for.
         self._bar = tqdm(
-            disable=not shown or file_count == 0, mininterval=interval, delay=0.5, **options
+            total=file_count if self._many else 0,
+            unit="file" if self._many else "B",
+            unit_scale=not self._many,
+            mininterval=0.5 if sys.stderr.isatty() else 10.0,
+            delay=0.5,
+            disable=not shown or file_count == 0,
         )
 
-    def __enter__(self) -> "_Progress":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
-
-    def expect(self, part: Path, total: int | None, start: int) -> None:
+    def expect(self, path: Path, total: int | None, start: int) -> None:
         """A file of `total` bytes goes on from `start`."""
-        if self._many or self._bar.disable:
-            return
         with self._lock:
-            if part not in self._totals:
-                self._bar.initial += start  # came earlier: no part of the rate
-            self._totals[part], self._sizes[part] = total or 0, start
-            self._bar.total = sum(self._totals.values())
-            self._bar.n = sum(self._sizes.values())
+            if not self._many and path not in self._begun:
+                self._begun.add(path)
+                self._bar.total += (total or start) - start
 
-    def came(self, part: Path, count: int) -> None:
-        """So many more bytes of a file came."""
+    def came(self, count: int) -> None:
+        """So many more bytes came."""
         with self._lock:
             self.bytes += count
-            if not self._many and not self._bar.disable:
-                self._sizes[part] += count
-                self._bar.update(count)
+            self._bar.update(0 if self._many else count)
 
     def file_done(self, failed: int) -> None:
         """A file is done; `failed` so far."""
         with self._lock:
             if self._many:
-                self._bar.update(1)
                 self._bar.set_postfix_str(f"{_amount(self.bytes)}, {failed} failed", refresh=False)
+                self._bar.update(1)
+
+    def close(self) -> None:
+        self._bar.close()

@@ -98,10 +98,11 @@ def test_a_failed_run_is_continued_by_the_next(tmp_path: Path) -> None:
 def test_a_killed_process_is_continued_by_the_next(tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from lib.datasets.download import *\n"
-        "download(RemoteFile((sys.argv[1],), Path(sys.argv[2])), progress=False)"
+        "download(RemoteFile((sys.argv[1],), Path(sys.argv[2]), digest=sys.argv[3]), progress=False)"
     )
     with FileServer({"a.bin": CONTENT}, Misbehaviour(pause_s=0.05)) as server:
         arguments = [sys.executable, "-c", program, f"{server.url}/a.bin", str(tmp_path / "a.bin")]
+        arguments.append(SHA256)
         with subprocess.Popen(arguments) as process:
             part = tmp_path / "a.bin.part"
             while not (part.exists() and part.stat().st_size):
