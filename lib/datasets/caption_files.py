@@ -128,7 +128,7 @@ def _read_file(fs: Any, path: str, source: str, result: CaptionRows, folder: str
             raise BadInputError(f"{source} cannot be read: it is no Parquet or Feather file")
         elif start[:6] == b"ARROW1":
             rows = _arrow(pa.ipc.open_file(opened).read_all().to_batches(), source)
-        elif start[257:262] == b"ustar" or path.lower().endswith(".tar"):
+        elif start[257:262] == b"ustar" or path.lower().endswith((".tar", ".tar.gz", ".tgz")):
             rows = _tar(opened, source)
         else:
             rows = _text(_decode(_decompress(opened), source, result), source, result)
@@ -671,7 +671,7 @@ def _tar(opened: Any, source: str) -> Iterator[CaptionRow]:
     images: dict[str, str] = {}
     texts: dict[str, list[str]] = {}
     urls: dict[str, str] = {}
-    with tarfile.open(fileobj=opened, mode="r:") as archive:
+    with tarfile.open(fileobj=opened) as archive:
         for member in archive:
             # The key is the path up to the first dot of the file name.
             folder, _, base = member.name.rpartition("/")

@@ -1,5 +1,6 @@
 """Flickr8k, own folders and WebDataset shards become an image folder and a captions CSV."""
 
+import gzip
 import io
 import json
 import tarfile
@@ -113,13 +114,25 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
         prepare_webdataset([tmp_path / "none.tar"], tmp_path / "out")
 
 
+def test_a_table_of_other_columns_and_a_compressed_shard_are_read(tmp_path: Path) -> None:
+    put(tmp_path / "p", "1.jpg")
+    (tmp_path / "c.csv").write_text("file,text\n1.jpg,words\n")
+    done = prepare_folder(tmp_path / "p", tmp_path / "c.csv", tmp_path / "out")
+    assert load_captions(str(done.captions)).texts == ["words"]
+    plain = shard(tmp_path / "s.tar", {"1.jpg": picture(), "1.txt": b"a dog"})
+    packed = tmp_path / "s.tar.gz"
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
+    done = prepare_webdataset([packed], tmp_path / "w")
+    assert load_captions(str(done.captions)).image_ids == ["s/1.jpg"]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         (b"image,caption\nother.jpg,words\n", r"no caption belongs .* names other\.jpg"),
-        (b"file,text\n1.jpg,words\n", "needs the columns image and caption; it has file, text"),
-        (b"", "cannot be read as CSV"),
-        (b"\xff\xfe\x00", "not UTF-8"),
+        (b"colour,size\n1.jpg,words\n", "it has colour, size"),
+        (b"", "is empty: it holds no captions"),
+        (b"\xff\xfe\x00", "cannot be read as captions"),
     ],
 )
 def test_captions_that_cannot_be_used_are_refused(

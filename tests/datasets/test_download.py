@@ -98,7 +98,8 @@ def test_a_failed_run_is_continued_by_the_next(tmp_path: Path) -> None:
 def test_a_killed_process_is_continued_by_the_next(tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from lib.datasets.download import *\n"
-        "download(RemoteFile((sys.argv[1],), Path(sys.argv[2]), digest=sys.argv[3]), progress=False)"
+        "file = RemoteFile((sys.argv[1],), Path(sys.argv[2]), digest=sys.argv[3])\n"
+        "download(file, progress=False)"
     )
     with FileServer({"a.bin": CONTENT}, Misbehaviour(pause_s=0.05)) as server:
         arguments = [sys.executable, "-c", program, f"{server.url}/a.bin", str(tmp_path / "a.bin")]
