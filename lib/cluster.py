@@ -267,23 +267,6 @@ def require_workers(workers: int, cpus: float, gpus: float, remedy: str) -> None
     raise ImageSearchError(f"asked for: {worker}; the cluster {can} {has}. {remedy}")
 
 
-def usable_cpus() -> int:
-    """Cores that this process may use: those it is bound to, at most its cgroup's quota."""
-    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    quotas = []
-    try:
-        limit, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        quotas.append(float(limit) / float(period))
-    except (OSError, ValueError):  # cgroup v1, or no limit ("max")
-        try:
-            v1 = Path("/sys/fs/cgroup/cpu")
-            limit, period = ((v1 / f"cpu.cfs_{x}_us").read_text() for x in ("quota", "period"))
-            quotas += [float(limit) / float(period)] if float(limit) > 0 else []
-        except (OSError, ValueError):
-            pass
-    return max(1, int(min([bound or 1, *quotas])))
-
-
 def run_bounded(
     submit: Callable[[Item], "ObjectRef"],
     take: Callable[[], Item | None],

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from lib import doctor as diagnosis
-from lib.cluster import NodeShape, _require_room_for_sockets, require_workers, usable_cpus
+from lib.cluster import NodeShape, _require_room_for_sockets, require_workers
 from lib.descriptors.placement import size_of_workers
 from lib.descriptors.shards import ExtractionSettings
 from lib.doctor import Finding, diagnose
@@ -125,10 +125,6 @@ def test_what_can_never_run_is_said_at_once(
 def test_more_training_workers_than_cores_are_refused() -> None:
     with pytest.raises(ImageSearchError, match=r"asked for: 64 workers of 1 CPU each.*--workers"):
         require_workers(64, 1, 0, "Ask for fewer --workers")
-
-
-def test_cores_are_those_of_the_cgroup_at_most() -> None:
-    assert 1 <= usable_cpus() <= len(os.sched_getaffinity(0))
 
 
 AUTOSCALED = """

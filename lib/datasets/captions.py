@@ -1,4 +1,4 @@
-"""Captions of images: loaded from any file, matched with a collection, held out, merged."""
+"""Captions of images: loaded from any file, matched with a collection, held out."""
 
 import hashlib
 import json
@@ -211,16 +211,6 @@ def select(captions: Captions, image_ids: set[str]) -> Captions:
         [text for _, text in kept],
         {image_id: image for image_id, image in captions.images.items() if image_id in image_ids},
         captions.source,
-    )
-
-
-def merge(parts: Sequence[Captions]) -> Captions:
-    """The captions of several files as those of one collection."""
-    return Captions(
-        [image_id for part in parts for image_id in part.image_ids],
-        [text for part in parts for text in part.texts],
-        {image_id: image for part in parts for image_id, image in part.images.items()},
-        ", ".join(part.source for part in parts),
     )
 
 

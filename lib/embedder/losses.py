@@ -1,4 +1,4 @@
-"""Margin ranking loss and accuracy on triples of a caption, its good image and a bad one."""
+"""Margin ranking loss on triples of a caption, its good image and a bad one."""
 
 from typing import Any
 
@@ -7,22 +7,6 @@ import torch
 from lib.embedder.collectives import gather_rows, world
 
 MARGIN = 0.1
-
-
-def margin_ranking_loss(
-    good: torch.Tensor, bad: torch.Tensor, margin: float = MARGIN
-) -> torch.Tensor:
-    """Mean of max(0, margin - (s_good - s_bad)) over triples.
-
-    good, bad: cosines of the caption with its good and its bad image, shapes that broadcast.
-    The same as torch.nn.MarginRankingLoss with target 1.
-    """
-    return torch.clamp(margin - (good - bad), min=0).mean()
-
-
-def triple_accuracy(good: torch.Tensor, bad: torch.Tensor) -> float:
-    """Share of the triples whose good image scores above the bad one; a tie counts as wrong."""
-    return (good > bad).double().mean().item()
 
 
 def in_batch_loss(sums: torch.Tensor, texts: torch.Tensor, margin: float = MARGIN) -> torch.Tensor:

@@ -71,11 +71,6 @@ class UprightImage(NamedTuple):
     height: int
 
 
-def open_upright(content: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """The picture of `decode_upright`."""
-    return decode_upright(content, max_pixels).image
-
-
 def decode_upright(
     content: bytes, max_pixels: int = MAX_PIXELS, enough: int | None = None
 ) -> UprightImage:
@@ -359,12 +354,6 @@ class PlainJpeg(NamedTuple):
     width: int
     height: int
     to_srgb: ImageCms.ImageCmsTransform | None  # see lib.images.colors.to_srgb
-
-
-def plain_jpeg_size(content: bytes) -> tuple[int, int] | None:
-    """(width, height) of a plain JPEG in sRGB, which a faster decoder than Pillow may read."""
-    jpeg = plain_jpeg(content)
-    return jpeg[:2] if jpeg and jpeg.to_srgb is None else None
 
 
 def plain_jpeg(content: bytes) -> PlainJpeg | None:

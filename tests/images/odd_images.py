@@ -6,6 +6,8 @@ import struct
 import numpy as np
 from PIL import Image, ImageCms
 
+from lib.images.decoding import plain_jpeg
+
 
 def scene(width: int = 320, height: int = 240) -> Image.Image:
     """Red on the left, blue on the right, a white band at the top: every turn shows."""
@@ -88,3 +90,9 @@ def rgb_profile(primaries: str, gamma: float) -> bytes:
     )
     header = header.ljust(36, b"\0") + b"acsp"
     return header.ljust(68, b"\0") + fixed(0.9642, 1, 0.8249).ljust(60, b"\0") + table + data
+
+
+def plain_jpeg_size(content: bytes) -> tuple[int, int] | None:
+    """(width, height) of a plain JPEG in sRGB, which a faster decoder than Pillow may read."""
+    jpeg = plain_jpeg(content)
+    return jpeg[:2] if jpeg and jpeg.to_srgb is None else None

@@ -14,18 +14,13 @@ import pytest
 from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
-from lib.images.decoding import (
-    HEIF_IS_READ,
-    ImageError,
-    decode_upright,
-    open_upright,
-    plain_jpeg_size,
-)
+from lib.images.decoding import HEIF_IS_READ, ImageError, decode_upright
 from lib.images.thumbnails import small_image
 from tests.images.odd_images import (
     SRGB,
     encoded,
     exif,
+    plain_jpeg_size,
     repeated_scans,
     rgb_profile,
     scene,
@@ -35,6 +30,11 @@ from tests.images.odd_images import (
 )
 
 pytestmark = pytest.mark.reports
+
+
+def open_upright(content: bytes) -> Image.Image:
+    return decode_upright(content).image
+
 
 JPEG = encoded(scene(), quality=90)
 PROGRESSIVE = encoded(scene(), quality=90, progressive=True)

@@ -11,9 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from lib.images.decoding import ImageError, plain_jpeg, plain_jpeg_size
+from lib.images.decoding import ImageError, plain_jpeg
 from lib.images.preprocessing import Preprocessing, _decode_with_pillow, decode
-from tests.images.odd_images import encoded, exif, scene
+from tests.images.odd_images import encoded, exif, plain_jpeg_size, scene
 
 SMALL = Preprocessing(256, 224, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 WHOLE = dataclasses.replace(SMALL, whole=True)
