@@ -231,10 +231,10 @@ def measure(
 
 def table(collection: Collection, methods: list[str], count: int, seed: int) -> dict[str, Any]:
     """Mean and standard error over the folds, for each method."""
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in methods}
+    results: dict[str, list[dict[str, float]]] = {name: [] for name in methods}
     for fold, (training, test) in enumerate(folds(collection.captioned, count, seed)):
         for name in methods:
-            found[name].append(measure(METHODS[name], collection, training, test, seed + fold))
+            results[name].append(measure(METHODS[name], collection, training, test, seed + fold))
     return {
         name: {
             figure: {
@@ -245,7 +245,7 @@ def table(collection: Collection, methods: list[str], count: int, seed: int) -> 
             }
             for figure in FIGURES
         }
-        for name, rows in found.items()
+        for name, rows in results.items()
     }
 
 
@@ -353,15 +353,15 @@ def main() -> None:
         )
         print(f"searched in {options.across}: {across(collection, other, options.seed)}")
         return
-    found = table(collection, options.methods, options.folds, options.seed)
+    results = table(collection, options.methods, options.folds, options.seed)
     count = len(collection.captioned)
     print(f"{count} images, {options.folds} folds, galleries of about {count // options.folds}")
     print(f"{'method':16}" + "".join(f"{name:>18}" for name in FIGURES))
-    for name, figures in found.items():
+    for name, figures in results.items():
         cells = (f"{x['mean']:.3f} ± {x['standard_error']:.3f}" for x in figures.values())
         print(f"{name:16}" + "".join(f"{cell:>18}" for cell in cells))
     if options.json:
-        Path(options.json).write_text(json.dumps(found, indent=1) + "\n")
+        Path(options.json).write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

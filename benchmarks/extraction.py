@@ -284,9 +284,9 @@ def fidelity(backbone: Backbone, files: list[str]) -> dict[str, float]:
     extractor = DescriptorExtractor(backbone, "float32", device, os.cpu_count() or 1)
     listed = [ListedImage(file, file, -1, "", file) for file in files]
     table = extractor.extract(listed).descriptors
-    found = column_to_vectors(table.column("descriptor"))
-    cosines = (expected * found).sum(1)
-    cosines /= np.linalg.norm(expected, axis=1) * np.linalg.norm(found, axis=1)
+    stored = column_to_vectors(table.column("descriptor"))
+    cosines = (expected * stored).sum(1)
+    cosines /= np.linalg.norm(expected, axis=1) * np.linalg.norm(stored, axis=1)
     return {"min_cosine": float(cosines.min()), "mean_cosine": float(cosines.mean())}
 
 

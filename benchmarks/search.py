@@ -31,9 +31,9 @@ MAX_SCORES = 5 * 10**8  # the bare product and numpy keep all of them: 2 GB
 
 def unit_rows(rows: int, dimension: int, seed: int) -> np.ndarray:
     """Random unit vectors, (rows, dimension) float32."""
-    made = np.random.default_rng(seed).standard_normal((rows, dimension), dtype=np.float32)
-    made /= np.linalg.norm(made, axis=1, keepdims=True)
-    return made
+    vectors = np.random.default_rng(seed).standard_normal((rows, dimension), dtype=np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors
 
 
 def milliseconds(work: Callable[[], Any], repeats: int) -> float:

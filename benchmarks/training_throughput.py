@@ -54,12 +54,12 @@ def products(share: Share, matrix: torch.Tensor, batch: int, steps: int) -> None
 def seconds(work: Callable[[], object], repeats: int) -> list[float]:
     """Wall time of each repeat, after one to warm up."""
     work()
-    found = []
+    seconds = []
     for _ in range(repeats):
         begun = time.perf_counter()
         work()
-        found.append(time.perf_counter() - begun)
-    return found
+        seconds.append(time.perf_counter() - begun)
+    return seconds
 
 
 def main() -> None:

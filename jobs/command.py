@@ -38,15 +38,15 @@ ORDER = (
 
 def parser(name: str, description: str, example: str) -> argparse.ArgumentParser:
     """Parser of `python -m jobs.NAME`, with the options that every job has."""
-    made = argparse.ArgumentParser(
+    arguments = argparse.ArgumentParser(
         prog=f"python -m jobs.{name}",
         description=description,
         epilog=f"example:\n  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.register("action", None, _StoreOnce)
-    made.add_argument("--json", metavar="FILE", help="write the summary as JSON, too")
-    return made
+    arguments.register("action", None, _StoreOnce)
+    arguments.add_argument("--json", metavar="FILE", help="write the summary as JSON, too")
+    return arguments
 
 
 class _StoreOnce(argparse._StoreAction):
@@ -59,10 +59,10 @@ class _StoreOnce(argparse._StoreAction):
         values: Any,
         option: str | None = None,
     ) -> None:
-        given = vars(namespace).setdefault("given", set())
-        if option and self.dest in given:
+        seen = vars(namespace).setdefault("given", set())
+        if option and self.dest in seen:
             parser.error(f"{option} is given twice")
-        given.add(self.dest)
+        seen.add(self.dest)
         super().__call__(parser, namespace, values, option)
 
 

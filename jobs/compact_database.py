@@ -9,18 +9,18 @@ from jobs import command
 
 def build_parser() -> argparse.ArgumentParser:
     """Arguments of this job."""
-    made = command.parser(
+    arguments = command.parser(
         "compact_database", __doc__ or "", "python -m jobs.compact_database --db my.db"
     )
-    command.add_database(made)
-    made.add_argument(
+    command.add_database(arguments)
+    arguments.add_argument(
         "--grace-hours",
         type=float,
         default=24.0,
         metavar="H",
         help="keep the files of versions replaced less than H hours ago (default: 24)",
     )
-    return made
+    return arguments
 
 
 def compact(options: argparse.Namespace) -> dict[str, Any]:

@@ -9,14 +9,14 @@ from jobs import command
 
 def build_parser() -> argparse.ArgumentParser:
     """Arguments of this job."""
-    made = command.parser(
+    arguments = command.parser(
         "embed_database", __doc__ or "", "python -m jobs.embed_database --db my.db"
     )
-    command.add_database(made)
-    made.add_argument(
+    command.add_database(arguments)
+    arguments.add_argument(
         "--check", action="store_true", help="read all embeddings, and restore what is damaged"
     )
-    return made
+    return arguments
 
 
 def embed(options: argparse.Namespace) -> dict[str, Any]:

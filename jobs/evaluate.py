@@ -23,23 +23,25 @@ SHOWN_IMAGES = 5
 
 def build_parser() -> argparse.ArgumentParser:
     """Arguments of the job."""
-    made = command.parser(
+    arguments = command.parser(
         "evaluate",
         __doc__ or "",
         "python -m jobs.evaluate --db my.db --captions test_captions.json",
     )
-    command.add_database(made)
-    made.add_argument(
+    command.add_database(arguments)
+    arguments.add_argument(
         "--captions", required=True, metavar="FILE", help="captions of images unseen in training"
     )
-    made.add_argument("--word-vectors", metavar="FILE", help="default: those of training")
-    made.add_argument("--seed", type=int, default=0, help="of triples and intervals (default: 0)")
-    made.add_argument(
+    arguments.add_argument("--word-vectors", metavar="FILE", help="default: those of training")
+    arguments.add_argument(
+        "--seed", type=int, default=0, help="of triples and intervals (default: 0)"
+    )
+    arguments.add_argument(
         "--output",
         metavar="DIR",
         help="where report.json, recall.png and queries.html go (default: DB/evaluation)",
     )
-    return made
+    return arguments
 
 
 def evaluate(options: argparse.Namespace, captions: Captions | None = None) -> dict[str, Any]:
@@ -96,9 +98,11 @@ def _extremes(
     )
     order = np.lexsort((-scores, ranks))
     shown = [*order[:SHOWN_QUERIES], *order[: -SHOWN_QUERIES - 1 : -1]]
-    found = {query: np.argsort(-(images @ examples.texts[query]))[:SHOWN_IMAGES] for query in shown}
+    ranked = {
+        query: np.argsort(-(images @ examples.texts[query]))[:SHOWN_IMAGES] for query in shown
+    }
     own = {query: int(np.searchsorted(examples.images, examples.rows[query])) for query in shown}
-    needed = np.unique(np.concatenate([*found.values(), [*own.values()]]))
+    needed = np.unique(np.concatenate([*ranked.values(), [*own.values()]]))
     uris = dict(zip(needed, read_uris(index.files, examples.images[needed]), strict=True))
 
     def tile(query: int, image: int, label: str) -> Tile:
@@ -109,7 +113,9 @@ def _extremes(
         Section(
             captions.texts[examples.captions[query]],
             [tile(query, own[query], "its own image")]
-            + [tile(query, image, f"found {place}") for place, image in enumerate(found[query], 1)],
+            + [
+                tile(query, image, f"found {place}") for place, image in enumerate(ranked[query], 1)
+            ],
             note=f"rank {ranks[query]:g} of {len(images)}",
         )
         for query in shown

@@ -176,10 +176,10 @@ def parse_limit(text: str) -> "FailureLimit":
     """`20` or `5%` as a limit. Raises BadArgumentError for anything else."""
     from lib.descriptors.extraction import FailureLimit
 
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)%|(\d+)", text)
-    if not found or (found[1] and float(found[1]) > 100):
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)%|(\d+)", text)
+    if not match or (match[1] and float(match[1]) > 100):
         raise BadArgumentError(f"--max-failures must be like 20 or 5%, not {text}")
-    return FailureLimit(share=float(found[1]) / 100) if found[1] else FailureLimit(int(found[2]))
+    return FailureLimit(share=float(match[1]) / 100) if match[1] else FailureLimit(int(match[2]))
 
 
 def summary(run: "Run") -> str:

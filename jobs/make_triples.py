@@ -17,23 +17,23 @@ from lib.storage import write_table_atomic
 
 def build_parser() -> argparse.ArgumentParser:
     """Arguments of the job."""
-    made = command.parser(
+    arguments = command.parser(
         "make_triples",
         __doc__ or "",
         "python -m jobs.make_triples --db my.db --captions captions.json --output triples.parquet",
     )
-    command.add_database(made)
-    made.add_argument("--captions", required=True, metavar="FILE")
-    made.add_argument("--output", required=True, metavar="FILE", help="Parquet file to write")
-    made.add_argument(
+    command.add_database(arguments)
+    arguments.add_argument("--captions", required=True, metavar="FILE")
+    arguments.add_argument("--output", required=True, metavar="FILE", help="Parquet file to write")
+    arguments.add_argument(
         "--strategy",
         choices=STRATEGIES,
         default="uniform",
         help="how bad images are drawn, see lib/embedder/triples.py (default: uniform)",
     )
-    made.add_argument("--per-caption", type=int, default=1, metavar="N", help="default: 1")
-    made.add_argument("--seed", type=int, default=0)
-    return made
+    arguments.add_argument("--per-caption", type=int, default=1, metavar="N", help="default: 1")
+    arguments.add_argument("--seed", type=int, default=0)
+    return arguments
 
 
 def make_triples(options: argparse.Namespace) -> dict[str, Any]:

@@ -30,38 +30,46 @@ SAMPLED_IMAGES = 2_000  # of those that suggest queries
 
 def build_parser() -> argparse.ArgumentParser:
     """Arguments of this job."""
-    made = command.parser(
+    arguments = command.parser(
         "pipeline",
         __doc__ or "",
         "python -m jobs.pipeline --images photos/ --db my.db",
     )
-    extraction_job.add_images(made)
-    made.add_argument("--captions", metavar="FILE", help="captions of some images, or of all")
-    made.add_argument("--validation-captions", metavar="FILE", help="see jobs.train_embedder")
-    made.add_argument(
+    extraction_job.add_images(arguments)
+    arguments.add_argument("--captions", metavar="FILE", help="captions of some images, or of all")
+    arguments.add_argument("--validation-captions", metavar="FILE", help="see jobs.train_embedder")
+    arguments.add_argument(
         "--test-captions",
         metavar="FILE",
         help="captions to evaluate on; default: those of 10%% of the images, which training "
         "then does not see",
     )
-    command.add_database(made)
-    made.add_argument("--backbone", default="resnet18", metavar="NAME", help="resnet18, auto, …")
-    made.add_argument("--weights", metavar="FILE_OR_URL", help="state dict of the backbone")
-    made.add_argument(
+    command.add_database(arguments)
+    arguments.add_argument(
+        "--backbone", default="resnet18", metavar="NAME", help="resnet18, auto, …"
+    )
+    arguments.add_argument("--weights", metavar="FILE_OR_URL", help="state dict of the backbone")
+    arguments.add_argument(
         "--embedder", metavar="DB_OR_FILE_OR_URL", help="take this one instead of training one"
     )
-    made.add_argument("--retrain", action="store_true", help="train though nothing has changed")
-    made.add_argument("--prune", action="store_true", help="drop images that --images lacks now")
-    made.add_argument("--word-vectors", metavar="FILE", help="see jobs.train_embedder")
-    made.add_argument(
+    arguments.add_argument(
+        "--retrain", action="store_true", help="train though nothing has changed"
+    )
+    arguments.add_argument(
+        "--prune", action="store_true", help="drop images that --images lacks now"
+    )
+    arguments.add_argument("--word-vectors", metavar="FILE", help="see jobs.train_embedder")
+    arguments.add_argument(
         "--query",
         action="append",
         metavar="TEXT",
         help="for the page; default: test captions, else words that the images suggest",
     )
-    made.add_argument("--k", type=int, default=10, help="images per sample query (default: 10)")
-    made.add_argument("--page", metavar="FILE", help="default: DB/queries.html")
-    return made
+    arguments.add_argument(
+        "--k", type=int, default=10, help="images per sample query (default: 10)"
+    )
+    arguments.add_argument("--page", metavar="FILE", help="default: DB/queries.html")
+    return arguments
 
 
 def pipeline(options: argparse.Namespace) -> dict[str, Any]:

@@ -9,14 +9,14 @@ from jobs import command
 
 def build_parser() -> argparse.ArgumentParser:
     """Arguments of this job."""
-    made = command.parser(
+    arguments = command.parser(
         "remove_images", __doc__ or "", "python -m jobs.remove_images --db my.db --id 139 --id 285"
     )
-    command.add_database(made)
-    made.add_argument("--id", action="append", default=[], metavar="ID", help="an image id")
-    made.add_argument("--ids", metavar="FILE", help="a text file of image ids, one a line")
-    made.add_argument("--undo", action="store_true", help="bring these images back")
-    return made
+    command.add_database(arguments)
+    arguments.add_argument("--id", action="append", default=[], metavar="ID", help="an image id")
+    arguments.add_argument("--ids", metavar="FILE", help="a text file of image ids, one a line")
+    arguments.add_argument("--undo", action="store_true", help="bring these images back")
+    return arguments
 
 
 def remove(options: argparse.Namespace) -> dict[str, Any]:

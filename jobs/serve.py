@@ -11,30 +11,32 @@ from lib.service.launcher import own_proxy, require_address, running
 
 def build_parser() -> argparse.ArgumentParser:
     """The job's options."""
-    made = command.parser("serve", __doc__ or "", "python -m jobs.serve --db DB --port 8000")
-    command.add_database(made)
-    made.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
-    made.add_argument("--port", type=int, default=8000, help="port to listen on (%(default)s)")
-    made.add_argument("--captions", metavar="FILE", help="captions to show beside the images")
-    made.add_argument("--word-vectors", metavar="FILE", help="those of training, if they moved")
-    made.add_argument("--weights", metavar="FILE_OR_URL", help="backbone, for image queries")
-    made.add_argument(
+    arguments = command.parser("serve", __doc__ or "", "python -m jobs.serve --db DB --port 8000")
+    command.add_database(arguments)
+    arguments.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
+    arguments.add_argument("--port", type=int, default=8000, help="port to listen on (%(default)s)")
+    arguments.add_argument("--captions", metavar="FILE", help="captions to show beside the images")
+    arguments.add_argument(
+        "--word-vectors", metavar="FILE", help="those of training, if they moved"
+    )
+    arguments.add_argument("--weights", metavar="FILE_OR_URL", help="backbone, for image queries")
+    arguments.add_argument(
         "--max-replicas",
         type=int,
         default=1,
         help="search replicas that may run under load (%(default)s)",
     )
-    made.add_argument(
+    arguments.add_argument(
         "--root-path", default="", metavar="PREFIX", help="where a reverse proxy shows it: /photos"
     )
-    made.add_argument(
+    arguments.add_argument(
         "--allowed-host",
         action="append",
         default=[],
         metavar="NAME",
         help="further name by which it may be called without IMAGE_SEARCH_TOKEN; may be repeated",
     )
-    return made
+    return arguments
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:

@@ -8,14 +8,14 @@ from jobs import command
 
 def build_parser() -> argparse.ArgumentParser:
     """Arguments of this job."""
-    made = command.parser(
+    arguments = command.parser(
         "show", __doc__ or "", "python -m jobs.show --db my.db 139 285 --output page.html"
     )
-    command.add_database(made)
-    made.add_argument("image_id", nargs="+", help="id of an image")
-    made.add_argument("--output", required=True, metavar="FILE", help=".html or .png")
-    made.add_argument("--captions", metavar="FILE", help="captions to show below the images")
-    return made
+    command.add_database(arguments)
+    arguments.add_argument("image_id", nargs="+", help="id of an image")
+    arguments.add_argument("--output", required=True, metavar="FILE", help=".html or .png")
+    arguments.add_argument("--captions", metavar="FILE", help="captions to show below the images")
+    return arguments
 
 
 def show(options: argparse.Namespace) -> dict[str, Any]:
@@ -28,8 +28,8 @@ def show(options: argparse.Namespace) -> dict[str, Any]:
     if options.captions:
         captions = command.load_captions(options.captions).texts_in(searchable_names(options.db))
     database = open_database(options.db)
-    found = {image_id: database.row_of(image_id) for image_id in options.image_id}
-    rows = {image_id: row for image_id, row in found.items() if row is not None}
+    row_of = {image_id: database.row_of(image_id) for image_id in options.image_id}
+    rows = {image_id: row for image_id, row in row_of.items() if row is not None}
     absent = [image_id for image_id in options.image_id if image_id not in rows]
     if not rows:
         raise BadInputError(

@@ -16,49 +16,49 @@ HELD_OUT_SHARE = 0.1
 
 def build_parser() -> argparse.ArgumentParser:
     """Arguments of the job."""
-    made = command.parser(
+    arguments = command.parser(
         "train_embedder",
         __doc__ or "",
         "python -m jobs.train_embedder --db my.db --captions captions.json",
     )
-    command.add_database(made)
-    made.add_argument(
+    command.add_database(arguments)
+    arguments.add_argument(
         "--captions",
         metavar="FILE",
         help="training captions; without them the names of the network's classes teach alone",
     )
-    made.add_argument(
+    arguments.add_argument(
         "--start",
         metavar="DB_OR_FILE",
         help="an embedder made elsewhere to start from, instead of the names of classes",
     )
-    made.add_argument(
+    arguments.add_argument(
         "--weights",
         metavar="FILE_OR_URL",
         help="the backbone's, where extraction was given them: they hold its classes",
     )
-    made.add_argument(
+    arguments.add_argument(
         "--validation-captions",
         metavar="FILE",
         help="captions of other images, which choose the weights; "
         "default: those of 10%% of the images, by a hash of the id, held out",
     )
-    made.add_argument(
+    arguments.add_argument(
         "--word-vectors",
         metavar="FILE",
         default=PACKAGED,
         help=f"GloVe or word2vec text file, or a gensim file (default: {PACKAGED})",
     )
     defaults = FitSettings()
-    made.add_argument("--margin", type=float, default=defaults.margin)
-    made.add_argument("--epochs", type=int, default=defaults.epochs)
-    made.add_argument(
+    arguments.add_argument("--margin", type=float, default=defaults.margin)
+    arguments.add_argument("--epochs", type=int, default=defaults.epochs)
+    arguments.add_argument(
         "--patience", type=int, default=defaults.patience, help="epochs without improvement"
     )
-    made.add_argument("--batch-size", type=int, default=defaults.batch_size)
-    made.add_argument("--seed", type=int, default=defaults.seed)
-    made.add_argument("--workers", type=int, default=1, help="Ray Train workers (default: 1)")
-    return made
+    arguments.add_argument("--batch-size", type=int, default=defaults.batch_size)
+    arguments.add_argument("--seed", type=int, default=defaults.seed)
+    arguments.add_argument("--workers", type=int, default=1, help="Ray Train workers (default: 1)")
+    return arguments
 
 
 def train_embedder(

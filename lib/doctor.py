@@ -34,16 +34,16 @@ class Finding:
 
 def describe_process() -> dict[str, Any]:
     """Versions and devices of this process."""
-    found: dict[str, Any] = {"python": platform.python_version()}
+    facts: dict[str, Any] = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            facts[package] = version(package)
         except PackageNotFoundError:
-            found[package] = "absent"
+            facts[package] = "absent"
     import torch
 
-    found["cuda"] = torch.cuda.is_available()
-    return found
+    facts["cuda"] = torch.cuda.is_available()
+    return facts
 
 
 def diagnose(db: str | None, backbone: str, weights: str | None) -> Iterator[Finding]:
@@ -100,24 +100,27 @@ def _loads(check: str, load: Callable[[], str], remedy: str) -> Finding:
 def _backbone(name: str, weights: str | None) -> str:
     from lib.descriptors.backbones import load_backbone
 
-    found = load_backbone(name, weights)
-    return f"{found.name}, {found.descriptor_size} values, weights {found.weights_digest[:12]}"
+    backbone = load_backbone(name, weights)
+    digest = backbone.weights_digest[:12]
+    return f"{backbone.name}, {backbone.descriptor_size} values, weights {digest}"
 
 
 def _word_vectors() -> str:
     from lib.text.word_vectors import load_word_vectors
 
-    found = load_word_vectors()
-    return f"{len(found):,} words of {found.vector_size} values"
+    vectors = load_word_vectors()
+    return f"{len(vectors):,} words of {vectors.vector_size} values"
 
 
-def _ask_all(nodes: list[dict[str, Any]], question: Callable[..., Any], *given: Any) -> list[Any]:
+def _ask_all(
+    nodes: list[dict[str, Any]], question: Callable[..., Any], *arguments: Any
+) -> list[Any]:
     """The answer of a process on each node; None of one that does not answer in time."""
     task = ray.remote(num_cpus=0, max_retries=0)(question)
     references = [
         task.options(
             scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        ).remote(*given)
+        ).remote(*arguments)
         for node in nodes
     ]
     ready, _ = ray.wait(references, num_returns=len(references), timeout=_ANSWER_S)

@@ -99,10 +99,10 @@ def column_to_vectors(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
     return array.flatten().to_numpy(zero_copy_only=False).reshape(-1, size)
 
 
-def require_same(thing: str, expected: object, found: object, remedy: str) -> None:
+def require_same(thing: str, expected: object, actual: object, remedy: str) -> None:
     """Raise MismatchError unless two digests, names or sizes are equal.
 
     The message says which two things disagree and which job to run.
     """
-    if expected != found:
-        raise MismatchError(f"{thing} disagree: {expected!r} and {found!r}. {remedy}")
+    if expected != actual:
+        raise MismatchError(f"{thing} disagree: {expected!r} and {actual!r}. {remedy}")

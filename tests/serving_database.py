@@ -67,7 +67,7 @@ def write_version(
     encoder = TextEncoder(
         vectors, fit_idf([f"a {c} {t} on a table" for c in COLOURS for t in THINGS])
     )
-    made = save_semantic_space(
+    digest_of_space = save_semantic_space(
         str(db),
         encoder,
         embedder,
@@ -98,9 +98,9 @@ def write_version(
     table = pa.Table.from_arrays(
         [*arrays, vectors_to_column(embedder.se_image(descriptors))], schema=schema
     )
-    keep_embedder(str(db), made)
+    keep_embedder(str(db), digest_of_space)
     file = write_embeddings(str(db), f"version-{version}.parquet", table)
-    commit_version(str(db), Manifest(version - 1, digest or made, (file,)))
+    commit_version(str(db), Manifest(version - 1, digest or digest_of_space, (file,)))
 
 
 def _draw(path: Path, colour: str, thing: str, number: int) -> None:

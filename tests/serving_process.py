@@ -26,8 +26,8 @@ class RunningService:
 
     def part(self, name: str) -> psutil.Process:
         """The one process of the service whose command holds a name."""
-        (found,) = [p for p in self.process.children(recursive=True) if name in _command(p)]
-        return found
+        (process,) = [p for p in self.process.children(recursive=True) if name in _command(p)]
+        return process
 
     def client(self) -> httpx.Client:
         headers = {"Authorization": f"Bearer {TOKEN}"}

@@ -95,8 +95,8 @@ def test_the_manifests_give_each_gpu_worker_what_a_shard_asks_for() -> None:
 def test_a_worker_takes_a_gpu_and_its_share_of_the_nodes_cpus(
     shapes: list[NodeShape], asked: dict[str, Any], size: tuple[float, float]
 ) -> None:
-    found = size_of_workers(ExtractionSettings(**asked), shapes)
-    assert (found.cpus, found.gpus) == size
+    size_of = size_of_workers(ExtractionSettings(**asked), shapes)
+    assert (size_of.cpus, size_of.gpus) == size
 
 
 @pytest.mark.ray
@@ -211,8 +211,10 @@ def test_an_autoscaled_cluster_is_asked_for_gpus_with_their_cpus(tmp_path: Path)
 
 
 def findings(db: Path, **options: Any) -> dict[str, Finding]:
-    found = diagnose(str(db), options.get("backbone", "resnet18"), options.get("weights", "random"))
-    return {finding.check: finding for finding in found}
+    findings = diagnose(
+        str(db), options.get("backbone", "resnet18"), options.get("weights", "random")
+    )
+    return {finding.check: finding for finding in findings}
 
 
 @pytest.mark.usefixtures("ray_local")

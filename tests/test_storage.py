@@ -63,8 +63,8 @@ def test_a_table_comes_back_with_its_provenance(root: str) -> None:
     write_table_atomic(table, join(root, "t.parquet"))
     read = read_table(join(root, "t.parquet"), ["descriptor"])
     np.testing.assert_array_equal(column_to_vectors(read["descriptor"]), vectors)
-    found = Provenance.from_schema(read_schema(join(root, "t.parquet")), "t.parquet")
-    assert found == PROVENANCE
+    provenance = Provenance.from_schema(read_schema(join(root, "t.parquet")), "t.parquet")
+    assert provenance == PROVENANCE
 
 
 def test_a_write_that_fails_leaves_the_old_content_and_nothing_else(tmp_path: Path) -> None:

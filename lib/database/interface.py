@@ -94,7 +94,7 @@ class Collection(Protocol):
         """Number of images that can be found."""
 
     def search_images(
-        self, query_embeddings: np.ndarray, k: int, wanted: Filter | None = None
+        self, query_embeddings: np.ndarray, k: int, image_filter: Filter | None = None
     ) -> Hits:
         """The top k images of (Q, d) float32 queries, equal scores by image id (`natural_order`).
 

@@ -80,10 +80,10 @@ class LocalCollection:
         return self._search.top_k(query_embeddings, k, allowed)
 
     def search_images(
-        self, query_embeddings: np.ndarray, k: int, wanted: Filter | None = None
+        self, query_embeddings: np.ndarray, k: int, image_filter: Filter | None = None
     ) -> Hits:
         """The top k images that a filter lets through; see `Collection.search_images`."""
-        allowed = None if wanted is None else self._allowed(wanted)
+        allowed = None if image_filter is None else self._allowed(image_filter)
         rows, scores = self.search(query_embeddings, k, allowed)
         return Hits(self.images.select(IMAGE_COLUMNS).take(pa.array(rows.ravel())), scores)
 
@@ -116,8 +116,8 @@ class LocalCollection:
 
     def among(self, image_ids: Iterable[str]) -> np.ndarray:
         """(N,) bool for `search`: the images with one of these ids."""
-        wanted = pa.array(image_ids, pa.large_string())
-        return pc.is_in(self.images["image_id"], value_set=wanted).to_numpy()
+        ids = pa.array(image_ids, pa.large_string())
+        return pc.is_in(self.images["image_id"], value_set=ids).to_numpy()
 
     def where(self, predicate: pc.Expression, more: pa.Table | None = None) -> np.ndarray:
         """(N,) bool for `search`: the images where `predicate` holds, as pc.field("width") > 9.
@@ -146,10 +146,10 @@ class LocalCollection:
     def _allowed(self) -> Callable[[Filter], np.ndarray]:
         return lru_cache(maxsize=16)(self._compute_allowed)
 
-    def _compute_allowed(self, wanted: Filter) -> np.ndarray:
+    def _compute_allowed(self, image_filter: Filter) -> np.ndarray:
         """(N,) bool: the images that a filter lets through."""
-        predicate = wanted.predicate()
+        predicate = image_filter.predicate()
         allowed = np.ones(len(self), bool) if predicate is None else self.where(predicate)
-        if wanted.image_ids is not None:
-            allowed &= self.among(wanted.image_ids)
+        if image_filter.image_ids is not None:
+            allowed &= self.among(image_filter.image_ids)
         return allowed

@@ -84,10 +84,10 @@ class RemoteCollection:
         return len(self._shards)
 
     def search_images(
-        self, query_embeddings: np.ndarray, k: int, wanted: Filter | None = None
+        self, query_embeddings: np.ndarray, k: int, image_filter: Filter | None = None
     ) -> Hits:
         """See `Collection.search_images`. To be called from a thread, not from an event loop."""
-        parts: list[Hits] = self._ask("search_images", query_embeddings, k, wanted)
+        parts: list[Hits] = self._ask("search_images", query_embeddings, k, image_filter)
         return parts[0] if len(parts) == 1 else merge_hits(parts, k)
 
     def look_up(self, image_id: str) -> tuple[Image, np.ndarray]:
@@ -243,9 +243,9 @@ class _Shard:
         return len(self._version(key))
 
     def search_images(
-        self, key: str, query_embeddings: np.ndarray, k: int, wanted: Filter | None
+        self, key: str, query_embeddings: np.ndarray, k: int, image_filter: Filter | None
     ) -> Hits:
-        return self._version(key).search_images(query_embeddings, k, wanted)
+        return self._version(key).search_images(query_embeddings, k, image_filter)
 
     def look_up_all(self, key: str, image_ids: list[str]) -> dict[str, tuple[Image, np.ndarray]]:
         version, known = self._version(key), {}

@@ -46,12 +46,12 @@ def safe_path(name: str, archive: str) -> PurePosixPath:
 def unpack(
     archive: Path,
     directory: Path,
-    wanted: Callable[[str], str | None] = lambda name: name,
+    choose: Callable[[str], str | None] = lambda name: name,
     progress: bool = True,
 ) -> list[Path]:
     """Write members of a zip or tar archive below `directory`; returns their files.
 
-    `wanted` gives, for a member's name, the relative path to write, or None to leave it out. A file
+    `choose` gives, for a member's name, the relative path to write, or None to leave it out. A file
     that is there with the member's size is kept, so that an interrupted call goes on. Every member
     is looked at before the first is written: a name that leads out of the directory, a link, a
     device, encryption, or an expansion beyond `MOST_EXPANSION` raises BadInputError; so does a
@@ -60,7 +60,7 @@ def unpack(
     try:
         opener = zipfile.ZipFile if zipfile.is_zipfile(archive) else tarfile.open
         with opener(archive) as opened:
-            return _unpack(opened, archive, directory, wanted, progress)
+            return _unpack(opened, archive, directory, choose, progress)
     except (zipfile.BadZipFile, tarfile.TarError, NotImplementedError) as error:
         reason = str(error).partition("\n")[0]
         raise BadInputError(f"{archive} is no whole zip or tar archive: {reason}") from error
@@ -74,7 +74,7 @@ def _unpack(
     opened: zipfile.ZipFile | tarfile.TarFile,
     archive: Path,
     directory: Path,
-    wanted: Callable[[str], str | None],
+    choose: Callable[[str], str | None],
     progress: bool,
 ) -> list[Path]:
     members = _zip_members(opened) if isinstance(opened, zipfile.ZipFile) else _tar_members(opened)
@@ -90,7 +90,7 @@ def _unpack(
                 "decompression bomb does"
             )
         safe_path(member.name, str(archive))
-        relative = wanted(member.name)
+        relative = choose(member.name)
         if relative is not None and not member.name.endswith("/") and member.name:
             targets.append((member, directory / safe_path(relative, str(archive))))
     missing = [(member, target) for member, target in targets if not _is_there(target, member.size)]

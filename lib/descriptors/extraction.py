@@ -133,11 +133,11 @@ def extract(
 
 
 def _check_origin(db: str, backbone: Backbone, settings: ExtractionSettings) -> None:
-    found = store.provenance(db)
-    if found is not None:
+    recorded = store.provenance(db)
+    if recorded is not None:
         require_same(
             f"the descriptors in {db} and those asked for",
-            found,
+            recorded,
             backbone.provenance(settings.precision),
             "Use the same --backbone, --weights and --precision, or another --db",
         )

@@ -77,10 +77,10 @@ def _npz(file: str) -> Iterator[Batch]:
 
 def _npy(file: str, ids: str | None) -> Iterator[Batch]:
     stem = file.rsplit(".", 1)[0]
-    found = ids or next(
+    id_file = ids or next(
         (name for name in (f"{stem}.ids.npy", f"{stem}.ids.txt") if exists(name)), None
     )
-    if found is None:
+    if id_file is None:
         raise BadArgumentError(
             f"{file} does not say which image each row is; name a file of ids with --ids "
             f"(or have {stem}.ids.npy or {stem}.ids.txt beside it)"
@@ -93,13 +93,13 @@ def _npy(file: str, ids: str | None) -> Iterator[Batch]:
             else np.load(io.BytesIO(read_bytes(file)), allow_pickle=False)
         )
         names = (
-            np.load(io.BytesIO(read_bytes(found)), allow_pickle=False).tolist()
-            if found.endswith(".npy")
-            else read_bytes(found).decode().split()
+            np.load(io.BytesIO(read_bytes(id_file)), allow_pickle=False).tolist()
+            if id_file.endswith(".npy")
+            else read_bytes(id_file).decode().split()
         )
     except (ValueError, OSError, EOFError) as error:
-        raise BadInputError(f"{file} or {found} cannot be read: {error}") from error
-    yield from _rows(_as_ids(names, found), matrix, file)
+        raise BadInputError(f"{file} or {id_file} cannot be read: {error}") from error
+    yield from _rows(_as_ids(names, id_file), matrix, file)
 
 
 def _rows(ids: list[str], matrix: np.ndarray, file: str) -> Iterator[Batch]:

@@ -83,15 +83,15 @@ def _origin(db: str, backbone: str, precision: Precision, sizes: Sequence[int]) 
     """The origin to record; raises MismatchError where the database has another."""
     there = provenance(db)
     size = there.descriptor_size if there and there.descriptor_size in sizes else sizes[0]
-    made = Provenance(backbone, UNRECORDED, UNRECORDED, precision, size)
+    imported = Provenance(backbone, UNRECORDED, UNRECORDED, precision, size)
     if there is not None:
         require_same(
             f"the origins of the descriptors in {db} and of those to import",
             there,
-            made,
+            imported,
             "Import them into a database of their own (--db), or name the same --backbone",
         )
-    return made
+    return imported
 
 
 def _import_batch(

@@ -186,7 +186,7 @@ def _pieces_task(
 ) -> Callable[..., list["ray.ObjectRef[Any]"]]:
     """Starts a task that returns `count` tables, each an object of its own."""
     task: Any = ray.remote(function).options(num_returns=count, num_cpus=cpus, name=name)
-    return lambda *given: [task.remote(*given)] if count == 1 else task.remote(*given)
+    return lambda *arguments: [task.remote(*arguments)] if count == 1 else task.remote(*arguments)
 
 
 @dataclass(frozen=True)

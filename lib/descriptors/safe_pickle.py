@@ -64,9 +64,9 @@ _ADMITTED: dict[tuple[str, str], Callable[..., Any]] = {
     ("numpy", "dtype"): _Dtype,
     ("_codecs", "encode"): _latin1,
     **{
-        (f"numpy.{core}.multiarray", name): made
+        (f"numpy.{core}.multiarray", name): maker
         for core in ("core", "_core")
-        for name, made in (("_reconstruct", _Array), ("scalar", _scalar))
+        for name, maker in (("_reconstruct", _Array), ("scalar", _scalar))
     },
     ("numpy.core.numeric", "_frombuffer"): _from_buffer,
     ("numpy._core.numeric", "_frombuffer"): _from_buffer,

@@ -91,9 +91,9 @@ def load_state(
     )
     shapes = [text for text in shapes if not text.startswith(f"{last}.")]
     problems = [
-        f"{what} {', '.join(found[:3])}{f' and {len(found) - 3} more' if len(found) > 3 else ''}"
-        for what, found in (("missing", missing), ("unexpected", unexpected), ("shape", shapes))
-        if found
+        f"{what} {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
+        for what, names in (("missing", missing), ("unexpected", unexpected), ("shape", shapes))
+        if names
     ]
     if problems:
         raise BadInputError(f"the weights of {source} are not of {name}: {'; '.join(problems)}")

@@ -184,9 +184,9 @@ def _coco_protocols(
 
 
 def _direction(ranks: np.ndarray, groups: np.ndarray, seed: int) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
     for k in (1, 5, 10):
-        found[f"recall@{k}"] = recall(ranks, k)
-        found[f"recall@{k}_interval"] = bootstrap_interval(ranks <= k, groups, seed)
-    found["median_rank"] = float(np.median(ranks))
-    return found
+        figures[f"recall@{k}"] = recall(ranks, k)
+        figures[f"recall@{k}_interval"] = bootstrap_interval(ranks <= k, groups, seed)
+    figures["median_rank"] = float(np.median(ranks))
+    return figures

@@ -15,11 +15,11 @@ class Embedder(nn.Module):
     @classmethod
     def from_arrays(cls, matrix: np.ndarray, bias: np.ndarray) -> "Embedder":
         """The embedder of M, (descriptor_size, d), and b, (d,)."""
-        made = cls(*matrix.shape)
+        embedder = cls(*matrix.shape)
         with torch.no_grad():
-            made.dense.weight.copy_(torch.as_tensor(np.ascontiguousarray(matrix.T)))
-            made.dense.bias.copy_(torch.as_tensor(bias))
-        return made
+            embedder.dense.weight.copy_(torch.as_tensor(np.ascontiguousarray(matrix.T)))
+            embedder.dense.bias.copy_(torch.as_tensor(bias))
+        return embedder
 
     @property
     def matrix(self) -> np.ndarray:

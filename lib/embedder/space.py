@@ -220,10 +220,14 @@ def adopt_embedder(
 
 
 def _require_word_vectors(
-    url: str, vectors: KeyedVectors, given: str | KeyedVectors | None, recorded: dict[str, Any]
+    url: str, vectors: KeyedVectors, chosen: str | KeyedVectors | None, recorded: dict[str, Any]
 ) -> None:
     name = (
-        given if isinstance(given, str) else recorded["source"] if given is None else "those given"
+        chosen
+        if isinstance(chosen, str)
+        else recorded["source"]
+        if chosen is None
+        else "those given"
     )
     remedy = (
         f"Name the word vectors of training with --word-vectors ({recorded['source']}), or train "

@@ -106,10 +106,10 @@ def _closeness(
     """(T, K): cosine of each text with the closest caption of each candidate image."""
     order = np.argsort(caption_to_row, kind="stable")
     images, first = np.unique(caption_to_row[order], return_index=True)
-    wanted, place = np.unique(others, return_inverse=True)
-    closest = np.full((len(texts), len(wanted)), -1.0)
-    captioned = np.isin(images, wanted)
+    candidates, place = np.unique(others, return_inverse=True)
+    closest = np.full((len(texts), len(candidates)), -1.0)
+    captioned = np.isin(images, candidates)
     scores = texts @ text_embeddings[order].T
     best = np.maximum.reduceat(scores, first, axis=1)[:, captioned]
-    closest[:, np.isin(wanted, images)] = best
+    closest[:, np.isin(candidates, images)] = best
     return np.take_along_axis(closest, place.reshape(others.shape), axis=1)

@@ -241,8 +241,8 @@ def _orientation(image: Image.Image) -> int:
         orientation = None
     if orientation is None:
         xmp = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
-        found = _XMP_ORIENTATION.search(xmp.encode() if isinstance(xmp, str) else xmp)
-        orientation = int(found[1]) if found else 1
+        tag = _XMP_ORIENTATION.search(xmp.encode() if isinstance(xmp, str) else xmp)
+        orientation = int(tag[1]) if tag else 1
     return orientation if orientation in _UPRIGHT else 1
 
 
@@ -380,8 +380,8 @@ def plain_jpeg(content: bytes) -> PlainJpeg | None:
                 return None
             exif = True
         elif marker == 0xE1 and content.startswith(_XMP, start):
-            found = _XMP_ORIENTATION.search(content, start, end)
-            if found and found[1] != b"1":
+            tag = _XMP_ORIENTATION.search(content, start, end)
+            if tag and tag[1] != b"1":
                 return None
         elif marker == 0xE2 and content.startswith(b"ICC_PROFILE\0", start):
             profile.append(content[start + 12 : end])

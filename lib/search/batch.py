@@ -70,7 +70,7 @@ def run_batch_queries(
     output: str,
     k: int = 10,
     word_vectors: str | None = None,
-    wanted: Filter | None = None,
+    image_filter: Filter | None = None,
     shard_queries: int = SHARD_QUERIES,
     database_shards: int | None = None,
 ) -> BatchReport:
@@ -98,7 +98,7 @@ def run_batch_queries(
     run = {
         "queries_sha256": digest,
         "k": k,
-        "filter": None if wanted is None else asdict(wanted),
+        "filter": None if image_filter is None else asdict(image_filter),
         "database_version": manifest.version,
         "embedder_digest": manifest.embedder_digest,
         "shard_queries": shard_queries,
@@ -109,7 +109,9 @@ def run_batch_queries(
 
     def answer(shard: Shard) -> "ray.ObjectRef[int]":
         first, texts = shard
-        return _answer_shard.remote(source, space, texts, first, k, wanted, _part(output, first))
+        return _answer_shard.remote(
+            source, space, texts, first, k, image_filter, _part(output, first)
+        )
 
     shards = (s for s in _shards(queries_file, shard_queries) if s[0] not in finished)
     missing = [min(shard_queries, count - first) for first in firsts if first not in finished]
@@ -150,12 +152,12 @@ def _claim(output: str, run: dict[str, Any]) -> None:
     """Write down which run the output belongs to, or refuse where it is another one's."""
     url = join(output, _RUN_FILE)
     try:
-        found = read_json(url)
+        earlier = read_json(url)
     except MissingError:
         write_json_atomic(url, run)
         return
-    if found != run:
-        changed = ", ".join(sorted(key for key in run if found.get(key) != run[key]))
+    if earlier != run:
+        changed = ", ".join(sorted(key for key in run if earlier.get(key) != run[key]))
         raise BadArgumentError(
             f"{output} holds answers of another run (other {changed}); give another --output"
         )
@@ -191,13 +193,13 @@ class _Version:
 
 
 @cache
-def _load_space(wanted: _Space) -> SemanticSpace:
+def _load_space(recorded: _Space) -> SemanticSpace:
     """The semantic space, loaded once in each worker process: word vectors are large."""
-    space = load_semantic_space(wanted.db, wanted.word_vectors, wanted.digest)
+    space = load_semantic_space(recorded.db, recorded.word_vectors, recorded.digest)
     require_same(
         "the embedder and the embeddings of the database",
         space.digest,
-        wanted.digest,
+        recorded.digest,
         "Run jobs.embed_database",
     )
     return space
@@ -221,25 +223,25 @@ def _answer_shard(
     queries: list[str],
     first: int,
     k: int,
-    wanted: Filter | None,
+    image_filter: Filter | None,
     url: str,
 ) -> int:
     """Write the answers of some queries; returns how many have none."""
     collection = _open(source) if isinstance(source, _Version) else source
     batch = embed_queries(_load_space(space).text, queries)
     usable = np.array([problem is None for problem in batch.problems], bool)
-    hits = collection.search_images(batch.embeddings[usable], k, wanted)
+    hits = collection.search_images(batch.embeddings[usable], k, image_filter)
     # An unusable query gets an empty list.
     widths = np.where(usable, hits.scores.shape[1], 0)
     offsets = pa.array(np.concatenate([[0], np.cumsum(widths)]), pa.int32())
-    found = hits.images.select(["image_id", "uri"]).cast(
+    columns = hits.images.select(["image_id", "uri"]).cast(
         pa.schema([("image_id", pa.string()), ("uri", pa.string())])
     )
     columns = [
         pa.array(np.arange(first, first + len(queries))),
         pa.array(queries),
-        pa.ListArray.from_arrays(offsets, found["image_id"].combine_chunks()),
-        pa.ListArray.from_arrays(offsets, found["uri"].combine_chunks()),
+        pa.ListArray.from_arrays(offsets, columns["image_id"].combine_chunks()),
+        pa.ListArray.from_arrays(offsets, columns["uri"].combine_chunks()),
         pa.ListArray.from_arrays(offsets, pa.array(hits.scores.ravel())),
         pa.array(batch.unknown_words, pa.list_(pa.string())),
         pa.array(["" if problem is None else str(problem) for problem in batch.problems]),

@@ -320,10 +320,10 @@ def read_token() -> str | None:
     A file's last line break does not count. Raises BadArgumentError where nothing else is there: a
     secret that failed to arrive must not open the service.
     """
-    given = os.environ.get(TOKEN_VARIABLE, "")
-    if given and not given.strip():
+    token = os.environ.get(TOKEN_VARIABLE, "")
+    if token and not token.strip():
         raise BadArgumentError(f"{TOKEN_VARIABLE} holds only white space; give a token or unset it")
-    return given.strip() or None
+    return token.strip() or None
 
 
 def _create_app(settings: ServiceSettings) -> FastAPI:

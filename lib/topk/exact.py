@@ -149,11 +149,11 @@ class _Pass:
     def run(self) -> tuple[np.ndarray, np.ndarray]:
         """Rows and scores, (Q, k) each."""
         if self.threads == 1:
-            found = [self._work()]
+            parts = [self._work()]
         else:
             pool = _pool(_thread_count())
-            found = list(pool.map(lambda _: self._work(), range(self.threads)))
-        queries, rows, scores = map(np.concatenate, zip(*found, strict=True))
+            parts = list(pool.map(lambda _: self._work(), range(self.threads)))
+        queries, rows, scores = map(np.concatenate, zip(*parts, strict=True))
         rows, scores = merge_top_k(queries, rows, scores, len(self.queries), self.k)
         return (rows if self.candidates is None else self.candidates[rows]), scores
 
@@ -199,23 +199,23 @@ class _Pass:
             every = np.arange(len(self.queries))
             self.raise_bar(every, kth.astype(np.float64) - self.errors)
             bar = torch.from_numpy(self.bar.copy()).to(scores.device)[:, None]
-        found = _above(scores, bar)
-        if len(found[0]):
-            best.add(found[0], found[1] + start)
+        above = _above(scores, bar)
+        if len(above[0]):
+            best.add(above[0], above[1] + start)
 
 
 def _above(scores: torch.Tensor, bar: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Query and column of each (Q, B) score above its query's bar (Q, 1)."""
     columns = scores.shape[1]
     if columns % GROUP:
-        queries, found = (scores > bar).nonzero(as_tuple=True)
-        return queries.cpu().numpy(), found.cpu().numpy()
+        queries, above = (scores > bar).nonzero(as_tuple=True)
+        return queries.cpu().numpy(), above.cpu().numpy()
     # Most groups hold nothing above the bar: one maximum a group is compared instead of each score.
     grouped = scores.view(len(scores), GROUP, columns // GROUP)
     queries, groups = (grouped.amax(1) > bar).nonzero(as_tuple=True)
     hits, members = (grouped[queries, :, groups] > bar[queries]).nonzero(as_tuple=True)
-    found = members * (columns // GROUP) + groups[hits]
-    return queries[hits].cpu().numpy(), found.cpu().numpy()
+    above = members * (columns // GROUP) + groups[hits]
+    return queries[hits].cpu().numpy(), above.cpu().numpy()
 
 
 class _Best:

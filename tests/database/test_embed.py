@@ -66,11 +66,11 @@ def rows(db: str) -> dict[str, list[float]]:
 @pytest.fixture
 def db(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    made = str(tmp_path / "db")
-    save_embedder(made, 0)
-    write_descriptors(made, "0.parquet", {"3": "c", "1": "a"})
-    write_descriptors(made, "1.parquet", {"2": "b", "4": "d"})
-    return made
+    db = str(tmp_path / "db")
+    save_embedder(db, 0)
+    write_descriptors(db, "0.parquet", {"3": "c", "1": "a"})
+    write_descriptors(db, "1.parquet", {"2": "b", "4": "d"})
+    return db
 
 
 @pytest.mark.ray

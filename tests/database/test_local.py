@@ -43,14 +43,14 @@ def write_file(db: str, name: str, ids: list[str], seed: int) -> ManifestFile:
 
 @pytest.fixture
 def db(tmp_path: Path) -> str:
-    made = str(tmp_path / "db")
+    db = str(tmp_path / "db")
     files = [
-        write_file(made, "a.parquet", ["10", "b/1.jpg", "9"], 0),
-        write_file(made, "b.parquet", ["100", "a/1.jpg", "2"], 1),
-        write_file(made, "c.parquet", ["30", "31"], 2),
+        write_file(db, "a.parquet", ["10", "b/1.jpg", "9"], 0),
+        write_file(db, "b.parquet", ["100", "a/1.jpg", "2"], 1),
+        write_file(db, "c.parquet", ["30", "31"], 2),
     ]
-    commit_version(made, Manifest(0, "e", tuple(files)))
-    return made
+    commit_version(db, Manifest(0, "e", tuple(files)))
+    return db
 
 
 def vectors_by_id(db: str) -> dict[str, list[float]]:
@@ -189,13 +189,13 @@ def test_a_large_version_is_mapped_from_one_ordered_copy(
         databases = list(pool.map(open_database, [db] * 4))
     for database in databases:
         assert not database.embeddings.flags.owndata
-        found = database.search_images(queries, 5)
-        assert found.images.to_pylist() == in_memory.images.to_pylist()
-        np.testing.assert_array_equal(found.scores, in_memory.scores)
+        hits = database.search_images(queries, 5)
+        assert hits.images.to_pylist() == in_memory.images.to_pylist()
+        np.testing.assert_array_equal(hits.scores, in_memory.scores)
     (copy,) = (each for each in Path(db, "mapped").iterdir() if each.suffix != ".lock")
-    made = (copy / "embeddings.npy").stat().st_mtime_ns
+    written_at = (copy / "embeddings.npy").stat().st_mtime_ns
     assert open_database(db).norm == pytest.approx(1)
-    assert (copy / "embeddings.npy").stat().st_mtime_ns == made
+    assert (copy / "embeddings.npy").stat().st_mtime_ns == written_at
     manifest = read_manifest(db)
     part = load_version(db, manifest, manifest.files[:1])
     assert list(part.image_ids) == ["9", "10", "b/1.jpg"]

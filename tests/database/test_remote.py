@@ -22,20 +22,20 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def db(tmp_path: Path) -> str:
-    made = str(tmp_path / "db")
+    db = str(tmp_path / "db")
     # The same seed in two files: equal vectors, so equal scores, in different shards.
     files = [
-        write_file(made, f"{number}.parquet", [str(row * 5 + number) for row in range(40)], seed)
+        write_file(db, f"{number}.parquet", [str(row * 5 + number) for row in range(40)], seed)
         for number, seed in enumerate([0, 1, 0, 2, 3])
     ]
-    commit_version(made, Manifest(0, "e", tuple(files)))
-    remove_images(made, ["3", "11"])
-    return made
+    commit_version(db, Manifest(0, "e", tuple(files)))
+    remove_images(db, ["3", "11"])
+    return db
 
 
-def assert_equal(found: Hits, expected: Hits) -> None:
-    assert found.images.to_pylist() == expected.images.to_pylist()
-    np.testing.assert_array_equal(found.scores, expected.scores)
+def assert_equal(hits: Hits, expected: Hits) -> None:
+    assert hits.images.to_pylist() == expected.images.to_pylist()
+    np.testing.assert_array_equal(hits.scores, expected.scores)
 
 
 @pytest.mark.usefixtures("ray_local")
@@ -48,9 +48,9 @@ def test_shards_answer_as_one_process_does(db: str, shards: int) -> None:
     assert len(collection) == len(database) == 198
     assert (collection.version, collection.embedder_digest) == (2, "e")
     for k in (1, 70, 500):
-        for wanted in (None, Filter(min_width=90), Filter(image_ids=("4", "5", "no"))):
-            found = collection.search_images(queries, k, wanted)
-            assert_equal(found, database.search_images(queries, k, wanted))
+        for image_filter in (None, Filter(min_width=90), Filter(image_ids=("4", "5", "no"))):
+            hits = collection.search_images(queries, k, image_filter)
+            assert_equal(hits, database.search_images(queries, k, image_filter))
     image, embedding = collection.look_up("17")
     assert image == database.look_up("17")[0]
     np.testing.assert_array_equal(embedding, database.look_up("17")[1])

@@ -52,16 +52,16 @@ def test_what_is_wanted_is_written_and_what_is_there_is_kept(tmp_path: Path, kin
         make_tar(archive, [(tarfile.TarInfo(name), c) for name, c in HARMLESS.items()])
     out = tmp_path / "out"
 
-    def wanted(name: str) -> str | None:
+    def below_a(name: str) -> str | None:
         return name if name.startswith("a/") else None
 
-    written = unpack(archive, out, wanted, progress=False)
+    written = unpack(archive, out, below_a, progress=False)
     assert files_below(out) == ["a/b/two.txt", "a/one.txt"]
     assert sorted(written) == [out / "a/b/two.txt", out / "a/one.txt"]
     assert (out / "a/b/two.txt").read_bytes() == b"two" * 1000
     before = (out / "a/one.txt").stat().st_mtime_ns
     (out / "a/b/two.txt").write_bytes(b"cut")
-    unpack(archive, out, wanted, progress=False)
+    unpack(archive, out, below_a, progress=False)
     assert (out / "a/one.txt").stat().st_mtime_ns == before
     assert (out / "a/b/two.txt").read_bytes() == b"two" * 1000
 

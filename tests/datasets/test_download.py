@@ -231,14 +231,14 @@ def test_a_store_that_fsspec_reaches_is_a_source(tmp_path: Path) -> None:
 def test_many_files_come_at_once_and_one_failure_does_not_stop_them(tmp_path: Path) -> None:
     files = {f"{n}.bin": CONTENT[n : n + 5000] for n in range(60)}
     with FileServer(files, Misbehaviour(statuses=[503] * 5, cut_after=[100] * 9)) as server:
-        wanted = [
+        files_to_fetch = [
             RemoteFile((f"{server.url}/{name}",), tmp_path / name) for name in [*files, "none.bin"]
         ]
-        done = download_all(wanted, progress=False)
+        done = download_all(files_to_fetch, progress=False)
         assert (done.fetched, done.already_there, len(done.failures)) == (60, 0, 1)
         assert "HTTP 404" in done.failures[str(tmp_path / "none.bin")]
         asked = server.requests.total()
-        again = download_all(wanted[:-1], progress=False)
+        again = download_all(files_to_fetch[:-1], progress=False)
         assert (again.fetched, again.already_there) == (0, 60)
         assert server.requests.total() == asked
     assert all((tmp_path / name).read_bytes() == content for name, content in files.items())
@@ -246,9 +246,9 @@ def test_many_files_come_at_once_and_one_failure_does_not_stop_them(tmp_path: Pa
 
 def test_when_everything_fails_the_rest_is_not_tried(tmp_path: Path) -> None:
     with FileServer({}) as server:
-        wanted = [RemoteFile((f"{server.url}/{n}",), tmp_path / str(n)) for n in range(500)]
+        files_to_fetch = [RemoteFile((f"{server.url}/{n}",), tmp_path / str(n)) for n in range(500)]
         with pytest.raises(DownloadError, match="HTTP 404"):
-            download_all(wanted, parallel=4, progress=False)
+            download_all(files_to_fetch, parallel=4, progress=False)
         assert server.requests.total() < 100
 
 

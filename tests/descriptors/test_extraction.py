@@ -54,8 +54,8 @@ def make_images(folder: Path, count: int, first: int = 0) -> Path:
 def rows(db: Path, kind: str = "descriptors") -> list[dict[str, object]]:
     """All rows of a database in order of path."""
     tables = [pq.read_table(file) for file in sorted((db / kind).glob("*.parquet"))]
-    found = pa.concat_tables(tables).to_pylist() if tables else []
-    return sorted(found, key=lambda row: str(row["path"]))
+    records = pa.concat_tables(tables).to_pylist() if tables else []
+    return sorted(records, key=lambda row: str(row["path"]))
 
 
 @pytest.fixture
@@ -74,13 +74,13 @@ def test_every_image_has_its_row(
     captions = Captions(["17"], ["a dog"], {"17": CaptionedImage("val/00017.jpg")})
     done = run(images, captions=[captions])
     assert (done.listed, done.described, done.failed, done.shards) == (20, 20, 0, 3)
-    found = rows(tmp_path / "db")
-    assert [row["path"] for row in found] == sorted(
+    records = rows(tmp_path / "db")
+    assert [row["path"] for row in records] == sorted(
         str(file.relative_to(images)) for file in images.rglob("*.jpg")
     )
-    assert {row["image_id"] for row in found if str(row["path"]).endswith("17.jpg")} == {"17"}
-    assert all(row["width"] == row["height"] == 64 for row in found)
-    first = found[0]
+    assert {row["image_id"] for row in records if str(row["path"]).endswith("17.jpg")} == {"17"}
+    assert all(row["width"] == row["height"] == 64 for row in records)
+    first = records[0]
     content = Path(str(first["uri"])).read_bytes()
     assert len(content) == first["bytes"]
     from lib.images.preprocessing import decode

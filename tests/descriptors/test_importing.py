@@ -37,10 +37,10 @@ def stored(db: Path) -> dict[str, np.ndarray]:
 
 
 def assert_stored(db: Path) -> None:
-    found = stored(db)
-    assert sorted(found) == sorted(map(str, IDS))
+    loaded = stored(db)
+    assert sorted(loaded) == sorted(map(str, IDS))
     for image_id, row in zip(IDS, MATRIX, strict=True):
-        np.testing.assert_array_equal(found[str(image_id)], row)
+        np.testing.assert_array_equal(loaded[str(image_id)], row)
 
 
 def write(path: Path) -> str:
@@ -79,9 +79,9 @@ def test_every_kind_of_file_is_imported_exactly(tmp_path: Path, name: str) -> No
 def test_a_fortran_ordered_big_endian_float64_array_keeps_its_values(tmp_path: Path) -> None:
     awkward = {1: np.asfortranarray(MATRIX[:1].astype(">f8")), np.int64(2): MATRIX[1]}
     for protocol in range(6):
-        found = load_arrays(pickle.dumps(awkward, protocol=protocol), "a.pkl")
-        np.testing.assert_array_equal(found[1], MATRIX[:1])
-        np.testing.assert_array_equal(found[2], MATRIX[1])
+        loaded = load_arrays(pickle.dumps(awkward, protocol=protocol), "a.pkl")
+        np.testing.assert_array_equal(loaded[1], MATRIX[:1])
+        np.testing.assert_array_equal(loaded[2], MATRIX[1])
 
 
 class Calls:

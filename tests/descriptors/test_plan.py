@@ -52,12 +52,12 @@ def listing() -> list[ListedImage]:
     return images + images[500:530]
 
 
-def made(db: str, **options: bool) -> plan.ExtractionPlan:
+def planned(db: str, **options: bool) -> plan.ExtractionPlan:
     return plan.make_plan(iter(listing()), db, **options)
 
 
 def test_all_that_is_listed_and_known_is_accounted_for(db: str) -> None:
-    counts = made(db)
+    counts = planned(db)
     assert (counts.listed, counts.repeated) == (2_900, 30)
     assert (counts.described, counts.failed, counts.changed) == (1_850, 100, 50)
     assert (counts.moved, counts.doubled) == (20, 0)
@@ -77,18 +77,18 @@ def test_all_that_is_listed_and_known_is_accounted_for(db: str) -> None:
 def test_ranges_in_tasks_come_to_the_same(
     db: str, options: dict[str, bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = made(db, **options)
+    here = planned(db, **options)
     for name, value in (("_HERE_ROWS", 0), ("_PART_ROWS", 700), ("_RANGE_ROWS", 900)):
         monkeypatch.setattr(plan, name, value)
     monkeypatch.setattr(plan, "_FILES_A_TASK", 2)
-    there = made(db, **options)
+    there = planned(db, **options)
     assert len(there.pending.tables) > 3
     for name in vars(plan.Counts()):
         assert getattr(here, name) == getattr(there, name)
     assert list(here.pending) == list(there.pending)
 
-    def edits(made: plan.ExtractionPlan) -> list[dict[str, object]]:
-        tables = [plan.resolve(table) for table in made.edits]
+    def edits(planned: plan.ExtractionPlan) -> list[dict[str, object]]:
+        tables = [plan.resolve(table) for table in planned.edits]
         return sorted(pa.concat_tables(tables).to_pylist(), key=lambda e: (e["file"], e["row"]))
 
     assert edits(here) == edits(there)
@@ -98,8 +98,8 @@ def test_edits_drop_and_move_rows(db: str, tmp_path: Path) -> None:
     import shutil
 
     copy = str(shutil.copytree(db, tmp_path / "db"))
-    plan.carry_out(made(copy, prune=True, retry_failed=True))
-    again = made(copy)
+    plan.carry_out(planned(copy, prune=True, retry_failed=True))
+    again = planned(copy)
     assert (again.described, again.failed, again.removed) == (1_850, 0, 0)
     assert (again.moved, again.changed, again.pending.count) == (0, 0, 1_050)
     assert store.count_rows(copy) == (1_850, 0)

@@ -24,9 +24,9 @@ def test_in_batch_loss_and_its_gradient_are_those_of_all_triples(count: int, mar
     texts = torch.nn.functional.normalize(torch.randn(count, 8), dim=1)
     expected = _all_triples(texts @ torch.nn.functional.normalize(sums, dim=1).T, margin)
     (slope,) = torch.autograd.grad(expected, sums)
-    found = in_batch_loss(sums, texts, margin)
-    (found * 3).backward()
-    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+    loss = in_batch_loss(sums, texts, margin)
+    (loss * 3).backward()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
     assert sums.grad is not None
     torch.testing.assert_close(sums.grad, 3 * slope)
 

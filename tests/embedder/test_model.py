@@ -23,10 +23,10 @@ from tests import toy_world
 
 def test_se_image_by_hand() -> None:
     embedder = Embedder.from_arrays(np.array([[1.0, 0.0], [0.0, 2.0]]), np.array([2.0, 0.0]))
-    found = embedder.se_image(np.array([[1.0, 2.0], [-2.0, 0.0]]))
-    assert found.dtype == np.float32
+    embeddings = embedder.se_image(np.array([[1.0, 2.0], [-2.0, 0.0]]))
+    assert embeddings.dtype == np.float32
     # (1·1 + 2, 2·2) = (3, 4); the second lands on zero, which has no direction.
-    assert found == pytest.approx(np.array([[0.6, 0.8], [0.0, 0.0]]))
+    assert embeddings == pytest.approx(np.array([[0.6, 0.8], [0.0, 0.0]]))
     assert embedder.se_image(np.array([1.0, 2.0])) == pytest.approx(np.array([0.6, 0.8]))
 
 

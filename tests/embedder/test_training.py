@@ -43,8 +43,8 @@ def _data(
     apart = held_out(set(images) - test, 0.2)
     text = fit_text_side(select(captions, set(images) - test).texts, toy_world.word_vectors())
     parts = []
-    for wanted in (set(images) - test - apart, apart, test):
-        chosen = select(captions, wanted)
+    for part in (set(images) - test - apart, apart, test):
+        chosen = select(captions, part)
         rows = np.array([int(image) for image in chosen.image_ids])
         parts.append(Examples(text.embed(chosen.texts), rows, np.arange(len(rows))))
     read = lambda rows: descriptors[rows]  # noqa: E731
@@ -187,9 +187,9 @@ def test_a_constant_descriptor_value_does_no_harm() -> None:
     constant = np.concatenate([descriptors, np.full((200, 2), 7.5, np.float32)], axis=1)
     data, _ = _data(constant, captions)
     expected = fit(plain, FitSettings(epochs=0), CPU)
-    found = fit(data, FitSettings(epochs=0), CPU)
-    assert not found["M"][-2:].any()
-    assert _test_recall(data, test, found) == pytest.approx(_test_recall(plain, test, expected))
+    state = fit(data, FitSettings(epochs=0), CPU)
+    assert not state["M"][-2:].any()
+    assert _test_recall(data, test, state) == pytest.approx(_test_recall(plain, test, expected))
 
 
 def _gradient_of_two(rank: int, directory: str) -> None:
@@ -413,8 +413,8 @@ def test_what_cannot_be_trained_is_refused_clearly(tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match="two images or more"):
         prepare(db, select(captions, {"3"}), none, vectors, False)
     # Found by the file's name where the id is unknown.
-    found = prepare(db, strangers, none, vectors, False).training
-    assert len(found.rows) + found.repeated == len(captions)
+    examples = prepare(db, strangers, none, vectors, False).training
+    assert len(examples.rows) + examples.repeated == len(captions)
 
 
 def test_captions_of_absent_images_and_unknown_words_are_counted(tmp_path: Path) -> None:

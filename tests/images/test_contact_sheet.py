@@ -32,9 +32,9 @@ def red_image(tmp_path: Path) -> str:
     return str(path)
 
 
-def close(color: object, wanted: tuple[int, int, int]) -> bool:
+def close(color: object, expected: tuple[int, int, int]) -> bool:
     assert isinstance(color, tuple)
-    return all(abs(a - b) < 12 for a, b in zip(color, wanted, strict=True))
+    return all(abs(a - b) < 12 for a, b in zip(color, expected, strict=True))
 
 
 def test_a_thumbnail_is_upright_and_of_the_size_asked_for(red_image: str) -> None:

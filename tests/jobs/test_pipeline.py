@@ -46,12 +46,12 @@ def sample_db(sample: Path) -> Path:
 
 
 def test_the_sample_is_found_by_its_captions(sample: Path, sample_db: Path) -> None:
-    found = summary_of(sample / "summary.json")["evaluate"]
-    assert found["images"] == 48
+    figures = summary_of(sample / "summary.json")["evaluate"]
+    assert figures["images"] == 48
     # Measured: RECALL; chance is 0.02 and 0.21.
-    assert found["caption_to_image"]["recall@1"] > 0.4
-    assert found["caption_to_image"]["recall@10"] > 0.9
-    assert found["triple_accuracy"] > 0.9
+    assert figures["caption_to_image"]["recall@1"] > 0.4
+    assert figures["caption_to_image"]["recall@10"] > 0.9
+    assert figures["triple_accuracy"] > 0.9
     assert (sample_db / "queries.html").read_text().count("data:image/jpeg") == 10
 
 
@@ -215,7 +215,7 @@ def test_real_photographs(coco_dir: Path, tmp_path: Path) -> None:
         *("--backbone", "efficientnet_lite0", "--json", tmp_path / "summary.json"),
     ]
     run_job("pipeline", *arguments)
-    found = summary_of(tmp_path / "summary.json")
-    assert found["extract_descriptors"]["described"] == 337
-    gallery = found["evaluate"]["images"]
-    assert found["evaluate"]["caption_to_image"]["recall@10"] > 4 * 10 / gallery
+    summary = summary_of(tmp_path / "summary.json")
+    assert summary["extract_descriptors"]["described"] == 337
+    gallery = summary["evaluate"]["images"]
+    assert summary["evaluate"]["caption_to_image"]["recall@10"] > 4 * 10 / gallery

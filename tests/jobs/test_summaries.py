@@ -73,10 +73,12 @@ def test_an_import_reports_what_failed(collection: Path) -> None:
 
 
 def test_a_doctor_that_finds_faults_says_which_in_its_summary(collection: Path) -> None:
-    found = summary(collection, "doctor", "--backbone", "resnet18", "--weights", "no.pth", status=1)
-    levels = {finding["check"]: finding["level"] for finding in found["findings"]}
+    report = summary(
+        collection, "doctor", "--backbone", "resnet18", "--weights", "no.pth", status=1
+    )
+    levels = {finding["check"]: finding["level"] for finding in report["findings"]}
     assert levels["backbone"] == "error"
-    assert "1 of" in found["error"]
+    assert "1 of" in report["error"]
 
 
 def test_whatever_a_summary_holds_is_json() -> None:

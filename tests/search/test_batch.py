@@ -91,18 +91,20 @@ def test_the_job_writes_a_directory_of_filtered_answers(
     db: Path, queries: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = f"{tmp_path}/answers.v2/"
-    given = options(db, "--queries", str(queries), "--output", output, "--orientation", "portrait")
-    summary = query(given)
+    arguments = options(
+        db, "--queries", str(queries), "--output", output, "--orientation", "portrait"
+    )
+    summary = query(arguments)
     assert (summary["queries"], summary["failed"]) == (53, 21)
     assert "53 queries answered" in capsys.readouterr().out
     images = open_database(str(db)).images.to_pylist()
     portraits = {image["image_id"] for image in images if image["height"] > image["width"]}
-    found = pq.read_table(output, partitioning=None)["image_ids"].to_pylist()
-    assert {len(ids) for ids in found} == {0, len(portraits)}
-    assert set().union(*found) == portraits
-    given.orientation = None
+    answered = pq.read_table(output, partitioning=None)["image_ids"].to_pylist()
+    assert {len(ids) for ids in answered} == {0, len(portraits)}
+    assert set().union(*answered) == portraits
+    arguments.orientation = None
     with pytest.raises(BadArgumentError, match="other filter"):
-        query(given)
+        query(arguments)
 
 
 @pytest.mark.parametrize(

@@ -79,16 +79,16 @@ def test_k_is_at_least_one_and_may_exceed_the_collection(searcher: Searcher) -> 
 
 
 def test_only_what_a_filter_lets_through_is_found(searcher: Searcher) -> None:
-    def found(image_filter: Filter) -> set[str]:
+    def ids_of(image_filter: Filter) -> set[str]:
         (best,) = answer([Request("dog", 9, filter=image_filter)], searcher)
         return {hit.image_id for hit in best.hits}
 
-    assert found(Filter(min_width=20, min_height=20)) == {"juice", "truck", "dog"}
-    assert found(Filter(orientation="portrait")) == {"orange"}
-    assert found(Filter(orientation="square")) == {"juice"}
-    assert found(Filter(path_prefix="tr", orientation="landscape")) == {"truck"}
-    assert found(Filter(image_ids=("dog", "none"), min_height=20)) == {"dog"}
-    assert found(Filter(min_height=21)) == set()
+    assert ids_of(Filter(min_width=20, min_height=20)) == {"juice", "truck", "dog"}
+    assert ids_of(Filter(orientation="portrait")) == {"orange"}
+    assert ids_of(Filter(orientation="square")) == {"juice"}
+    assert ids_of(Filter(path_prefix="tr", orientation="landscape")) == {"truck"}
+    assert ids_of(Filter(image_ids=("dog", "none"), min_height=20)) == {"dog"}
+    assert ids_of(Filter(min_height=21)) == set()
 
 
 def test_results_are_written_as_the_ending_says(searcher: Searcher, tmp_path: Path) -> None:

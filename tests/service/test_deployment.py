@@ -61,15 +61,15 @@ def test_answers_are_those_of_an_exact_search(service: RunningService, http: htt
     searcher = Searcher.load(str(service.db))
     database = open_database(str(service.db))
     for text in ("orange ball", "box -red", 'green^2 "on a table"'):
-        found = http.get("/search", params={"q": text, "k": 5}).json()
+        answer = http.get("/search", params={"q": text, "k": 5}).json()
         query = embed_query(searcher.space.text, text).embedding
         scores = database.embeddings @ query
         best = np.argsort(-scores, kind="stable")[:5]
-        hits = found["results"][0]["hits"]
+        hits = answer["results"][0]["hits"]
         assert [hit["image_id"] for hit in hits] == [database.image_ids[r] for r in best]
         assert [hit["score"] for hit in hits] == pytest.approx(scores[best].tolist(), abs=1e-5)
-        assert found["model"] == searcher.model
-        assert found["database_version"] == 1
+        assert answer["model"] == searcher.model
+        assert answer["database_version"] == 1
 
 
 def test_a_batch_gives_every_query_its_answer_or_its_error(http: httpx.Client) -> None:
@@ -156,19 +156,19 @@ def test_a_lone_bad_query_of_a_batch_is_an_error(http: httpx.Client) -> None:
 
 
 def test_filters(http: httpx.Client) -> None:
-    def found(**wanted: object) -> set[str]:
-        body = {"queries": ["ball"], "k": 100, "filter": wanted}
+    def ids_of(**conditions: object) -> set[str]:
+        body = {"queries": ["ball"], "k": 100, "filter": conditions}
         hits = http.post("/search", json=body).json()["results"][0]["hits"]
         return {hit["image_id"] for hit in hits}
 
-    assert found(path_prefix="orange/") == {"orange/1 ball.jpg", NAME}
-    assert found(image_ids=[NAME, "no such"]) == {NAME}
-    assert found(image_ids=[]) == set()
-    everything = found()
-    tall, wide = found(orientation="portrait"), found(orientation="landscape")
+    assert ids_of(path_prefix="orange/") == {"orange/1 ball.jpg", NAME}
+    assert ids_of(image_ids=[NAME, "no such"]) == {NAME}
+    assert ids_of(image_ids=[]) == set()
+    everything = ids_of()
+    tall, wide = ids_of(orientation="portrait"), ids_of(orientation="landscape")
     assert tall | wide == everything
     assert not tall & wide
-    assert found(min_width=300) == wide == found(min_width=300, min_height=100)
+    assert ids_of(min_width=300) == wide == ids_of(min_width=300, min_height=100)
 
 
 def test_images_by_any_name_and_nothing_else(service: RunningService, http: httpx.Client) -> None:
@@ -446,7 +446,9 @@ def wait_for(condition: Callable[[], object], seconds: float) -> None:
 def test_it_keeps_its_own_contract(service: RunningService) -> None:
     headers = {"Authorization": f"Bearer {TOKEN}"}
     described = schemathesis.openapi.from_url(f"{service.address}/openapi.json", headers=headers)
-    operations = [found.ok() for found in described.get_all_operations() if isinstance(found, Ok)]
+    operations = [
+        operation.ok() for operation in described.get_all_operations() if isinstance(operation, Ok)
+    ]
     assert len(operations) >= 9
     for operation in operations:
 

@@ -91,8 +91,8 @@ def test_what_cannot_be_listened_at_is_said_at_once() -> None:
 
 @pytest.mark.reports
 def test_a_token_file_may_end_with_a_line_break(monkeypatch: pytest.MonkeyPatch) -> None:
-    for given, token in (("secret\n", "secret"), (" secret ", "secret"), ("", None)):
-        monkeypatch.setenv("IMAGE_SEARCH_TOKEN", given)
+    for text, token in (("secret\n", "secret"), (" secret ", "secret"), ("", None)):
+        monkeypatch.setenv("IMAGE_SEARCH_TOKEN", text)
         assert read_token() == token
     monkeypatch.setenv("IMAGE_SEARCH_TOKEN", "\n")
     with pytest.raises(BadArgumentError, match="white space"):

@@ -18,9 +18,9 @@ TEST_IMAGES = {str(image) for image in range(120, 160)}
 def _prepared(db: Path, descriptors: np.ndarray, captions: Captions) -> Prepared:
     """What training gets: 100 images to train on, 20 to validate; the test's are not given."""
     toy_world.write_database(db, descriptors)
-    given = select(captions, set(captions.images) - TEST_IMAGES)
-    validation = select(given, {str(image) for image in range(100, 120)})
-    training = select(given, set(given.images) - set(validation.images))
+    searchable = select(captions, set(captions.images) - TEST_IMAGES)
+    validation = select(searchable, {str(image) for image in range(100, 120)})
+    training = select(searchable, set(searchable.images) - set(validation.images))
     return prepare(str(db), training, validation, toy_world.word_vectors(), rejoin=False)
 
 

@@ -81,9 +81,9 @@ def browser() -> Iterator[webdriver.Chrome]:
             options.add_argument(flag)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
         os.environ["SE_OFFLINE"] = "true"
-        made = webdriver.Chrome(options, Driver(str(CHROMEDRIVER)))
-        yield made
-        made.quit()
+        browser = webdriver.Chrome(options, Driver(str(CHROMEDRIVER)))
+        yield browser
+        browser.quit()
 
 
 @pytest.fixture(scope="module")

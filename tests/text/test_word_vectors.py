@@ -28,9 +28,9 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def vectors() -> KeyedVectors:
-    made = KeyedVectors(4)
-    made.add_vectors(WORDS, MATRIX)
-    return made
+    vectors = KeyedVectors(4)
+    vectors.add_vectors(WORDS, MATRIX)
+    return vectors
 
 
 def make(path: Path) -> str:

@@ -25,9 +25,9 @@ def test_every_scan_it_chooses_answers_the_same(
             queries = random.standard_normal((batch, 50), dtype=np.float32)
             for filtered in (None, allowed):
                 expected = top_k(queries, embeddings, 5, filtered)
-                found = search.top_k(queries, 5, filtered)
-                np.testing.assert_array_equal(found[0], expected[0])
-                np.testing.assert_array_equal(found[1], expected[1])
+                answer = search.top_k(queries, 5, filtered)
+                np.testing.assert_array_equal(answer[0], expected[0])
+                np.testing.assert_array_equal(answer[1], expected[1])
     assert set(search._copies) == ({"int8", "bfloat16"} if may_copy else set())
 
 
@@ -71,7 +71,7 @@ def _search_in_little_memory() -> None:
     data = int(Path("/proc/self/status").read_text().split("VmData:")[1].split()[0]) * 1024
     resource.setrlimit(resource.RLIMIT_DATA, (data + 100_000_000, resource.RLIM_INFINITY))
     search.prepare()
-    found = search.top_k(query, 5)
+    answer = search.top_k(query, 5)
     assert not search._copies
-    assert found[0].tolist() == expected[0].tolist()
-    assert found[1].tolist() == expected[1].tolist()
+    assert answer[0].tolist() == expected[0].tolist()
+    assert answer[1].tolist() == expected[1].tolist()

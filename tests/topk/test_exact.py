@@ -73,11 +73,11 @@ def test_equals_sorting_every_score(
     embeddings = draw(distinct)[random.integers(0, distinct, rows)]
     texts = draw(queries)
     allowed = random.random(rows) < 0.5 if filtered else None
-    found, scores = ExactSearch(embeddings, precision).top_k(texts, k, allowed)
+    nearest, scores = ExactSearch(embeddings, precision).top_k(texts, k, allowed)
     expected, expected_scores = naive(texts, embeddings, k, allowed)
-    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(nearest, expected)
     np.testing.assert_array_equal(scores, expected_scores)
-    assert found.dtype == np.int64
+    assert nearest.dtype == np.int64
     assert scores.dtype == np.float32
 
 
@@ -111,8 +111,8 @@ def test_whole_blocks_of_many_rows_on_several_threads(monkeypatch: pytest.Monkey
     queries = np.concatenate([embeddings[[7, 100]], np.zeros((1, 50), np.float32)])
     expected = naive(queries, embeddings, 100, None)
     for precision in PRECISIONS:
-        rows, scores = ExactSearch(embeddings, precision).top_k(queries, 100)
-        np.testing.assert_array_equal(rows, expected[0])
+        nearest, scores = ExactSearch(embeddings, precision).top_k(queries, 100)
+        np.testing.assert_array_equal(nearest, expected[0])
         np.testing.assert_array_equal(scores, expected[1])
 
 
