@@ -21,30 +21,21 @@ def build_parser() -> argparse.ArgumentParser:
 def show(options: argparse.Namespace) -> dict[str, Any]:
     """Write the picture and report."""
     from lib.database.opening import open_database, searchable_names
-    from lib.errors import BadInputError
-    from lib.images.contact_sheet import Section, Tile, write_sections
+    from lib.images.contact_sheet import Section, write_sections
+    from lib.search.results import tiles_of
 
     captions: dict[str, list[str]] = {}
     if options.captions:
         captions = command.load_captions(options.captions).texts_in(searchable_names(options.db))
     database = open_database(options.db)
-    row_of = {image_id: database.row_of(image_id) for image_id in options.image_id}
-    rows = {image_id: row for image_id, row in row_of.items() if row is not None}
-    absent = [image_id for image_id in options.image_id if image_id not in rows]
-    if not rows:
-        raise BadInputError(
-            f"no image of {options.db} has the id {', '.join(absent)}; "
-            f"ids look like {database.image_ids[0]!r}"
-        )
-    tiles = [
-        Tile(database.uris[row], image_id, captions.get(image_id, []))
-        for image_id, row in rows.items()
-    ]
+    tiles = tiles_of(database, options.image_id, captions)
+    shown = [tile.label for tile in tiles]
+    absent = [image_id for image_id in options.image_id if image_id not in shown]
     write_sections(options.output, "Images", [Section("", tiles)])
     print(f"{len(tiles)} images in {options.output}")
     if absent:
         print(f"not in the database: {', '.join(absent)}")
-    return {"shown": list(rows), "absent": absent, "output": options.output}
+    return {"shown": shown, "absent": absent, "output": options.output}
 
 
 def main(argv: list[str] | None = None) -> NoReturn:

@@ -39,11 +39,6 @@ class Section:
     note: str = ""
 
 
-def show_images(tiles: Sequence[Tile], heading: str = "") -> Image.Image:
-    """A contact sheet of some images, for a notebook's last line or `.save()`."""
-    return contact_sheet([Section(heading, tiles)])
-
-
 def write_sections(path: str, title: str, sections: Sequence[Section]) -> None:
     """Write an .html page or a .png contact sheet, as the ending of `path` says.
 

@@ -5,9 +5,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import PurePosixPath
 
 import pyarrow as pa
+from PIL import Image
 
+from lib.database.interface import UnknownImageError
+from lib.database.local import LocalCollection
 from lib.errors import BadArgumentError, ImageSearchError
-from lib.images.contact_sheet import Section, Tile, write_sections
+from lib.images.contact_sheet import Section, Tile, contact_sheet, write_sections
 from lib.search.engine import Request, Searcher, SearchResult
 from lib.storage import write_json_atomic, write_table_atomic
 from lib.text.query import unknown_words
@@ -48,6 +51,34 @@ class Answer:
         if self.suggestion:
             notes.append(f"did you mean: {self.suggestion}")
         return notes
+
+
+def show_images(
+    database: LocalCollection, image_ids: Sequence[str], captions: KnownCaptions | None = None
+) -> Image.Image:
+    """A contact sheet of images by their ids, for a notebook's last line or `.save()`."""
+    return contact_sheet([Section("", tiles_of(database, image_ids, captions or {}))])
+
+
+def tiles_of(
+    database: LocalCollection, image_ids: Sequence[str], captions: KnownCaptions
+) -> list[Tile]:
+    """Images of a database by their ids, those that it lacks left out.
+
+    Raises UnknownImageError where it has none of them.
+    """
+    rows = {image_id: database.row_of(image_id) for image_id in image_ids}
+    tiles = [
+        Tile(database.uris[row], image_id, captions.get(image_id, []))
+        for image_id, row in rows.items()
+        if row is not None
+    ]
+    if not tiles:
+        raise UnknownImageError(
+            f"no image of the database has the id {', '.join(image_ids)}; "
+            f"ids look like {database.image_ids[0]!r}"
+        )
+    return tiles
 
 
 def answer(requests: Sequence[Request], searcher: Searcher) -> list[Answer]:

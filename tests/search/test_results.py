@@ -7,13 +7,13 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from lib.database.interface import Filter
+from lib.database.interface import Filter, UnknownImageError
 from lib.database.local import LocalCollection
 from lib.embedder.model import Embedder
 from lib.embedder.space import SemanticSpace
 from lib.errors import BadArgumentError
 from lib.search.engine import Request, Searcher
-from lib.search.results import answer, format_answer, write_answers
+from lib.search.results import answer, format_answer, show_images, write_answers
 from lib.text.encoder import TextEncoder, fit_idf
 from lib.text.word_vectors import load_word_vectors
 
@@ -52,6 +52,15 @@ def test_the_best_comes_first_with_its_cosine(searcher: Searcher) -> None:
     for hit in best.hits:
         expected = searcher.collection.look_up(hit.image_id)[1] @ query
         assert hit.score == pytest.approx(expected, abs=1e-6)
+
+
+def test_images_are_shown_by_their_ids(searcher: Searcher) -> None:
+    assert isinstance(searcher.collection, LocalCollection)
+    one = show_images(searcher.collection, ["dog", "no such"])
+    three = show_images(searcher.collection, ["dog", "truck", "juice"], {"dog": ["A dog."]})
+    assert three.width > 2 * one.width
+    with pytest.raises(UnknownImageError, match="the id a, b; ids look like 'dog'"):
+        show_images(searcher.collection, ["a", "b"])
 
 
 def test_an_unusable_query_costs_the_others_nothing(searcher: Searcher) -> None:
