@@ -115,7 +115,10 @@ def train(
     if training is None:
         state = fit_prior(prepared)
     else:
-        state = _fit_on_ray(db, prepared, settings, rejoin, workers, use_gpu)
+        captions = [part for part in (training, validation) if part is not None]
+        inputs = [line for part in captions for line in (*part.image_ids, *part.texts)]
+        inputs += [metadata["word_vectors"]["digest"], str(metadata["prior"])]
+        state = _fit_on_ray(db, prepared, inputs, settings, rejoin, workers, use_gpu)
     metadata["chosen"] = state["chosen"] | {"idf_power": prepared.text.idf.power}
     embedder = Embedder.from_arrays(state["M"].numpy(), state["b"].numpy())
     digest = save_semantic_space(db, prepared.text, embedder, metadata, state["whitening"].numpy())
@@ -128,6 +131,7 @@ def train(
 def _fit_on_ray(
     db: str,
     prepared: "Prepared",
+    inputs: Sequence[str],
     settings: FitSettings,
     rejoin: bool,
     workers: int,
@@ -136,8 +140,9 @@ def _fit_on_ray(
     content = _pack(prepared, settings, rejoin)
     runs = join(db, "embedder", "runs")
     index = prepared.index
-    name = hashlib.sha256("\n".join([*index.files, *index.image_ids]).encode() + content)
-    run = name.hexdigest()[:16]
+    # What a run is known by again: never a computed number, whose last bits may differ.
+    what = [*index.files, *index.image_ids, *inputs, repr(settings), str(rejoin)]
+    run = hashlib.sha256("\n".join(what).encode("utf-8", "surrogatepass")).hexdigest()[:16]
     write_bytes_atomic(join(runs, f"{run}.npz"), content)
     metrics = join(db, "embedder", "metrics.csv")
     config = {"examples": join(runs, f"{run}.npz"), "files": index.files, "metrics": metrics}
