@@ -49,6 +49,8 @@ test: lint typecheck ## lint, types and every test: within five minutes on two c
 chaos: $(VENV)/.test ## a thousand drawn kills of jobs that write: some minutes
 	$(BIN)/python -m tests.harness.kills build/kills-$$$$ --random 1000
 	$(BIN)/python -m tests.harness.power_loss build/power-$$$$
+	$(BIN)/python -m tests.harness.faults build/faults-$$$$
+	$(BIN)/python -m tests.harness.histories build/histories-$$$$ --operations 10000
 
 bench: $(VENV)/.bench ## the figures of README and docs, one after the other: about an hour
 	for name in $$(ls benchmarks | sed -n 's/^\([a-z]*\)\.py$$/\1/p'); do \

@@ -38,9 +38,12 @@ def write_descriptors(db: str, name: str, photos: dict[str, str]) -> None:
     write_table_atomic(table, join(db, "descriptors", name))
 
 
-def save_embedder(db: str, seed: int) -> str:
-    """An embedder drawn by `seed`, with the toy world's words; returns its digest."""
-    words = Path(db).parent / "words.txt"
+def save_embedder(db: str, seed: int, words: Path | None = None) -> str:
+    """An embedder drawn by `seed`, with the toy world's words; returns its digest.
+
+    words: their file, beside a local database unless given.
+    """
+    words = words or Path(db).parent / "words.txt"
     if not words.exists():
         toy_world.word_vectors().save_word2vec_format(str(words))
     vectors = toy_world.word_vectors()

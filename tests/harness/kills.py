@@ -107,8 +107,12 @@ def make(db: str) -> None:
 
 
 def open_mapped(db: str) -> None:
-    """Make the ordered copy that a large version is mapped from."""
-    assert not open_database(db).embeddings.flags.owndata
+    """Make the ordered copy that a large version is mapped from.
+
+    Raises MissingError where the version lies in memory instead, as where a disk is full.
+    """
+    if open_database(db).embeddings.flags.owndata:
+        raise MissingError("no copy of the embeddings was mapped")
 
 
 def drop(db: str) -> None:
@@ -214,14 +218,18 @@ class Harness:
         if status:
             raise SystemExit(f"the undisturbed run failed: {result[0]}")
 
+    def copy_of(self, name: str) -> Path:
+        """The database as it was before a step, in a directory that the last copy gives up."""
+        db = self.directory / "tried"
+        shutil.rmtree(db, ignore_errors=True)
+        return shutil.copytree(self.before[name], db)
+
     def try_points(self, name: str, points: list[int]) -> str:
         """Kill a step before each of some calls, in one run after another; then let it end.
 
         Returns what is wrong; nothing where all is as after an undisturbed run.
         """
-        db = self.directory / "tried"
-        shutil.rmtree(db, ignore_errors=True)
-        shutil.copytree(self.before[name], db)
+        db = self.copy_of(name)
         step = STEPS[name]
         for point in points:
             status, result = in_a_child(lambda: (step(str(db)), None)[1], point)
