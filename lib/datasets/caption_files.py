@@ -28,9 +28,7 @@ from lib.datasets.matching import clean, has_image_ending
 from lib.errors import BadInputError, ImageSearchError, MissingError
 from lib.storage import filesystem
 
-LONGEST_CAPTION = (
-    2_000  # characters; longer ones are named, since files that run together have them
-)
+LONGEST_CAPTION = 2_000  # characters; longer ones are named: files that run together have them
 _MOST_BYTES = 4 << 30  # of a file, and of what a compressed one becomes
 _MOST_SIDECAR_BYTES = 1 << 20
 _MOST_LINES = 100  # of one quoted caption
@@ -141,14 +139,13 @@ def _read_file(fs: Any, path: str, source: str, result: CaptionRows, folder: str
 def _decompress(opened: Any) -> bytes:
     content: bytes = opened.read()
     openers: dict[bytes, Callable[[Any], Any]] = {
-        b"\x1f\x8b": gzip.GzipFile,
-        b"BZh": bz2.BZ2File,
-        b"\xfd7zXZ": lzma.LZMAFile,
+        b"\x1f\x8b": gzip.open,
+        b"BZh": bz2.open,
+        b"\xfd7zXZ": lzma.open,
     }
     for magic, opener in openers.items():
         if content.startswith(magic):
-            stream = BytesIO(content)
-            file = opener(stream) if opener is not gzip.GzipFile else gzip.GzipFile(fileobj=stream)
+            file = opener(BytesIO(content))
             content = file.read(min(_MOST_BYTES, max(200 * len(content), 64 << 20)))
             if file.read(1):
                 raise ValueError("unpacked it has more than 200 times its size")
@@ -254,13 +251,9 @@ def _json(document: Any, source: str) -> Iterable[CaptionRow]:
 
 
 def _column_values(value: Any) -> list[Any]:
-    return (
-        list(value.values())
-        if isinstance(value, Mapping)
-        else value
-        if isinstance(value, list)
-        else []
-    )
+    if isinstance(value, Mapping):
+        return list(value.values())
+    return value if isinstance(value, list) else []
 
 
 def _coco(images: list[Any], annotations: list[Any], source: str) -> Iterator[CaptionRow]:
@@ -443,9 +436,7 @@ def _parquet(opened: Any, source: str) -> Iterator[CaptionRow]:
 
 
 def _holds_bytes(kind: pa.DataType) -> bool:
-    return bool(
-        pa.types.is_struct(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
-    )
+    return bool(re.match("struct<|(large_)?binary$", str(kind)))
 
 
 def _arrow(
@@ -477,18 +468,7 @@ def _require_text_columns(schema: pa.Schema, names: Iterable[str], source: str) 
             kind = kind.field(0).type
         if pa.types.is_dictionary(kind):
             kind = kind.value_type
-        if not any(
-            test(kind)
-            for test in (
-                pa.types.is_string,
-                pa.types.is_large_string,
-                pa.types.is_string_view,
-                pa.types.is_binary,
-                pa.types.is_large_binary,
-                pa.types.is_struct,
-                pa.types.is_null,
-            )
-        ):
+        if not re.match(r"(large_)?(string|binary)(_view)?$|struct<|null$", str(kind)):
             raise BadInputError(
                 f"{source}: the column {name} holds {schema.field(name).type}, no text"
             )
@@ -701,9 +681,9 @@ def _sidecar(content: bytes, source: str) -> tuple[list[str], str]:
     if not source.endswith(".json"):
         return [clean(line).strip() for line in text.splitlines() if line.strip()], ""
     record = json.loads(text)
-    columns = _choose_columns(map(str, record)) if isinstance(record, Mapping) else None
-    if columns is None:
-        columns = _choose_columns([*record, "key"]) if isinstance(record, Mapping) else None
+    if not isinstance(record, Mapping):
+        return [], ""
+    columns = _choose_columns(map(str, record)) or _choose_columns([*map(str, record), "key"])
     if columns is None:
         return [], ""
     row = _row(record, columns, source, "the object")
