@@ -1,7 +1,9 @@
 """How fast descriptors are extracted: a plain loop, each stage alone, and the job through Ray.
 
     python -m benchmarks.extraction --images DIR [--json FILE]
+    python -m benchmarks.extraction --images DIR --engines
 
+The second compares the engines that could do the forward pass, by the time of one core.
 All on the same photographs in one run. `limit` is what the machine could do if the stages cost
 nothing beyond themselves: on a CPU 1/(1/decode + 1/forward), on a GPU the slower of the two.
 """
@@ -35,10 +37,10 @@ from torchvision.transforms import (
 )
 
 from lib.descriptors.backbones import Backbone, load_backbone
-from lib.descriptors.extractor import DescriptorExtractor
+from lib.descriptors.engines import Engine, Forms, OpenVinoEngine, TorchEngine, choose, prepare
+from lib.descriptors.graphs import cosines_of, has_bfloat16
 from lib.errors import MissingError
 from lib.images.preprocessing import decode
-from lib.schemas import column_to_vectors
 
 MEASURED_S = 5.0
 
@@ -49,6 +51,9 @@ def main() -> None:
     files = sorted(str(file) for file in Path(options.images).rglob("*.jpg"))[: options.count]
     weights = options.weights or available_weights(options.backbone)
     backbone = load_backbone(options.backbone, weights)
+    if options.engines:
+        compare_engines(backbone, files)
+        return
     device = "cuda" if torch.cuda.is_available() else "cpu"
     processes = 1 if device == "cuda" else os.cpu_count() or 1
     threads = (os.cpu_count() or 1) if device == "cuda" else 1
@@ -73,8 +78,7 @@ def main() -> None:
         figures["limit_images_per_s"] = limit
         figures["limit_ratio"] = figures["job_images_per_s"] / limit
         figures["plain_ratio"] = figures["job_images_per_s"] / figures["plain_images_per_s"]
-        if not options.rates_only:
-            figures.update(fidelity(backbone, files))
+        if options.all:
             figures["start_to_finish_images_per_s"] = start_to_finish(
                 options, weights, listing, folder
             )
@@ -83,6 +87,9 @@ def main() -> None:
             figures["rate_with_one_percent_corrupt"] = corrupt_rate(
                 options, backbone, files, listing, device, threads
             )
+    fast = engine_of(backbone, files, device, 1)
+    figures["engine"] = fast.name
+    figures.update(fidelity(backbone, fast, files))
     figures |= {
         "backbone": options.backbone,
         "weights": "random" if weights == "random" else "official",
@@ -102,10 +109,13 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", required=True, help="directory of JPEG photographs")
     parser.add_argument("--count", type=int, default=2000, help="images a job describes")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds; the median counts")
+    parser.add_argument("--rounds", type=int, default=1, help="rounds; the median counts")
     parser.add_argument("--backbone", default="resnet18")
     parser.add_argument("--weights", help="default: official, else random (as fast)")
-    parser.add_argument("--rates-only", action="store_true", help="plain, stages and job only")
+    parser.add_argument("--engines", action="store_true", help="compare engines, nothing else")
+    parser.add_argument(
+        "--all", action="store_true", help="start-up, tiny shards, one worker, corrupt files, too"
+    )
     parser.add_argument("--json", metavar="FILE")
     return parser.parse_args()
 
@@ -198,9 +208,9 @@ def forward_alone(case: Case, files: list[str]) -> float:
     """Images a second from uint8 batches in memory to descriptors in memory."""
     name, weights, device, threads = case
     torch.set_num_threads(threads)
-    extractor = DescriptorExtractor(load_backbone(name, weights), "float32", device, threads)
-    batch = [np.zeros((224, 288, 3), np.uint8)] * extractor.batch_size
-    return _rate(lambda: extractor.forward(batch), extractor.batch_size)
+    engine = engine_of(load_backbone(name, weights), files, device, threads)
+    batch = [np.zeros((224, 288, 3), np.uint8)] * engine.batch_size
+    return _rate(lambda: engine(batch), engine.batch_size)
 
 
 def _rate(function: Callable[[], object], images: int) -> float:
@@ -270,24 +280,52 @@ def start_to_finish(
     return options.count / (time.perf_counter() - start)
 
 
-def fidelity(backbone: Backbone, files: list[str]) -> dict[str, float]:
-    """Least cosine of the job's descriptors to the plain float32 loop's, and of one in bfloat16."""
-    from lib.images.listing import ListedImage
+def pictures_of(backbone: Backbone, files: list[str]) -> list[np.ndarray]:
+    """Pictures (height, width, 3) uint8 as the network sees them."""
+    decoded = (decode(Path(file).read_bytes(), backbone.preprocessing).pixels for file in files)
+    return [np.ascontiguousarray(pixels.permute(1, 2, 0).numpy()) for pixels in decoded]
 
-    transforms = reference_transforms(backbone)
-    reference = []
-    with torch.inference_mode():
-        for file in files:
-            reference.append(backbone.network(transforms(Image.open(file).convert("RGB"))[None]))
-    expected = torch.cat(reference).numpy()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    extractor = DescriptorExtractor(backbone, "float32", device, os.cpu_count() or 1)
-    listed = [ListedImage(file, file, -1, "", file) for file in files]
-    table = extractor.extract(listed).descriptors
-    stored = column_to_vectors(table.column("descriptor"))
-    cosines = (expected * stored).sum(1)
-    cosines /= np.linalg.norm(expected, axis=1) * np.linalg.norm(stored, axis=1)
-    return {"min_cosine": float(cosines.min()), "mean_cosine": float(cosines.mean())}
+
+def forms_of(backbone: Backbone, files: list[str]) -> Forms:
+    """What a job over many such photographs computes with: every second of them calibrates."""
+    return prepare(backbone, "fast", pictures_of(backbone, files[::2][:128]))
+
+
+def engine_of(backbone: Backbone, files: list[str], device: str, threads: int) -> Engine:
+    """The engine that a job over many such photographs takes."""
+    return choose(forms_of(backbone, files), lambda: backbone, device, threads)[0]
+
+
+def fidelity(backbone: Backbone, engine: Engine, files: list[str]) -> dict[str, float]:
+    """Cosines of an engine's descriptors to those of the network in PyTorch, in float32."""
+    cosines = []
+    for picture in pictures_of(backbone, files):
+        expected = backbone.extract(torch.from_numpy(picture).permute(2, 0, 1)[None]).numpy()
+        cosines.append(cosines_of(engine([picture]), expected)[0])
+    return {"min_cosine": float(min(cosines)), "mean_cosine": float(np.mean(cosines))}
+
+
+def compare_engines(backbone: Backbone, files: list[str]) -> None:
+    """Print images a second of one core, and the least cosine, of each engine that is at hand."""
+    torch.set_num_threads(1)
+    forms, pictures = forms_of(backbone, files), pictures_of(backbone, files[:64])
+    engines: list[Engine] = [TorchEngine(backbone, "cpu", False)]
+    if forms.float32 is not None:
+        engines.append(OpenVinoEngine(forms.float32, "float32", 1))
+        if has_bfloat16():
+            engines.append(OpenVinoEngine(forms.float32, "bfloat16", 1, True))
+        if forms.int8 is not None:
+            engines.append(OpenVinoEngine(forms.int8, forms.int8_name, 1, has_bfloat16()))
+    for engine in engines:
+        batch = [pictures[0]] * engine.batch_size
+        engine(batch)
+        start, done = time.process_time(), 0  # whatever else the machine does
+        while time.process_time() - start < MEASURED_S:
+            engine(batch)
+            done += len(batch)
+        rate = done / (time.process_time() - start)
+        cosine = fidelity(backbone, engine, files[:64])["min_cosine"]
+        print(f"{engine.name:60} {rate:8.1f} images/s and core, least cosine {cosine:.5f}")
 
 
 def overhead(backbone: Backbone, folder: Path) -> float:

@@ -29,7 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
     arguments.add_argument(
         "--backbone", default="imported", metavar="NAME", help="the network that made them"
     )
-    arguments.add_argument("--precision", choices=["float32", "float16"], default="float32")
+    arguments.add_argument("--store-as", choices=["float32", "float16"], default="float32")
     return arguments
 
 
@@ -44,7 +44,7 @@ def import_descriptors(options: argparse.Namespace) -> Mapping[str, Any]:
         options.db,
         captions,
         options.backbone,
-        options.precision,
+        options.store_as,
     )
     size = f" of {report.descriptor_size} values" if report.descriptor_size else ""
     print(

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from lib.errors import BadInputError, MismatchError
 
-PROVENANCE_KEY = b"provenance"
+PROVENANCE_KEY, COMPUTATION_KEY = b"provenance", b"computation"
 
 _IMAGE_FIELDS = [
     pa.field("image_id", pa.string()),  # COCO's number as text, else the path below --images
@@ -38,6 +38,7 @@ FAILURES = pa.schema(
 )
 
 Precision = Literal["float32", "float16"]
+Fidelity = Literal["fast", "float32"]  # fast: a cosine of at least 0.999 to float32's descriptors
 
 
 @dataclass(frozen=True)
@@ -66,16 +67,44 @@ class Provenance:
         return cls(**json.loads(value))
 
 
+@dataclass(frozen=True)
+class Computation:
+    """How descriptors were computed. Those of one origin compare whatever this says."""
+
+    fidelity: Fidelity  # that was asked for
+    engine: str
+    least_cosine: float = 1.0  # to float32's, over some pictures of the collection
+    pictures: int = 0  # how many
+
+    def to_metadata(self) -> dict[bytes, bytes]:
+        """Key and value for a Parquet schema's metadata."""
+        return {COMPUTATION_KEY: json.dumps(dataclasses.asdict(self), sort_keys=True).encode()}
+
+    @classmethod
+    def from_schema(cls, schema: pa.Schema) -> "Computation | None":
+        """Read from a file's schema; None where it does not say."""
+        value = (schema.metadata or {}).get(COMPUTATION_KEY)
+        return None if value is None else cls(**json.loads(value))
+
+    @classmethod
+    def of_both(cls, one: "Computation", other: "Computation") -> "Computation":
+        """That of files which become one: both engines, the weaker promise."""
+        weaker = min(one, other, key=lambda each: each.least_cosine)
+        engines = sorted({*one.engine.split(" and "), *other.engine.split(" and ")})
+        return dataclasses.replace(weaker, engine=" and ".join(engines))
+
+
 def content_digest(content: bytes) -> str:
     """What tells an image file from any other: 16 hexadecimal digits of its SHA-256."""
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def descriptor_schema(provenance: Provenance) -> pa.Schema:
+def descriptor_schema(provenance: Provenance, computation: Computation | None = None) -> pa.Schema:
     """Schema of `DB/descriptors/*.parquet`: one row an image."""
     value = pa.float16() if provenance.precision == "float16" else pa.float32()
     vector = pa.field("descriptor", pa.list_(value, provenance.descriptor_size))
-    return pa.schema([*_IMAGE_FIELDS, vector], metadata=provenance.to_metadata())
+    metadata = provenance.to_metadata() | (computation.to_metadata() if computation else {})
+    return pa.schema([*_IMAGE_FIELDS, vector], metadata=metadata)
 
 
 def embedding_schema(dimension: int, metadata: dict[bytes, bytes]) -> pa.Schema:

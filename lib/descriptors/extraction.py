@@ -1,12 +1,16 @@
 """The extraction run: plan what is missing, hand shards to Ray, account for every image."""
 
+import os
 import sys
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
+import numpy as np
 import ray
 from ray.exceptions import RayTaskError, TaskUnschedulableError
 from ray.util.metrics import Counter as Count
@@ -16,10 +20,11 @@ from lib.cluster import run_bounded, run_on_workers
 from lib.datasets.captions import Captions
 from lib.descriptors import store
 from lib.descriptors.backbones import Backbone
+from lib.descriptors.engines import Forms, pictures_needed, prepare
 from lib.descriptors.merging import merge_files
 from lib.descriptors.naming import name_by_captions
 from lib.descriptors.placement import Place, Placement, options_of
-from lib.descriptors.plan import ExtractionPlan, carry_out, make_plan
+from lib.descriptors.plan import ExtractionPlan, Pending, carry_out, make_plan
 from lib.descriptors.shards import (
     ExtractionSettings,
     Shard,
@@ -30,8 +35,11 @@ from lib.descriptors.shards import (
 from lib.descriptors.worker import BackbonePayload, extract_shard, record_crash
 from lib.errors import BadInputError, ConflictError, ImageSearchError
 from lib.images.addresses import allow_private_addresses
+from lib.images.decoding import ImageError
 from lib.images.file_names import UNREADABLE, skipped_in_words
 from lib.images.listing import ListedImage, list_images
+from lib.images.preprocessing import Preprocessing, decode
+from lib.images.reading import read_image
 from lib.progress import STAGES, Progress
 from lib.schemas import require_same
 from lib.storage import absolute
@@ -103,7 +111,7 @@ def extract(
     """
     db = absolute(db)
     backbone = backbone.seeing_as(store.provenance(db))
-    _check_origin(db, backbone, settings)
+    settings = _as_before(db, backbone, settings)
     skipped: Counter[str] = Counter()
     allow_private_addresses(settings.private_addresses)
     listing = list_images(images, skipped, settings.include_hidden)
@@ -132,15 +140,26 @@ def extract(
     return run
 
 
-def _check_origin(db: str, backbone: Backbone, settings: ExtractionSettings) -> None:
-    recorded = store.provenance(db)
-    if recorded is not None:
+def _as_before(db: str, backbone: Backbone, settings: ExtractionSettings) -> ExtractionSettings:
+    """The settings with the fidelity of what is there. Raises MismatchError where they differ."""
+    there = store.provenance(db)
+    if there is not None:
         require_same(
             f"the descriptors in {db} and those asked for",
-            recorded,
-            backbone.provenance(settings.precision),
-            "Use the same --backbone, --weights and --precision, or another --db",
+            there,
+            backbone.provenance(settings.stored),
+            "Use the same --backbone, --weights and --store-as, or another --db",
         )
+    computed = store.computation(db)
+    fidelity = settings.fidelity or (computed.fidelity if computed else "fast")
+    if computed is not None:
+        require_same(
+            f"the precision of the descriptors in {db} and that asked for",
+            computed.fidelity,
+            fidelity,
+            "Leave out --precision, or use another --db",
+        )
+    return replace(settings, fidelity=fidelity)
 
 
 def _plan(
@@ -180,12 +199,13 @@ def _describe(
 ) -> None:
     placement = Placement(settings)
     print(placement, file=sys.stderr, flush=True)
+    payload = BackbonePayload.of(backbone, _forms(plan.pending, backbone, settings))
     progress = Progress(plan.pending.count)
     metrics = _Metrics()
     size = settings.shard_size or suitable_shard_size(plan.pending.count)
     shards = cut_shards(plan.pending, size)
     try:
-        for report in dispatch(shards, db, backbone, placement):
+        for report in dispatch(shards, db, payload, placement):
             if report is None:
                 progress.show(placement.waiting())
                 continue
@@ -197,6 +217,32 @@ def _describe(
                 raise ImageSearchError(_too_many(run, report), vars(run))
     finally:
         progress.close()
+
+
+def _forms(pending: Pending, backbone: Backbone, settings: ExtractionSettings) -> Forms:
+    """What workers compute with, made and judged with some of the images that are to be done."""
+    cores = ray.cluster_resources().get("CPU", 1.0) / (os.cpu_count() or 1)
+    fidelity = settings.fidelity or "fast"
+    needed = pictures_needed(fidelity, pending.count, cores)
+    images = pending.sample(needed)
+    if needed:
+        print(f"looking for the fastest arithmetic with {len(images)} images", file=sys.stderr)
+    with ThreadPoolExecutor() as pool:
+        tried = pool.map(partial(_try_picture, backbone.preprocessing), images)
+        pictures = [picture for picture in tried if picture is not None]
+    start = time.monotonic()
+    forms = prepare(backbone, fidelity, pictures)
+    if needed:
+        print(f"{forms}, {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
+    return forms
+
+
+def _try_picture(preprocessing: Preprocessing, image: ListedImage) -> np.ndarray | None:
+    try:
+        pixels = decode(read_image(image), preprocessing).pixels
+    except ImageError:
+        return None
+    return np.ascontiguousarray(pixels.permute(1, 2, 0).numpy())
 
 
 class _Metrics:
@@ -247,7 +293,7 @@ def _account(run: Run, db: str) -> None:
 
 
 def dispatch(
-    shards: Iterator[Shard], db: str, backbone: Backbone, placement: Placement
+    shards: Iterator[Shard], db: str, payload: BackbonePayload, placement: Placement
 ) -> Iterator[ShardReport | None]:
     """Describe shards on Ray's workers, a bounded number at a time.
 
@@ -255,11 +301,11 @@ def dispatch(
     process or node died is handed out again. Raises what a worker raised, such as OSError where
     the storage refuses, and ImageSearchError where no node can hold a worker.
     """
-    package = [ray.put(BackbonePayload.of(backbone))]
+    package = [ray.put(payload)]
     again: deque[Shard] = deque()
     crashes: Counter[str] = Counter()
     places: dict[str, Place] = {}
-    digest = f"{backbone.weights_digest} {backbone.preprocessing}"
+    digest = f"{payload.weights_digest} {payload.preprocessing} {payload.forms.digest}"
 
     def submit(shard: Shard) -> "ray.ObjectRef[ShardReport]":
         place = places[shard.name] = placement.take()

@@ -10,27 +10,22 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
-import torch
 
-from lib.descriptors.acceleration import Forward, accelerate, has_fast_bfloat16, tolerates_bfloat16
-from lib.descriptors.backbones import Backbone
+from lib.descriptors.engines import Engine
 from lib.images.decoding import ImageError
 from lib.images.listing import ListedImage
 from lib.images.preprocessing import DecodedImage, Preprocessing, decode
 from lib.images.reading import read_image
 from lib.progress import STAGES
-from lib.schemas import FAILURES, Precision, descriptor_schema, vectors_to_column
+from lib.schemas import FAILURES, vectors_to_column
 
 _READERS = 16  # threads that wait for storage
 _CHUNK_BYTES, _AHEAD_BYTES = 64_000_000, 512_000_000  # of files that are read ahead
 _CHUNK = 8  # images that go from thread to thread together: one at a time costs 5 % of the rate
-# Of pictures of one shape. A shard has several shapes, and the last batch of each is seldom full.
-_BATCH_SIZE = {"cpu": 4, "cuda": 64}
-Compute = Literal["auto", "bfloat16", "float32"]
 DescribedImage = tuple[ListedImage, int, int, int, str]  # width, height, bytes, digest
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -87,33 +82,26 @@ class Failure:
 
 
 class DescriptorExtractor:
-    """A backbone made ready for speed on one device, with threads that read and decode ahead."""
+    """An engine with threads that read and decode ahead of it."""
 
     def __init__(
         self,
-        backbone: Backbone,
-        precision: Precision,
-        device: str,
+        engine: Engine,
+        preprocessing: Preprocessing,
+        schema: pa.Schema,
         threads: int,
-        compute: Compute = "auto",
+        overlap: bool = False,
     ) -> None:
-        """`threads` decode and, on a CPU, also compute. Loads and rewrites the network: seconds."""
-        self.backbone = backbone
-        self.precision = precision
-        self.device = torch.device(device)
-        self.batch_size = _BATCH_SIZE[self.device.type]
-        fast = compute == "bfloat16" or (
-            compute == "auto"
-            and has_fast_bfloat16(self.device)
-            and tolerates_bfloat16(backbone.network)
-        )
-        self.compute = torch.bfloat16 if fast else torch.float32
+        """`threads` decode; `overlap`: on cores that the engine does not need.
+
+        `schema`: that of `lib.schemas.descriptor_schema`.
+        """
+        self.engine, self.preprocessing, self.schema = engine, preprocessing, schema
         self.readers = ThreadPoolExecutor(_READERS, "read")
         # On a single core a second thread only takes turns with the network, which costs 6 %.
-        overlap = threads > 1 or self.device.type == "cuda"
+        overlap = overlap or threads > 1
         self.decoders = ThreadPoolExecutor(threads, "decode") if overlap else None
-        self.ahead = 2 * self.batch_size // _CHUNK + threads
-        self._networks: dict[tuple[int, ...], Forward] = {}
+        self.ahead = 2 * engine.batch_size // _CHUNK + threads
 
     def extract(self, images: Sequence[ListedImage]) -> ExtractedShard:
         """Describe a shard; a bad image becomes a failure. Rows keep the order given."""
@@ -132,7 +120,7 @@ class DescriptorExtractor:
             batch = batches[pixels.shape]
             batch[len(rows)] = pixels
             rows.append((image, picture.width, picture.height, picture.bytes, picture.digest))
-            if len(batch) == self.batch_size:
+            if len(batch) == self.engine.batch_size:
                 vectors.update(self._forward(batch, clock))
                 batch.clear()
         for batch in filter(None, batches.values()):
@@ -150,7 +138,7 @@ class DescriptorExtractor:
         cores for it, decoded ahead.
         """
         contents = _ahead(self.readers, _READERS, partial(_read, clock), _chunks(images), _bytes)
-        decoding = partial(_decode, clock, self.backbone.preprocessing)
+        decoding = partial(_decode, clock, self.preprocessing)
         if self.decoders is None:
             return map(decoding, contents)
         return _ahead(self.decoders, self.ahead, decoding, contents)
@@ -158,36 +146,13 @@ class DescriptorExtractor:
     def _forward(self, batch: dict[int, np.ndarray], clock: Clock) -> Iterator[tuple[int, Any]]:
         """Row and (D,) float32 descriptor of each picture of a batch; all have one shape."""
         with clock.time("forward"):
-            return zip(batch, self.forward(list(batch.values())), strict=False)
-
-    @torch.inference_mode()
-    def forward(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
-        """(batch_size, D) float32 descriptors of pictures (height, width, 3) uint8 of one shape.
-
-        The batch is always computed whole, a short one filled up with its first picture, so that
-        an image's descriptor is the same whichever others it shares a shard with.
-        """
-        filling = [pictures[0]] * (self.batch_size - len(pictures))
-        batch = torch.from_numpy(np.stack([*pictures, *filling]))
-        if self.device.type == "cuda":
-            batch = batch.pin_memory()
-        images = batch.permute(0, 3, 1, 2).to(self.device, non_blocking=True)
-        shape = pictures[0].shape
-        if shape not in self._networks:
-            scale, shift = _normalisation(self.backbone.preprocessing, images)
-            network = accelerate(
-                self.backbone.network, scale.expand_as(images), self.compute == torch.bfloat16
-            )
-            self._networks[shape] = lambda images: network(
-                images.float().mul_(scale).sub_(shift).to(self.compute)
-            )
-        return self._networks[shape](images).float().cpu().numpy()
+            return zip(batch, self.engine(list(batch.values())), strict=True)
 
     def _descriptor_table(self, rows: list[DescribedImage], vectors: list[np.ndarray]) -> pa.Table:
-        schema = descriptor_schema(self.backbone.provenance(self.precision))
+        kind = self.schema.field("descriptor").type
         values = np.concatenate(
-            [np.empty((0, self.backbone.descriptor_size), np.float32), *(v[None] for v in vectors)]
-        ).astype(self.precision)
+            [np.empty((0, kind.list_size), np.float32), *(v[None] for v in vectors)]
+        ).astype(kind.value_type.to_pandas_dtype())
         columns = [
             [image.image_id for image, *_ in rows],
             [image.uri for image, *_ in rows],
@@ -198,26 +163,8 @@ class DescriptorExtractor:
             [image.etag for image, *_ in rows],
             [digest for *_, digest in rows],
         ]
-        arrays = [pa.array(c, schema.field(i).type) for i, c in enumerate(columns)]
-        return pa.Table.from_arrays([*arrays, vectors_to_column(values)], schema=schema)
-
-
-def _normalisation(
-    preprocessing: Preprocessing, images: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Factor and then subtrahend that normalise uint8 values; (1, 3, height, width) float32 each.
-
-    Spread over a whole image: a factor a channel would make the innermost loop three long.
-    """
-    std, mean = torch.tensor(preprocessing.std), torch.tensor(preprocessing.mean)
-    scale, shift = (
-        values.view(1, 3, 1, 1)
-        .expand(1, *images.shape[1:])
-        .contiguous(memory_format=torch.channels_last)
-        .to(images.device)
-        for values in (1 / (255 * std), mean / std)
-    )
-    return scale, shift
+        arrays = [pa.array(c, self.schema.field(i).type) for i, c in enumerate(columns)]
+        return pa.Table.from_arrays([*arrays, vectors_to_column(values)], schema=self.schema)
 
 
 def _read(clock: Clock, images: list[ListedImage]) -> list[bytes | Failure]:

@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import pyarrow as pa
 
@@ -27,6 +28,7 @@ from lib.descriptors.store import (
     writing,
 )
 from lib.errors import ConflictError
+from lib.schemas import Computation
 from lib.storage import (
     StoredFile,
     delete_all,
@@ -123,8 +125,11 @@ def _merge_group(db: str, kind: str, group: Sequence[StoredFile]) -> None:
     tables = [read_table(join(db, kind, file.name)) for file in group]
     schema = tables[0].schema
     table = pa.concat_tables([each.select(schema.names).cast(schema) for each in tables])
-    parts = json.dumps(_parts(db, kind, group)).encode()
-    table = table.replace_schema_metadata({**(schema.metadata or {}), PARTS_KEY: parts})
+    metadata = {**(schema.metadata or {}), PARTS_KEY: json.dumps(_parts(db, kind, group)).encode()}
+    computations = [Computation.from_schema(each.schema) for each in tables]
+    if known := [each for each in computations if each is not None]:
+        metadata |= reduce(Computation.of_both, known).to_metadata()
+    table = table.replace_schema_metadata(metadata)
     write_table_atomic(table, join(db, kind, _name(db, kind, group)), **writing(kind))
 
 

@@ -40,6 +40,7 @@ _RANGE_ROWS = 1_000_000
 _MOST_RANGES = 200
 _FILES_A_TASK = 200
 _BLOCK = 1_000
+_SAMPLED_TABLES = 8
 _READERS = 16
 _Result = TypeVar("_Result")
 
@@ -88,6 +89,19 @@ class Pending:
     def count(self) -> int:
         """Images in all tables."""
         return sum(self.counts)
+
+    def sample(self, count: int) -> list[ListedImage]:
+        """Some images, spread over all tables, or over a few where those are many."""
+        filled = [i for i, length in enumerate(self.counts) if length]
+        chosen = sorted(
+            {filled[i] for i in np.linspace(0, len(filled) - 1, _SAMPLED_TABLES, dtype=int)}
+        )
+        images = []
+        for i in chosen if count else ():
+            rows = np.linspace(0, self.counts[i] - 1, -(-count // len(chosen)), dtype=int)
+            table = resolve(self.tables[i]).select(LISTED.names).take(np.unique(rows))
+            images += [ListedImage(**row) for row in table.to_pylist()]
+        return images
 
     def __iter__(self) -> Iterator[tuple[int, ListedImage]]:
         for table, count in zip(self.tables, self.counts, strict=True):

@@ -6,9 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from lib.descriptors.extractor import Compute
 from lib.images.listing import ListedImage
-from lib.schemas import Precision
+from lib.schemas import Fidelity, Precision
 
 SHARDS_WANTED = 32  # of a small collection, so that several workers have their share
 LEAST_SHARD, LARGEST_SHARD = 100, 1000
@@ -18,8 +17,8 @@ LEAST_SHARD, LARGEST_SHARD = 100, 1000
 class ExtractionSettings:
     """How images are described, and by what size of worker."""
 
-    precision: Precision = "float32"
-    compute: Compute = "auto"
+    fidelity: Fidelity | None = None  # None: that of the database, fast for a new one
+    stored: Precision = "float32"  # the type of the values in files
     shard_size: int | None = None  # None: what `suitable_shard_size` says
     cpus_per_worker: int | None = None  # None: what `placement.size_of_workers` says
     gpus_per_worker: float | None = None

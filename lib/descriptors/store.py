@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lib.errors import BadInputError, ConflictError, MissingError
-from lib.schemas import Provenance, column_to_vectors, require_same
+from lib.schemas import Computation, Provenance, column_to_vectors, require_same
 from lib.storage import (
     StoredFile,
     content_of,
@@ -176,6 +176,12 @@ def provenance(db: str) -> Provenance | None:
     """Origin of the descriptors that are there; None where there are none."""
     files = descriptor_files(db)
     return Provenance.from_schema(read_schema(files[0]), files[0]) if files else None
+
+
+def computation(db: str) -> Computation | None:
+    """How the first descriptors that are there were computed; None where nothing says so."""
+    files = descriptor_files(db)
+    return Computation.from_schema(read_schema(files[0])) if files else None
 
 
 @dataclass(frozen=True)

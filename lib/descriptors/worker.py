@@ -11,28 +11,30 @@ import ray
 import torch
 
 from lib.descriptors.backbones import Backbone, build_network
+from lib.descriptors.engines import Forms, choose
 from lib.descriptors.extractor import DescriptorExtractor, Failure
 from lib.descriptors.shards import ExtractionSettings, Shard, ShardReport
 from lib.descriptors.store import writing
 from lib.errors import MissingError
 from lib.images.addresses import allow_private_addresses
 from lib.images.preprocessing import Preprocessing
-from lib.schemas import FAILURES
+from lib.schemas import FAILURES, Provenance, descriptor_schema
 from lib.storage import join, write_table_atomic
 
 
 @dataclass(frozen=True)
 class BackbonePayload:
-    """All a worker needs to build the backbone; travels through Ray's object store once."""
+    """All a worker needs to compute descriptors; travels through Ray's object store once."""
 
     name: str
     state: dict[str, Any]
     preprocessing: Preprocessing
     descriptor_size: int
     weights_digest: str
+    forms: Forms
 
     @classmethod
-    def of(cls, backbone: Backbone) -> "BackbonePayload":
+    def of(cls, backbone: Backbone, forms: Forms) -> "BackbonePayload":
         """Pack a loaded backbone; arrays, because Ray hands those out without a copy."""
         state = {name: value.numpy() for name, value in backbone.network.state_dict().items()}
         return cls(
@@ -41,10 +43,11 @@ class BackbonePayload:
             backbone.preprocessing,
             backbone.descriptor_size,
             backbone.weights_digest,
+            forms,
         )
 
-    def unpack(self) -> Backbone:
-        """The backbone, in the memory of this process."""
+    def backbone(self) -> Backbone:
+        """The backbone for PyTorch, in the memory of this process."""
         state = {name: torch.from_numpy(value.copy()) for name, value in self.state.items()}
         network = build_network(self.name, state)
         return Backbone(
@@ -117,12 +120,18 @@ def _extractor(
             os._exit(0)
         _kept = None  # before the next is built: never two networks at once
         torch.set_num_threads(settings.cpus)
+        payload: BackbonePayload = ray.get(package[0])
+        engine, computation = choose(payload.forms, payload.backbone, device, settings.cpus)
+        provenance = Provenance(
+            payload.name,
+            payload.weights_digest,
+            str(payload.preprocessing),
+            settings.stored,
+            payload.descriptor_size,
+        )
+        schema = descriptor_schema(provenance, computation)
         extractor = DescriptorExtractor(
-            ray.get(package[0]).unpack(),
-            settings.precision,
-            device,
-            settings.cpus,
-            settings.compute,
+            engine, payload.preprocessing, schema, settings.cpus, overlap=device != "cpu"
         )
         _kept = _Kept(key, extractor)
     return _kept.extractor

@@ -15,6 +15,7 @@ import torch
 
 from lib.descriptors.backbones import PACKAGED, load_backbone
 from lib.descriptors.classes import classifier_head
+from lib.descriptors.engines import float32_engine
 from lib.descriptors.extractor import DescriptorExtractor
 from lib.descriptors.store import DescriptorIndex, read_uris
 from lib.embedder.space import SemanticSpace
@@ -22,7 +23,7 @@ from lib.errors import ImageSearchError, MissingError
 from lib.images.decoding import ImageError
 from lib.images.listing import ListedImage
 from lib.images.reading import read_image
-from lib.schemas import column_to_vectors
+from lib.schemas import column_to_vectors, descriptor_schema
 from lib.text.caption_words import CaptionWords
 from lib.text.encoder import TextEncoder, tokenize
 
@@ -184,8 +185,11 @@ def teach_classes(
     except (ImageSearchError, ImageError) as error:
         raise MissingError(f"{reason}; and no other network can teach: {error}") from error
     print(f"{reason}; {PACKAGED} looks at {len(images)} images instead", flush=True)
-    threads = os.cpu_count() or 1
-    seen = DescriptorExtractor(teacher, "float32", "cpu", threads).extract(images).descriptors
+    schema = descriptor_schema(teacher.provenance("float32"))
+    extractor = DescriptorExtractor(
+        float32_engine(teacher), teacher.preprocessing, schema, os.cpu_count() or 1
+    )
+    seen = extractor.extract(images).descriptors
     if len(seen) < len(images) / 2:
         raise MissingError(f"{reason}; and most images can no longer be read")
     logits = column_to_vectors(seen["descriptor"]) @ head.weight + head.bias

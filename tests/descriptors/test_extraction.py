@@ -18,12 +18,14 @@ from PIL import Image
 from lib.datasets.captions import CaptionedImage, Captions
 from lib.descriptors import store
 from lib.descriptors.backbones import Backbone, load_backbone
+from lib.descriptors.engines import LEAST_COSINE
 from lib.descriptors.external_sort import sort_bounded
 from lib.descriptors.extraction import FailureLimit, Run, extract
 from lib.descriptors.extractor import _ahead, _bytes, _chunks
 from lib.descriptors.shards import ExtractionSettings, Shard, cut_shards, suitable_shard_size
 from lib.errors import BadInputError, ImageSearchError, MismatchError
 from lib.images.listing import ListedImage
+from lib.schemas import Computation
 from lib.storage import write_bytes_atomic
 
 pytestmark = pytest.mark.usefixtures("ray_local")
@@ -224,12 +226,46 @@ def test_descriptors_of_another_origin_are_refused(run: Callable[..., Run], tmp_
     images = make_images(tmp_path / "images", 3)
     run(images)
     with pytest.raises(MismatchError, match="another --db"):
-        run(images, settings=ExtractionSettings(precision="float16"))
+        run(images, settings=ExtractionSettings(stored="float16"))
+
+
+def test_what_computed_descriptors_is_recorded_and_kept(
+    run: Callable[..., Run], tmp_path: Path
+) -> None:
+    images, db = make_images(tmp_path / "images", 3), str(tmp_path / "db")
+    run(images, settings=ExtractionSettings(fidelity="float32"))
+    first = store.computation(db)
+    assert first is not None
+    assert first.fidelity == "float32"
+    assert "float32" in first.engine
+    make_images(images, 2, first=100)
+    assert run(images).described == 2  # nothing is asked for: as the database is
+    with pytest.raises(MismatchError, match="Leave out --precision"):
+        run(images, settings=ExtractionSettings(fidelity="fast"))
+
+
+def test_fast_descriptors_are_judged_by_pictures_of_the_collection(
+    run: Callable[..., Run], backbone: Backbone, tmp_path: Path
+) -> None:
+    images, db = make_images(tmp_path / "images", 260), str(tmp_path / "db")
+    (images / "00001.jpg").write_bytes(b"not a picture")  # and the sample begins with it
+    done = run(images, settings=ExtractionSettings(shard_size=100))
+    assert (done.described, done.failed) == (259, 1)
+    computed = store.computation(db)
+    assert computed is not None
+    assert computed.fidelity == "fast"
+    assert computed.least_cosine >= LEAST_COSINE
+    assert 16 <= computed.pictures <= 32
+    (images / "00001.jpg").write_bytes(jpeg(1))
+    assert run(images).described == 1  # few: in float32, of the same collection
+    mixed = Computation.of_both(computed, Computation("fast", "OpenVINO float32"))
+    assert mixed.least_cosine == computed.least_cosine
+    assert store.index_descriptors(db).provenance == backbone.provenance("float32")
 
 
 def test_float16_halves_the_values(run: Callable[..., Run], tmp_path: Path) -> None:
     images = make_images(tmp_path / "images", 3)
-    run(images, tmp_path / "half", settings=ExtractionSettings(precision="float16"))
+    run(images, tmp_path / "half", settings=ExtractionSettings(stored="float16"))
     run(images)
     half, full = (
         np.array([row["descriptor"] for row in rows(tmp_path / name)], np.float32)

@@ -14,9 +14,11 @@ import psutil
 import pytest
 
 from lib.descriptors.backbones import load_backbone
+from lib.descriptors.engines import Forms
 from lib.descriptors.extraction import dispatch, extract
 from lib.descriptors.placement import Placement
 from lib.descriptors.shards import ExtractionSettings, Shard, ShardReport, cut_shards
+from lib.descriptors.worker import BackbonePayload
 from lib.images.listing import ListedImage
 from tests.descriptors.test_extraction import make_images, rows
 
@@ -177,7 +179,8 @@ def test_an_image_that_kills_its_worker_is_found_and_the_rest_described(
     shards = cut_shards(enumerate(listed), 5)
     backbone = load_backbone("resnet18", "random")
     placement = Placement(ExtractionSettings())
-    ended = dispatch(shards, str(tmp_path), backbone, placement)
+    payload = BackbonePayload.of(backbone, Forms("fast", None))
+    ended = dispatch(shards, str(tmp_path), payload, placement)
     reports = [report for report in ended if report is not None]
     assert sum(report.described for report in reports) == 4
     (failure,) = rows(tmp_path, "failures")

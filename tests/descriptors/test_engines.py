@@ -1,0 +1,108 @@
+"""Engines: converted, quantised and judged, they give the backbone's own descriptors."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lib.descriptors import graphs
+from lib.descriptors.backbones import PACKAGED, Backbone, load_backbone
+from lib.descriptors.engines import (
+    LEAST_COSINE,
+    Forms,
+    TorchEngine,
+    choose,
+    float32_engine,
+    prepare,
+)
+from lib.descriptors.graphs import convert, cosines_of, pack
+from lib.descriptors.quantization import observe, quantize
+from lib.images.preprocessing import decode
+from tests.conftest import REAL_DATA
+
+TRAINED = REAL_DATA.parent / "resnet18" / "resnet18.pth"
+PHOTOGRAPHS = sorted((REAL_DATA / "images").glob("*.jpg"))
+NAMES = ["resnet18", PACKAGED, "vit_tiny_patch16_224"]
+
+
+def backbone_of(name: str) -> Backbone:
+    return load_backbone(name, None if name == PACKAGED else "random")
+
+
+def blobs(width: int, height: int, count: int = 3) -> list[np.ndarray]:
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(count, 3, 14, 14, generator=generator) * 255
+    size = (height, width)
+    smooth = torch.nn.functional.interpolate(coarse, size, mode="bicubic").clamp(0, 255).byte()
+    return [picture.permute(1, 2, 0).numpy() for picture in smooth]
+
+
+def reference(backbone: Backbone, pictures: list[np.ndarray]) -> np.ndarray:
+    images = (torch.from_numpy(picture).permute(2, 0, 1)[None] for picture in pictures)
+    return np.concatenate([backbone.extract(image).numpy() for image in images])
+
+
+def photographs(backbone: Backbone, files: list[Path]) -> list[np.ndarray]:
+    decoded = [decode(file.read_bytes(), backbone.preprocessing).pixels for file in files]
+    return [np.ascontiguousarray(pixels.permute(1, 2, 0).numpy()) for pixels in decoded]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_graph_agrees_with_the_network_for_all_shapes(name: str) -> None:
+    backbone = backbone_of(name)
+    engine = float32_engine(backbone)
+    assert engine.name == "OpenVINO float32"
+    shapes = [(224, 224), (672, 224), (224, 320)] if name != NAMES[2] else [(224, 224)]
+    for shape in shapes:
+        pictures = blobs(*shape)
+        together = np.concatenate([engine([picture]) for picture in pictures])
+        expected = reference(backbone, pictures)
+        np.testing.assert_allclose(together, expected, rtol=1e-3, atol=1e-3)
+        assert cosines_of(together, expected).min() > 0.999999
+
+
+@pytest.mark.parametrize("bfloat16", [False, True])
+@pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224"])
+def test_without_openvino_pytorch_computes(
+    name: str, bfloat16: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graphs, "openvino", None)
+    backbone = backbone_of(name)
+    pictures = blobs(224, 224)
+    expected = reference(backbone, pictures)
+    engine, computation = choose(prepare(backbone, "fast", pictures), lambda: backbone, "cpu", 1)
+    assert isinstance(engine, TorchEngine)
+    assert computation.least_cosine >= LEAST_COSINE
+    engine = TorchEngine(backbone, "cpu", bfloat16)
+    assert cosines_of(engine(pictures), expected).min() > (0.999 if bfloat16 else 0.999999)
+
+
+def test_a_form_that_breaks_the_promise_is_not_used() -> None:
+    backbone = backbone_of("resnet18")
+    pictures = blobs(224, 224, 4)
+    model = convert(backbone)
+    expected = observe(model, pictures).descriptors
+    spoilt = quantize(model, [0.01] * 20, 0)  # what is above the limit is cut off
+    forms = Forms("fast", pack(model), pack(spoilt), "int8", pictures, expected)
+    engine, computation = choose(forms, lambda: backbone, "cpu", 1)
+    assert "int8" not in engine.name
+    assert computation.fidelity == "fast"
+    assert computation.least_cosine > LEAST_COSINE
+
+
+@pytest.mark.photos
+def test_int8_keeps_the_promise_on_photographs_it_was_not_made_with(coco_dir: Path) -> None:
+    """With trained weights: random ones flatter."""
+    if not TRAINED.exists():
+        pytest.skip(f"no trained weights at {TRAINED}")
+    backbone = load_backbone("resnet18", str(TRAINED))
+    made_with, others = PHOTOGRAPHS[::4], PHOTOGRAPHS[1::4]
+    engine, computation = choose(
+        prepare(backbone, "fast", photographs(backbone, made_with)), lambda: backbone, "cpu", 2
+    )
+    assert "int8" in engine.name
+    assert computation.least_cosine >= LEAST_COSINE
+    unseen = photographs(backbone, others)
+    found = np.concatenate([engine([picture]) for picture in unseen])
+    assert cosines_of(found, reference(backbone, unseen)).min() >= LEAST_COSINE
