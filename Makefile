@@ -10,7 +10,7 @@ DEMO_QUERIES := "orange juice" "two dogs" "a boat on the lake" "pizza on a table
 	"a yellow bus in the street" "elephants in the grass" "snow -person" "a clock on a desk"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo fmt lint typecheck check test chaos fuzz bench docs clean
+.PHONY: help setup demo fmt lint typecheck check test chaos bench docs clean
 
 help: ## list these targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 18
@@ -46,7 +46,7 @@ check: lint typecheck ## lint, types, and the tests that start no Ray: within a 
 test: lint typecheck ## lint, types and every test: within five minutes on two cores
 	$(BIN)/python -m pytest -n 2
 
-chaos: $(VENV)/.test ## a thousand drawn kills of jobs that write: some minutes
+chaos: $(VENV)/.test ## kills, lost power, faults, many at once: half an hour
 	$(BIN)/python -m tests.harness.kills build/kills-$$$$ --random 1000
 	$(BIN)/python -m tests.harness.power_loss build/power-$$$$
 	$(BIN)/python -m tests.harness.faults build/faults-$$$$

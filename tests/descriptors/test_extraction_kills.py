@@ -91,22 +91,18 @@ def test_kills_of_drivers_and_workers_change_no_row(
     images: Path, undisturbed: list[dict[str, object]], tmp_path: Path
 ) -> None:
     db = tmp_path / "db"
-    drivers = workers = 0
-    for _ in range(2):
-        before = finished(db)
-        job = start(images, db)
-        if wait_for_progress(job, db, before + random.randint(1, 8)):
-            workers += kill_a_worker(job)
-        if wait_for_progress(job, db, finished(db) + random.randint(1, 8)):
-            kill_with_all_its_processes(job)
-            drivers += 1
+    workers = 0
+    job = start(images, db)
+    if wait_for_progress(job, db, random.randint(1, 8)):
+        workers += kill_a_worker(job)
+    assert wait_for_progress(job, db, finished(db) + random.randint(1, 8))
+    kill_with_all_its_processes(job)
     job = start(images, db)
     for _ in range(2):
         if wait_for_progress(job, db, finished(db) + random.randint(1, 5)):
             workers += kill_a_worker(job)
     output, _ = job.communicate(timeout=120)
     assert job.returncode == 0, output.decode()
-    assert drivers >= 1
     assert workers >= 1
     assert rows(db) == undisturbed
     assert [row["path"] for row in rows(db, "failures")] == ["bad.jpg"]
