@@ -131,7 +131,10 @@ class Searcher:
         )
         # Arrow keeps what reading took, some GB at ten million images, unless asked.
         pa.default_memory_pool().release_unused()
-        return cls(collection, space, by_image, weights)
+        searcher = cls(collection, space, by_image, weights)
+        if previous is not None and previous.space.digest == space.digest:
+            searcher.spelling = previous.spelling
+        return searcher
 
     @property
     def model(self) -> str:
@@ -225,14 +228,18 @@ class Searcher:
 
     def suggest(self, text: str) -> str | None:
         """A query as it was probably meant, where a word of it seems misspelt."""
+        odd = self.odd_words(text)
+        return self.spelling.correct(text, odd) if odd else None
+
+    def odd_words(self, text: str) -> list[str]:
+        """The words of a query so seldom that they may be misspelt."""
         try:
             words = query_words(text)
         except QueryError:
-            return None
+            return []
         ranks = self.space.text.vectors.key_to_index
         odd = [word for word in words if ranks.get(word, COMMON) >= COMMON]
-        odd = [word for word in odd if self._caption_counts.get(word, 0) < 5 or word not in ranks]
-        return self._spelling.correct(text, odd) if odd else None
+        return [word for word in odd if self._caption_counts.get(word, 0) < 5 or word not in ranks]
 
     @cached_property
     def _caption_counts(self) -> dict[str, float]:
@@ -242,7 +249,8 @@ class Searcher:
         return {word: count / math.exp(value) - 0.5 for word, value in idf.weights.items()}
 
     @cached_property
-    def _spelling(self) -> Spelling:
+    def spelling(self) -> Spelling:
+        """The words that misspelt ones are compared with."""
         return Spelling(self.space.text.vectors.index_to_key, self._caption_counts)
 
     def embed(self, request: Request) -> QueryEmbedding:

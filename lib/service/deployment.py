@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -41,6 +42,7 @@ TOKEN_VARIABLE = "IMAGE_SEARCH_TOKEN"
 THUMBNAIL_SIZE = 480  # pixels of the longer side
 FILE_WITHIN_S = 10.0  # an image file is read, or given up
 HEALTH_WITHIN_S = 4.0  # search processes that have not answered for so long are not ready
+SPELLING_WITHIN_S = 1.0  # a misspelt word has its suggestion, or none
 _THUMBNAILS_KEPT = 2_000  # of some 30 KB each
 _FILE_THREADS = 8
 _CHECK_EVERY_S = 0.5
@@ -111,6 +113,7 @@ class SearchService:
         self._loader = ThreadPoolExecutor(1)
         self._prober = ThreadPoolExecutor(1)
         self._lookups = DeadlinePool(4, max_waiting=4 * settings.max_waiting, within_s=30)
+        self._spelling = DeadlinePool(1, max_waiting=8, within_s=SPELLING_WITHIN_S)
         self._files = DeadlinePool(_FILE_THREADS, max_waiting=48, within_s=FILE_WITHIN_S)
         self.searcher = self._loader.submit(self._load, None).result()
         self.reload_problem: str | None = None
@@ -143,9 +146,11 @@ class SearchService:
                 db, previous=before if isinstance(before, RemoteCollection) else None
             )
 
-        return Searcher.load(
+        searcher = Searcher.load(
             settings.db, settings.captions, settings.word_vectors, previous, open_collection
         )
+        _ = searcher.spelling  # now, for no query is to wait until it is there
+        return searcher
 
     async def search(self, requests: Sequence[Request]) -> list[SearchResult | ImageSearchError]:
         """Answers, found together with what other clients ask at the same time.
@@ -201,6 +206,20 @@ class SearchService:
     async def embed(self, searcher: Searcher, request: Request) -> QueryEmbedding:
         """What a request looks for; see Searcher.embed."""
         return await self._lookups.run(searcher.embed, request)
+
+    async def suggest(self, searcher: Searcher, texts: Sequence[str]) -> list[str | None]:
+        """The queries as they were probably meant; see Searcher.suggest.
+
+        Without suggestions where those of others take too long: no search is to wait for them.
+        """
+
+        def suggested() -> list[str | None]:
+            return [searcher.suggest(text) for text in texts]
+
+        if any(searcher.odd_words(text) for text in texts):
+            with suppress(UnavailableError):
+                return await self._spelling.run(suggested)
+        return [None] * len(texts)
 
     async def look_up(
         self, searcher: Searcher, image_ids: Sequence[str]

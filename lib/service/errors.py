@@ -49,12 +49,14 @@ def describe(error: ImageSearchError) -> tuple[int, ErrorDetail]:
     return 503, ErrorDetail(code="unavailable", message="this cannot be answered now")
 
 
-def error_body(
-    status: int, message: str, code: str | None = None, position: int | None = None
-) -> bytes:
+def error_body(status: int, message: str, code: str | None = None) -> bytes:
     """The body of an error answer; `code` follows from the status unless given."""
-    code = code or _CODES.get(status, "bad_request")
-    return encode({"error": {"code": code, "message": message, "position": position}})
+    return detail_body(ErrorDetail(code=code or _CODES.get(status, "bad_request"), message=message))
+
+
+def detail_body(detail: ErrorDetail) -> bytes:
+    """The body of an error answer."""
+    return encode({"error": detail.model_dump()})
 
 
 def error_headers(status: int, wait_s: float = RETRY_AFTER_S) -> dict[str, str]:

@@ -61,6 +61,7 @@ class ErrorDetail(BaseModel):
     code: str
     message: str
     position: int | None = Field(default=None, description="character of the query, counted from 0")
+    suggestion: str | None = Field(default=None, description="the query as it was probably meant")
 
 
 class ErrorAnswer(BaseModel):
@@ -124,7 +125,11 @@ class QueryResult(BaseModel):
     """Answer to one query; `error` says what is wrong with one that cannot be answered."""
 
     query: str
-    unknown_words: list[str]
+    unknown_words: list[str] = Field(description="have no vector and are left out")
+    unseen_words: list[str] = Field(
+        default=[], description="in no caption that the words were learnt from, if most are so"
+    )
+    suggestion: str | None = Field(default=None, description="the query as it was probably meant")
     hits: list[Hit]
     error: ErrorDetail | None = None
 

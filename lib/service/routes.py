@@ -18,7 +18,7 @@ from lib.errors import BadInputError, ImageSearchError, UnavailableError
 from lib.search.engine import Request, Searcher, SearchResult
 from lib.search.explain import split_over_cells
 from lib.service import models
-from lib.service.errors import describe, encode, error_body, error_headers
+from lib.service.errors import describe, detail_body, encode, error_body, error_headers
 from lib.service.guard import TOKEN_COOKIE, Access, Guard, Observer
 from lib.text.query import QueryEmbedding, unknown_words
 
@@ -71,10 +71,7 @@ def create_app(
     return app
 
 
-def _error(
-    status: int, message: str, code: str | None = None, position: int | None = None
-) -> Response:
-    body = error_body(status, message, code, position)
+def _error(status: int, body: bytes) -> Response:
     return Response(body, status, error_headers(status), media_type="application/json")
 
 
@@ -86,18 +83,18 @@ def _add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(ImageSearchError)
     async def typed(_: HttpRequest, error: ImageSearchError) -> Response:
         status, detail = describe(error)
-        return _error(status, detail.message, detail.code, detail.position)
+        return _error(status, detail_body(detail))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: HttpRequest, error: RequestValidationError) -> Response:
         # The input itself is not sent back: it may hold what JSON cannot (NaN).
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        return _error(422, f"{where}: {first['msg']}", "invalid_request")
+        return _error(422, error_body(422, f"{where}: {first['msg']}", "invalid_request"))
 
     @app.exception_handler(HTTPException)
     async def http(_: HttpRequest, error: HTTPException) -> Response:
-        response = _error(error.status_code, str(error.detail))
+        response = _error(error.status_code, error_body(error.status_code, str(error.detail)))
         response.headers.update(error.headers or {})
         return response
 
@@ -247,15 +244,20 @@ async def _search(
             "ask for a smaller k or fewer queries"
         )
     answers = await service.search(requests)
-    if len(answers) == 1 and isinstance(answers[0], ImageSearchError):
-        raise answers[0]
     searcher = next((a.searcher for a in answers if isinstance(a, SearchResult)), service.searcher)
+    suggestions = await service.suggest(searcher, [request.text for request in requests])
+    if len(answers) == 1 and isinstance(answers[0], ImageSearchError):
+        status, detail = describe(answers[0])
+        detail.suggestion = suggestions[0]
+        return _error(status, detail_body(detail))
     results = []
-    for request, answer in zip(requests, answers, strict=True):
+    for request, answer, suggestion in zip(requests, answers, suggestions, strict=True):
+        result: dict[str, Any] = {"query": request.text, "suggestion": suggestion, "hits": []}
+        results.append(result)
         if isinstance(answer, ImageSearchError):
-            _, detail = describe(answer)
-            unknown = unknown_words(searcher.space.text, request.text)
-            results.append(_result(request.text, unknown, [], detail.model_dump()))
+            result["unknown_words"] = unknown_words(searcher.space.text, request.text)
+            result["unseen_words"] = []
+            result["error"] = describe(answer)[1].model_dump()
             continue
         hits = _hits(searcher, root, answer)
         if explain:
@@ -264,22 +266,14 @@ async def _search(
             for hit, (image, embedding) in zip(hits, images, strict=True):
                 explained = await _explain(service, searcher, query, image, embedding)
                 hit["explanation"] = explained[0]
-        results.append(_result(request.text, answer.unknown_words, hits))
+        result |= {"unknown_words": answer.unknown_words, "unseen_words": answer.unseen_words}
+        result |= {"hits": hits, "error": None}
     response = _json(
         {"results": results, "model": searcher.model, "database_version": searcher.version}
     )
     seconds = max((a.seconds for a in answers if isinstance(a, SearchResult)), default=0.0)
     response.headers["Server-Timing"] = f"search;dur={1000 * seconds:.2f}"
     return response
-
-
-def _result(
-    query: str,
-    unknown: list[str],
-    hits: list[dict[str, Any]],
-    error: dict[str, Any] | None = None,
-) -> dict[str, Any]:
-    return {"query": query, "unknown_words": unknown, "hits": hits, "error": error}
 
 
 def _hits(searcher: Searcher, root: str, answer: SearchResult) -> list[dict[str, Any]]:

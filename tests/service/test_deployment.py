@@ -73,15 +73,22 @@ def test_answers_are_those_of_an_exact_search(service: RunningService, http: htt
 
 
 def test_a_batch_gives_every_query_its_answer_or_its_error(http: httpx.Client) -> None:
-    texts = ["orange ball", 'say "cheese', "qxzvw", "red qxzvw"]
+    texts = ["orange ball", 'say "cheese', "qxzvw", "red qxzvw", "bycicle^2 ball", "giraffe"]
     results = http.post("/search", json={"queries": texts, "k": 2}).json()["results"]
     assert [result["query"] for result in results] == texts
-    assert [len(result["hits"]) for result in results] == [2, 0, 0, 2]
+    assert [len(result["hits"]) for result in results] == [2, 0, 0, 2, 2, 2]
     assert results[1]["error"]["code"] == "query_syntax"
     assert results[1]["error"]["position"] == 4
     assert results[2]["error"]["code"] == "query_unusable"
     assert results[3]["unknown_words"] == ["qxzvw"]
     assert results[0]["hits"][0]["captions"]
+    assert [result["suggestion"] for result in results[3:]] == [None, "bicycle^2 ball", None]
+    assert results[5]["unseen_words"] == ["giraffe"]
+
+
+def test_a_query_that_fails_gets_a_suggestion_too(http: httpx.Client) -> None:
+    detail = error(http.get("/search", params={"q": "elephhant"}), 400, "query_unusable")
+    assert detail["suggestion"] == "elephant"
 
 
 @pytest.mark.parametrize(

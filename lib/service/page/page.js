@@ -117,9 +117,23 @@ function showAnswer(answer, milliseconds) {
     words.textContent = result.unknown_words.join(", ");
     notice.append(" · unknown: ", words);
   }
+  if (result.unseen_words.length) notice.append(` · never seen in captions: ${result.unseen_words.join(", ")}`);
+  if (result.suggestion) notice.append(" · ", ...didYouMean(result.suggestion));
   const most = Math.min(info?.limits.k ?? 200, info?.images ?? Infinity);
   more.hidden = hits.length < state.k || state.k >= most;
   if (!hits.length) showFailure({ title: "Nothing found", message: "The database holds no image that this search may find." });
+}
+
+function searchLink(text) {
+  const link = document.createElement("a");
+  link.href = `?q=${encodeURIComponent(text)}`;
+  link.textContent = text;
+  link.onclick = (event) => { event.preventDefault(); go({ q: text }); };
+  return link;
+}
+
+function didYouMean(suggestion) {
+  return ["did you mean ", searchLink(suggestion), "?"];
 }
 
 function showFailure(error) {
@@ -131,6 +145,7 @@ function showFailure(error) {
   const titles = { query_syntax: "This query does not parse", query_unusable: "Nothing to look for", unauthorized: "Access token needed", overloaded: "Many people are searching", unknown_image: "No such image" };
   $("h2", failure).textContent = error.title ?? titles[error.code] ?? "That did not work";
   $("p", failure).textContent = error.message;
+  if (error.suggestion) $("p", failure).append(" – ", ...didYouMean(error.suggestion));
   const shown = $("pre", failure);
   shown.replaceChildren();
   if (Number.isInteger(error.position)) {
@@ -414,13 +429,7 @@ async function start() {
 
 const theme = localStorage.getItem("theme");
 if (theme) document.documentElement.dataset.theme = theme;
-$("#examples").replaceChildren(...EXAMPLES.map((text) => {
-  const link = document.createElement("a");
-  link.href = `?q=${encodeURIComponent(text)}`;
-  link.textContent = text;
-  link.onclick = (event) => { event.preventDefault(); go({ q: text }); };
-  return link;
-}));
+$("#examples").replaceChildren(...EXAMPLES.map(searchLink));
 addEventListener("popstate", () => { readAddress(); if (why.open) why.close(); search(); });
 readAddress();
 if (!state.q && !state.like) query.focus({ preventScroll: true });
