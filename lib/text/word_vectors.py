@@ -2,10 +2,13 @@
 
 import gzip
 import hashlib
+import itertools
 import os
+import posixpath
 import shutil
 import tempfile
 import zipfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.resources import files
@@ -22,6 +25,8 @@ from lib.storage import cache_directory
 PACKAGED = "glove.6B.50d"
 _TEXT = (".txt", ".vec", ".txt.gz", ".vec.gz", ".zip")
 _BINARY = (".bin", ".bin.gz")
+_FASTTEXT = (793712314).to_bytes(4, "little")  # with which fastText's models begin
+_LOOKED_AT = 1000  # lines that tell how long a vector is
 
 
 def load_word_vectors(source: str | None = None) -> KeyedVectors:
@@ -29,7 +34,9 @@ def load_word_vectors(source: str | None = None) -> KeyedVectors:
 
     `source` is GloVe's or word2vec's text (`.txt`, `.vec`, also `.gz`, with or without the header
     line), a `.zip` of one (of several: `FILE.zip!MEMBER`), word2vec's binary (`.bin`, `.bin.gz`),
-    or what gensim saved (any other name; a pickle, so only of people you trust). All but the last
+    or what gensim saved (any other name; a pickle, so only of people you trust). Of a word that
+    stands twice the first vector counts, and lines without a vector of finite numbers are left out
+    and told, unless that is half of them. All but gensim's own
     are converted once: the matrix is then mapped from a cache, which is found by path, size and
     time of the file. Raises MissingError where the file is absent, BadInputError where it cannot be
     read.
@@ -44,9 +51,18 @@ def load_word_vectors(source: str | None = None) -> KeyedVectors:
             f"for the packaged {PACKAGED}"
         )
     try:
+        with path.open("rb") as file:
+            if file.read(len(_FASTTEXT)) == _FASTTEXT:
+                raise BadInputError(
+                    f"{source} is a model in fastText's own binary format, which is not read; "
+                    "give its vectors as text (.vec)"
+                )
         if not name.lower().endswith((*_TEXT, *_BINARY)):
             loaded = KeyedVectors.load(name, mmap="r")
-            return getattr(loaded, "wv", loaded)
+            loaded = getattr(loaded, "wv", loaded)
+            if not isinstance(loaded, KeyedVectors):
+                raise BadInputError(f"{source} holds a {type(loaded).__name__}, no word vectors")
+            return loaded
         return _from_cache(path, member) or _convert(path, member)
     except BadInputError:
         raise
@@ -81,9 +97,11 @@ def _convert(path: Path, member: str) -> KeyedVectors:
         if path.name.lower().endswith(_BINARY):
             vectors = KeyedVectors.load_word2vec_format(file, binary=True)
         else:
-            vectors = KeyedVectors.load_word2vec_format(file, no_header=not _has_header(file))
-    if not len(vectors):
-        raise BadInputError(f"{path} holds no word vectors")
+            vectors = _parse_text(file, path)
+    if not len(vectors) or not vectors.vector_size:
+        raise BadInputError(
+            f"{path} holds no word vectors; expected are lines of a word and its values"
+        )
     cached = _cached(path, member)
     try:
         cached.parent.mkdir(parents=True, exist_ok=True)
@@ -107,7 +125,12 @@ def _parseable(path: Path, member: str) -> Iterator[str]:
         yield str(path)
         return
     with zipfile.ZipFile(path) as opened:
-        names = [name for name in opened.namelist() if name.lower().endswith((".txt", ".vec"))]
+        names = [
+            name
+            for name in opened.namelist()
+            if name.lower().endswith((".txt", ".vec"))
+            and not posixpath.basename(name).startswith("._")  # of a Mac, beside each file
+        ]
     if member and member not in names:
         raise BadInputError(f"{path} holds no {member}; it holds {', '.join(names)}")
     chosen = [member] if member else names
@@ -121,11 +144,64 @@ def _parseable(path: Path, member: str) -> Iterator[str]:
         yield str(Path(temporary) / "vectors.txt")
 
 
-def _has_header(file: str) -> bool:
-    """Whether a text file begins with word2vec's line: how many words, how many dimensions."""
+def _parse_text(file: str, path: Path) -> KeyedVectors:
+    """GloVe's or word2vec's lines: a word, in which there may be spaces, and its values."""
     with gzip.open(file, "rb") if file.lower().endswith(".gz") else Path(file).open("rb") as opened:
-        fields = opened.readline(1000).split()
-    return len(fields) == 2 and all(field.isdigit() for field in fields)
+        first = [line.split() for line in itertools.islice(opened, _LOOKED_AT)]
+        has_header = bool(first) and len(first[0]) == 2 and all(x.isdigit() for x in first[0])
+        size = int(first[0][1]) if has_header else _vector_size(first)
+        opened.seek(0)
+        rows: dict[str, np.ndarray] = {}
+        unusable = repeated = 0
+        for line in itertools.islice(opened, int(has_header), None):
+            word, values = _parse_line(line, size)
+            if values is None:
+                unusable += bool(line.strip())
+            elif word in rows:
+                repeated += 1
+            else:
+                rows[word] = values
+    if unusable >= len(rows):
+        raise BadInputError(
+            f"{path} holds no word vectors: {unusable} of its lines are not a word and "
+            f"{size or 'some'} finite numbers"
+        )
+    if unusable or repeated:
+        print(
+            f"{path}: {len(rows)} word vectors; left out: {unusable} lines without {size} finite "
+            f"numbers, {repeated} of words that stand there already",
+            flush=True,
+        )
+    return _key(np.stack([*rows.values()]), [*rows])
+
+
+def _vector_size(lines: list[list[bytes]]) -> int:
+    """How many numbers most lines end in, with at least one field before them for the word."""
+    sizes: Counter[int] = Counter()
+    for fields in filter(None, lines):
+        numbers = itertools.takewhile(_is_number, reversed(fields[1:]))
+        sizes[sum(1 for _ in numbers)] += 1
+    return max(sizes, key=lambda size: (sizes[size], size), default=0)
+
+
+def _is_number(field: bytes) -> bool:
+    try:
+        float(field)
+    except ValueError:
+        return False
+    return True
+
+
+def _parse_line(line: bytes, size: int) -> tuple[str, np.ndarray | None]:
+    """A word and its (size,) float32 values; None where the line does not hold so many."""
+    # Bytes are parted at ASCII's white space alone: others may be part of a word.
+    fields = line.strip(b" \t\r\n").rsplit(maxsplit=size) if size else []
+    try:
+        word = fields[0].decode()
+        values = np.array([float(field) for field in fields[1:]], np.float32)
+    except (IndexError, ValueError):
+        return "", None
+    return word, values if len(values) == size and np.isfinite(values).all() else None
 
 
 def _key(matrix: np.ndarray, words: Sequence[str]) -> KeyedVectors:

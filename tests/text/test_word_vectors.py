@@ -11,6 +11,7 @@ from gensim.models import KeyedVectors
 
 from lib.errors import BadInputError, MissingError
 from lib.storage import cache_directory
+from lib.text import word_vectors
 from lib.text.word_vectors import load_word_vectors, word_vectors_digest
 
 WORDS = ["the", "orange", "juice", "n't", "naïve", "10:30", "\u0085x"]
@@ -69,14 +70,13 @@ def test_a_file_is_parsed_once_until_it_changes(
 ) -> None:
     source = make(tmp_path / "a.txt")
     load_word_vectors(source)
-    parse = KeyedVectors.load_word2vec_format
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("parsed again")
 
-    monkeypatch.setattr(KeyedVectors, "load_word2vec_format", refuse)
-    assert isinstance(load_word_vectors(source).vectors, np.memmap)
-    monkeypatch.setattr(KeyedVectors, "load_word2vec_format", parse)
+    with monkeypatch.context() as patch:
+        patch.setattr(word_vectors, "_parse_text", refuse)
+        assert isinstance(load_word_vectors(source).vectors, np.memmap)
     Path(source).write_bytes(GLOVE.replace(b"orange", b"purple"))
     os.utime(source, (1, 1))
     assert load_word_vectors(source).index_to_key[1] == "purple"
@@ -117,6 +117,11 @@ def test_of_a_zip_with_several_one_is_named(tmp_path: Path) -> None:
         ("a.txt", b""),
         ("a.txt", b"the 1 2 3\norange 1 2\n"),
         ("a.txt", b"the one two\n"),
+        ("a.txt", b"the\norange\n"),
+        ("a.txt", b"2 0\nthe\norange\n"),
+        ("a.txt", b"the nan nan\norange 1 inf\n"),
+        ("a.bin", b"2 0\nthe \norange \n"),
+        ("a.bin", (793712314).to_bytes(4, "little") + bytes(100)),
         ("a.txt", b"\xff\xfe\x00\x01"),
         ("a.txt.gz", b"no gzip"),
         ("a.zip", b"no zip"),
@@ -128,6 +133,35 @@ def test_what_is_no_file_of_vectors_is_refused(tmp_path: Path, name: str, conten
     (tmp_path / name).write_bytes(content)
     with pytest.raises(BadInputError, match=name):
         load_word_vectors(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("header", [b"", b"5 2\n"])
+def test_odd_lines_of_a_file_cost_no_other(
+    tmp_path: Path, header: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [
+        b"the 1 2",
+        b". . . 3 4",  # a word with spaces in it
+        b"tab\t5\t6\r",
+        b"1990 7 8 ",
+        b"the 9 9",  # the first counts
+        b"bad nan 1",
+        b"short 1",
+        b"\xff\xfe 1 2",
+    ]
+    (tmp_path / "a.txt").write_bytes(header + b"\n".join(lines) + b"\n")
+    loaded = load_word_vectors(str(tmp_path / "a.txt"))
+    assert loaded.index_to_key == ["the", ". . .", "tab", "1990"]
+    assert loaded.vectors.tolist() == [[1, 2], [3, 4], [5, 6], [7, 8]]
+    assert "left out: 3 lines without 2 finite numbers, 1 of words" in capsys.readouterr().out
+
+
+def test_what_a_mac_adds_to_a_zip_is_no_second_file(tmp_path: Path) -> None:
+    path = tmp_path / "glove.zip"
+    with zipfile.ZipFile(path, "w") as opened:
+        opened.writestr("glove.txt", GLOVE)
+        opened.writestr("__MACOSX/._glove.txt", b"\0\5\x16\7")
+    assert load_word_vectors(str(path)).index_to_key == WORDS
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
