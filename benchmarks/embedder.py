@@ -143,8 +143,7 @@ def ridge(collection: Collection, training: Captions | None, seed: int) -> Score
     targets -= targets.mean(dim=0)
     path = RidgePath(moments(share.inputs, targets))
     plain = {0.0: torch.eye(text.dimension)}
-    nothing = torch.zeros_like(targets)
-    choices = judge_choices(path, plain, share.inputs, targets, nothing, share.texts, share.image)
+    choices = judge_choices(path, plain, share.inputs, targets, share.texts, share.image)
     best = max(choices, key=lambda choice: choice.gain)
     assert best.ridge_lambda is not None
     return text, _image_side(share, path.solve(best.ridge_lambda)), np.eye(text.dimension)

@@ -1,6 +1,5 @@
 """What training sees: captions matched with descriptors, and each worker's share of them."""
 
-import math
 import posixpath
 from collections import Counter
 from collections.abc import Callable
@@ -77,10 +76,7 @@ def fit_text_side(
             frequencies[word] = frequencies.get(word, 0.0) + count * share
     weights = {word: inverse_frequency(total, n) for word, n in frequencies.items()}
     plain = TextEncoder(vectors, Idf(weights, total, power))
-    known = [word for word in frequencies if plain.knows(word)]
-    mean = np.zeros(plain.dimension)
-    for word in known:
-        mean += frequencies[word] * plain.word_embedding(word)
+    mean = np.array([*frequencies.values()]) @ plain.word_embeddings([*frequencies])
     norm = np.linalg.norm(mean)
     direction = (mean / norm).astype(np.float32) if norm > 0 else None
     return TextEncoder(vectors, plain.idf, direction)
@@ -93,15 +89,11 @@ def _speaks_of(table: CaptionWords, vectors: KeyedVectors) -> bool:
 
 def word_covariance(text: TextEncoder) -> np.ndarray:
     """(d, d) float64: covariance of one word of a caption, the words being drawn independently."""
-    total = np.zeros((text.dimension, text.dimension))
-    held = 0.0
-    for word, idf in text.idf.weights.items():
-        if text.knows(word):
-            frequency = (text.idf.document_count + 1) / math.exp(idf) - 0.5
-            vector = text.word_embedding(word).astype(np.float64)
-            total += frequency * np.outer(vector, vector)
-            held += frequency
-    return total / max(held, 1e-12)
+    words = [word for word in text.idf.weights if text.knows(word)]
+    idf = np.array([text.idf.weights[word] for word in words])
+    frequencies = (text.idf.document_count + 1) / np.exp(idf) - 0.5
+    vectors = text.word_embeddings(words).astype(np.float64)
+    return (vectors.T * frequencies) @ vectors / max(frequencies.sum(), 1e-12)
 
 
 def match_captions(captions: Captions, index: DescriptorIndex, text: TextEncoder) -> Examples:

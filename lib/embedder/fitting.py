@@ -42,6 +42,9 @@ DROPOUT = 0.3
 SURE = 2.0
 MIN_VALIDATION_IMAGES = 100
 MAX_VALIDATION_IMAGES = 5000
+# Of the prior, relative to the scale that fits the captions best by itself: what captions teach is
+# better learnt from them, in the directions in which there is enough of it.
+PRIOR_SCALES = (0.0, 0.5, 0.75, 1.0)
 # With fewer captioned images nothing can be judged: a prior then stays as it is.
 MIN_JUDGES = 10
 
@@ -159,7 +162,6 @@ class ClosedForm:
     matrix: torch.Tensor  # (D, d) float32
     whitening: torch.Tensor  # (d, d)
     best: Choice
-    prior_scale: float  # of the prior in it
 
     def put_into(self, model: Embedder) -> None:
         """Set a model to it."""
@@ -173,7 +175,7 @@ class ClosedForm:
             "ridge_lambda": self.best.ridge_lambda,
             "gamma": self.best.gamma,
             "left_out_ndcg": self.best.gain,
-            "prior_scale": self.prior_scale,
+            "prior_scale": self.best.prior_scale,
         }
 
 
@@ -191,10 +193,10 @@ def closed_form(share: Share, data: TrainingData) -> ClosedForm:
     said = share.inputs @ prior
     products = sum_over_workers(torch.stack([(said * targets).sum(), said.square().sum()]))
     scale = max(0.0, float(products[0] / products[1])) if float(products[1]) > 0 else 0.0
-    said, prior = said * scale, prior * scale
-    left = targets - said
-    left = left - sum_over_workers(left.sum(dim=0)) / count
-    local = moments(share.inputs, left)
+    if scale > 0:
+        centred = said - sum_over_workers(said.sum(dim=0)) / count
+        targets = torch.cat([targets, centred], dim=1)
+    local = moments(share.inputs, targets)
     path = RidgePath(Moments(sum_over_workers(local.inner), sum_over_workers(local.cross), count))
     noise = (share.texts - means[share.image]).double()
     covariance = sum_over_workers(noise.T @ noise)
@@ -204,7 +206,14 @@ def closed_form(share: Share, data: TrainingData) -> ClosedForm:
         mix_covariances(covariance, captions, None if words is None else words.to(device))
     )
     choices = judge_choices(
-        path, whitenings, share.inputs, left, said, share.texts, share.image, scale > 0
+        path,
+        whitenings,
+        share.inputs,
+        targets,
+        share.texts,
+        share.image,
+        said if scale > 0 else None,
+        [scale * part for part in PRIOR_SCALES] if scale > 0 else (0.0,),
     )
     judged = sum_over_workers(torch.tensor([choice.gain for choice in choices], device=device))
     judged /= world()[1]
@@ -213,20 +222,17 @@ def closed_form(share: Share, data: TrainingData) -> ClosedForm:
         judged = torch.tensor(alone, device=device).float()
     counts = weigh(judged.tolist())
     matrix, whitening = torch.zeros_like(prior), torch.zeros_like(whitenings[0.0])
-    for ridge_lambda in {choice.ridge_lambda for choice in choices}:
-        share_of = sum(
-            c for c, x in zip(counts, choices, strict=True) if x.ridge_lambda == ridge_lambda
-        )
-        solved = prior if ridge_lambda is None else prior + path.solve(ridge_lambda)
-        matrix += (
-            share_of * solved / (share.inputs @ solved).square().mean().sqrt().clamp(min=1e-12)
-        )
-    for gamma, power in whitenings.items():
-        share_of = sum(c for c, x in zip(counts, choices, strict=True) if x.gamma == gamma)
-        whitening += share_of * power / power.square().mean().sqrt()
+    solutions: dict[tuple[float | None, float], float] = {}
+    for choice, weight in zip(choices, counts, strict=True):
+        kind = choice.ridge_lambda, choice.prior_scale
+        solutions[kind] = solutions.get(kind, 0.0) + weight
+        power = whitenings[choice.gamma]
+        whitening += weight * power / power.square().mean().sqrt()
+    for (ridge_lambda, prior_scale), weight in solutions.items():
+        solved = path.solve_with_prior(ridge_lambda, prior, prior_scale)
+        matrix += weight * solved / max(path.spread(solved), 1e-12)
     best = choices[int(judged.argmax())]
-    best = replace(best, gain=float(judged.max()))
-    return ClosedForm(matrix @ whitening, whitening, best, scale)
+    return ClosedForm(matrix @ whitening, whitening, replace(best, gain=float(judged.max())))
 
 
 def run_epoch(

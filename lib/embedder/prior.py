@@ -90,15 +90,11 @@ def class_embeddings(names: list[str], text: TextEncoder, table: CaptionWords) -
     (Canis lupus) only where there is none. `golden retriever` is never in a caption that lacks
     the words of the scene, so the caption words nearest to it lend theirs.
     """
-    known = {word: row for row, word in enumerate(table.words)}
-    own = np.stack([_name_embedding(name, text, known) for name in names])
+    own = _name_embeddings(names, text, set(table.words))
     held = [row for row in range(len(table.company)) if text.knows(table.words[row])]
     if not held:
         return own
-    vectors = np.zeros((len(table.words), text.dimension))
-    for row, word in enumerate(table.words):
-        if text.knows(word):
-            vectors[row] = text.word_embedding(word)
+    vectors = text.word_embeddings(table.words).astype(np.float64)
     company = np.einsum("ck,ckd->cd", table.together[held], vectors[table.company[held]])
     company = _unit(company + table.counts[held, None] * vectors[held])
     cosines = own @ _unit(vectors[held]).T
@@ -106,18 +102,26 @@ def class_embeddings(names: list[str], text: TextEncoder, table: CaptionWords) -
     return _unit(own + _unit(weights @ company))
 
 
-def _name_embedding(name: str, text: TextEncoder, known: dict[str, int]) -> np.ndarray:
-    synonyms = [
-        [word for word in tokenize(synonym) if word in known and text.knows(word)]
-        for synonym in name.split(",")
-    ]
-    if not any(synonyms):
-        synonyms = [[word for word in tokenize(name) if text.knows(word)]]
-    sums = np.zeros((len(synonyms), text.dimension))
-    for row, words in enumerate(synonyms):
-        for word in words:
-            sums[row] += text.word_embedding(word)
-    return _unit(_unit(sums).mean(axis=0))
+def _name_embeddings(names: list[str], text: TextEncoder, known: set[str]) -> np.ndarray:
+    words: list[str] = []
+    synonym_of: list[int] = []  # of each word
+    name_of: list[int] = []  # of each synonym
+    for row, name in enumerate(names):
+        synonyms = [
+            [word for word in tokenize(synonym) if word in known and text.knows(word)]
+            for synonym in name.split(",")
+        ]
+        if not any(synonyms):
+            synonyms = [[word for word in tokenize(name) if text.knows(word)]]
+        for synonym in synonyms:
+            words += synonym
+            synonym_of += [len(name_of)] * len(synonym)
+            name_of.append(row)
+    sums = np.zeros((len(name_of), text.dimension))
+    np.add.at(sums, synonym_of, text.word_embeddings(words))
+    embeddings = np.zeros((len(names), text.dimension))
+    np.add.at(embeddings, name_of, _unit(sums))
+    return _unit(embeddings)
 
 
 def distil(standardised: np.ndarray, targets: np.ndarray) -> np.ndarray:

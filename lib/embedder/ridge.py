@@ -16,13 +16,12 @@ words of a caption, taken as independent; both are mixed as captions come.
 No single λ and γ is right beyond noise: all are averaged, those that judge better counting more.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-
-from lib.embedder.metrics import caption_ranks, ndcg
 
 # λ per training image and value of the (standardised) descriptor, so one grid fits all backbones.
 LAMBDAS = tuple(float(x) for x in np.logspace(-3, 0.5, 8))
@@ -72,12 +71,31 @@ class RidgePath:
         self._values = values[spanned]
         self._vectors = vectors[:, spanned]
         self._projected = self._vectors.T @ moments.cross
+        self._count = moments.count
         self._penalty = moments.count * moments.inner.shape[0]
 
     def solve(self, ridge_lambda: float) -> torch.Tensor:
         """M, (D, d) float32, for λ = ridge_lambda · number of images · D."""
         shrunk = self._projected / (self._values + ridge_lambda * self._penalty)[:, None]
         return (self._vectors @ shrunk).float()
+
+    def solve_with_prior(
+        self, ridge_lambda: float | None, prior: torch.Tensor, scale: float
+    ) -> torch.Tensor:
+        """M, (D, d): the scaled prior (D, d), and ridge onto what it leaves; None: the prior alone.
+
+        The path is onto the targets and what the prior says, side by side; ridge is linear in both.
+        """
+        if ridge_lambda is None:
+            return prior
+        solved, size = self.solve(ridge_lambda), prior.shape[1]
+        return solved[:, :size] + scale * (prior - solved[:, size:])
+
+    def spread(self, matrix: torch.Tensor) -> float:
+        """Root mean square of the values that M (D, d) predicts for the images."""
+        rotated = self._vectors.T @ matrix.double()
+        total = float((self._values[:, None] * rotated.square()).sum())
+        return math.sqrt(total / (self._count * matrix.shape[1]))
 
     def left_out(
         self,
@@ -121,10 +139,11 @@ def mix_covariances(captions: torch.Tensor, count: int, words: torch.Tensor | No
 
 @dataclass(frozen=True)
 class Choice:
-    """A ridge λ (None: the prior alone) and a WCCN power, and how well unseen images rank."""
+    """A ridge λ, a WCCN power and a prior's scale, and how well unseen images rank."""
 
-    ridge_lambda: float | None
+    ridge_lambda: float | None  # None: the prior alone
     gamma: float
+    prior_scale: float
     gain: float  # see lib.embedder.metrics.ndcg
 
 
@@ -144,41 +163,56 @@ def judge_choices(
     whitenings: dict[float, torch.Tensor],
     inputs: torch.Tensor,
     targets: torch.Tensor,
-    offsets: torch.Tensor,
     texts: torch.Tensor,
     image: torch.Tensor,
-    prior: bool = False,
+    said: torch.Tensor | None = None,
+    scales: Sequence[float] = (0.0,),
 ) -> list[Choice]:
-    """Every pair of λ and γ, judged by ranking a fold's captions among its left-out images.
+    """Every λ, γ and scale, judged by ranking a fold's captions among its left-out images.
 
-    inputs (n, D) and targets (n, d) of training images, to which offsets (n, d), what the prior
-    says, are added; texts (c, d) the embeddings of their captions, image (c,) the row of each
-    caption's image. prior: offsets alone are a choice, too. At most MAX_JUDGES images judge.
+    inputs (n, D) and targets (n, d) of training images, as in `path`; texts (c, d) the embeddings
+    of their captions, image (c,) the row of each caption's image. said (n, d): what a prior says of
+    the images, which is then a choice alone, too; targets and path hold it beside the targets (see
+    `RidgePath.solve_with_prior`). At most MAX_JUDGES images judge.
     """
     count = min(len(inputs), MAX_JUDGES)
     captions = torch.nonzero(image < count).flatten()
     captions = captions[:: max(1, -(-len(captions) // (3 * MAX_JUDGES)))]
-    judging, rows = texts[captions].cpu().numpy(), image[captions].cpu().numpy()
-    folds = judging_folds(count)
-    kept = [np.flatnonzero(np.isin(rows, fold.numpy())) for fold in folds]
+    texts, rows = texts[captions], image[captions]
+    folds = [fold.to(image.device) for fold in judging_folds(count)]
+    kept = [torch.isin(rows, fold) for fold in folds]
+    powers = torch.stack([*whitenings.values()])
+    size = texts.shape[1]
     choices = []
-    for ridge_lambda in (*LAMBDAS, *([None] if prior else [])):
-        if ridge_lambda is None:
-            predicted = [offsets[fold] for fold in folds]
-        else:
-            left_out = path.left_out(inputs[:count], targets[:count], ridge_lambda, folds)
-            predicted = [offsets[fold] + part for fold, part in zip(folds, left_out, strict=True)]
-        for gamma, whitening in whitenings.items():
-            ranks = [
-                caption_ranks(
-                    judging[own],
-                    torch.nn.functional.normalize(part @ whitening, dim=1).cpu().numpy(),
-                    np.searchsorted(fold.numpy(), rows[own]),
-                )
-                for fold, own, part in zip(folds, kept, predicted, strict=True)
+
+    def judge(ridge_lambda: float | None, scale: float, predicted: list[torch.Tensor]) -> None:
+        gains = [
+            _gains(texts[own], torch.searchsorted(fold, rows[own]), part @ powers)
+            for fold, own, part in zip(folds, kept, predicted, strict=True)
+        ]
+        means = torch.cat(gains, dim=1).mean(dim=1).tolist()
+        for gamma, gain in zip(whitenings, means, strict=True):
+            choices.append(Choice(ridge_lambda, gamma, scale, gain))
+
+    for ridge_lambda in LAMBDAS:
+        left_out = path.left_out(inputs[:count], targets[:count], ridge_lambda, folds)
+        for scale in scales:
+            predicted = [
+                part if said is None else part[:, :size] + scale * (said[fold] - part[:, size:])
+                for fold, part in zip(folds, left_out, strict=True)
             ]
-            choices.append(Choice(ridge_lambda, gamma, ndcg(np.concatenate(ranks))))
+            judge(ridge_lambda, scale, predicted)
+    if said is not None:
+        judge(None, 1.0, [said[fold] for fold in folds])
     return choices
+
+
+def _gains(texts: torch.Tensor, rows: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+    """(K, c) gains of captions (see lib.embedder.metrics) among images (K, n, d) of K kinds."""
+    scores = texts @ torch.nn.functional.normalize(images, dim=2).transpose(1, 2)
+    good = scores.gather(2, rows.expand(len(images), -1)[:, :, None])
+    ties = (scores == good).sum(dim=2) - 1
+    return 1 / torch.log2(2 + (scores > good).sum(dim=2) + ties / 2)
 
 
 def weigh(gains: Sequence[float]) -> np.ndarray:

@@ -112,8 +112,15 @@ class TextEncoder:
 
     def word_embedding(self, word: str) -> np.ndarray:
         """Weighted vector idf(w)·v(w) of a known word, not normalised; (d,) float32."""
-        vector = np.asarray(self.vectors.get_vector(word), np.float32) * self.idf.weight(word)
-        return self._without_common(vector)
+        return self.word_embeddings([word])[0]
+
+    def word_embeddings(self, words: Sequence[str]) -> np.ndarray:
+        """`word_embedding` of W words, (W, d) float32; a row of zeros for an unknown one."""
+        places = np.array([self.vectors.key_to_index.get(word, -1) for word in words], np.int64)
+        used, positions = np.unique(places, return_inverse=True)
+        rows = np.asarray(self.vectors.vectors[used], np.float32)[positions]
+        weights = np.array([self.idf.weight(word) for word in words], np.float32)
+        return self._without_common(rows * np.where(places < 0, 0, weights)[:, None])
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """(N, d) float32 unit embeddings of N texts; a row of zeros where no word is known."""
