@@ -12,13 +12,16 @@ from lib.descriptors.store import DescriptorIndex, index_descriptors, read_descr
 from lib.embedder.dataset import Examples, match_captions
 from lib.embedder.metrics import Retrieval, evaluate_retrieval, retrieval_report
 from lib.embedder.plots import recall_plot
-from lib.embedder.space import load_semantic_space
+from lib.embedder.seen import captions_digest, copies, training_rows
+from lib.embedder.space import SemanticSpace, load_semantic_space
 from lib.images.contact_sheet import Section, Tile, write_sections
 from lib.schemas import require_same
 from lib.storage import join, write_bytes_atomic, write_json_atomic
 
 SHOWN_QUERIES = 8  # best, and as many worst
 SHOWN_IMAGES = 5
+# With fewer images the figures are not to be trusted, and the report says so.
+LEAST_TEST_IMAGES, LEAST_TRAINING_IMAGES = 100, 30
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -55,15 +58,24 @@ def evaluate(options: argparse.Namespace, captions: Captions | None = None) -> d
         index.provenance,
         "Train anew with jobs.train_embedder",
     )
-    examples = match_captions(captions, index, space.text)
-    images = space.se_image(read_descriptors(index.files, examples.images))
+    examples, seen = _unseen(match_captions(captions, index, space.text), options.db, space, index)
+    descriptors = read_descriptors(index.files, examples.images)
+    images = space.se_image(descriptors)
     caption_to_row = np.searchsorted(examples.images, examples.rows)
     report = retrieval_report(examples.texts, images, caption_to_row, options.seed)
     report |= {
         "captions_of_absent_images": examples.absent,
         "captions_without_known_word": examples.wordless,
         "embedder": space.digest,
+        "prior": None,
+        **seen,
     }
+    if space.prior is not None:
+        prior = space.prior.se_image(descriptors)
+        alone = retrieval_report(examples.texts, prior, caption_to_row, options.seed)
+        report["prior"] = {"source": space.metadata["prior"], **alone["caption_to_image"]}
+    trained_on = space.metadata.get("captions", {})
+    report["warnings"] = _warnings(report, trained_on, captions_digest([captions]))
     output = options.output or join(options.db, "evaluation")
     write_json_atomic(join(output, "report.json"), report)
     ranks = evaluate_retrieval(examples.texts, images, caption_to_row)
@@ -72,6 +84,53 @@ def evaluate(options: argparse.Namespace, captions: Captions | None = None) -> d
     write_sections(join(output, "queries.html"), "Best and worst queries", sections)
     _print_report(report, output)
     return report
+
+
+def _unseen(
+    examples: Examples, db: str, space: SemanticSpace, index: DescriptorIndex
+) -> tuple[Examples, dict[str, int]]:
+    """The examples without images of training and copies of such, and how many those were.
+
+    Where nothing else would stay, all stay.
+    """
+    rows = examples.images
+    training = training_rows(db, space.digest, index)
+    taught = np.isin(rows, training)
+    copied = np.zeros(len(rows), bool)
+    copied[~taught] = copies(index, rows[~taught], training)
+    unseen = rows[~taught & ~copied]
+    counts = {
+        "images_of_training": int(taught.sum()),
+        "copies_of_training": int(copied.sum()),
+        "images_left_out": len(rows) - len(unseen) if len(unseen) else 0,
+    }
+    return (examples.of_images(unseen) if len(unseen) else examples), counts
+
+
+def _warnings(report: Mapping[str, Any], trained_on: Mapping[str, Any], digest: str) -> list[str]:
+    """Why the figures are not to be trusted, if so; `digest` of the captions evaluated."""
+    warnings = []
+    seen = report["images_of_training"] + report["copies_of_training"]
+    if trained_on.get("digest") == digest or seen > report["images_left_out"]:
+        warnings.append("these captions trained the embedder: of unseen images this says nothing")
+    elif seen:
+        warnings.append(
+            f"left out: {report['images_of_training']} images that trained the embedder, and "
+            f"{report['copies_of_training']} copies of such (the same bytes, or nearly the same "
+            "descriptor)"
+        )
+    if report["images"] < LEAST_TEST_IMAGES:
+        warnings.append(
+            f"only {report['images']} test images: a few more or less would change the figures "
+            f"much (from {LEAST_TEST_IMAGES} on they tell something)"
+        )
+    taught = trained_on.get("images_with_captions", LEAST_TRAINING_IMAGES)
+    if 0 < taught < LEAST_TRAINING_IMAGES:
+        warnings.append(
+            f"only {taught} captioned images in training: others would have given another "
+            f"embedder (from {LEAST_TRAINING_IMAGES} on chance decides less)"
+        )
+    return warnings
 
 
 def _recall_plot(ranks: Retrieval) -> bytes:
@@ -123,17 +182,16 @@ def _extremes(
 
 
 def _print_report(report: Mapping[str, Any], output: str) -> None:
-    print(f"{report['captions']} captions, {report['images']} images; 95 % intervals in brackets")
+    for warning in report["warnings"]:
+        print(f"warning: {warning}")
+    print(
+        f"{report['captions']} captions, a gallery of {report['images']} images; "
+        "95 % intervals in brackets"
+    )
     for name in ("caption_to_image", "image_to_caption"):
-        direction = report[name]
-        recalls = (
-            "recall@{} {:.3f} [{:.3f}, {:.3f}]".format(
-                k, direction[f"recall@{k}"], *direction[f"recall@{k}_interval"]
-            )
-            for k in (1, 5, 10)
-        )
-        median = f"median rank {direction['median_rank']:g}"
-        print(f"{name.replace('_', ' ')}: {', '.join(recalls)}, {median}")
+        print(f"{name.replace('_', ' ')}: {_in_words(report[name])}")
+    if prior := report["prior"]:
+        print(f"for comparison, before any caption ({prior['source']}): {_in_words(prior)}")
     for name in ("coco_1k", "coco_5k"):
         if name in report:
             figures = (f"{figure} {value:.3f}" for figure, value in report[name].items())
@@ -145,6 +203,19 @@ def _print_report(report: Mapping[str, Any], output: str) -> None:
     if report["captions_without_known_word"]:
         print(f"left out: {report['captions_without_known_word']} captions without a known word")
     print(f"plot and pictures: {output}")
+
+
+def _in_words(direction: Mapping[str, Any]) -> str:
+    recalls = (
+        "recall@{} {:.3f} [{:.3f}, {:.3f}] (chance {:.3f})".format(
+            k,
+            direction[f"recall@{k}"],
+            *direction[f"recall@{k}_interval"],
+            direction[f"recall@{k}_chance"],
+        )
+        for k in (1, 5, 10)
+    )
+    return f"{', '.join(recalls)}, median rank {direction['median_rank']:g}"
 
 
 def main(argv: list[str] | None = None) -> NoReturn:

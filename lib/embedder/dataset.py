@@ -3,7 +3,7 @@
 import posixpath
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -37,6 +37,13 @@ class Examples:
     def images(self) -> np.ndarray:
         """Rows of the images that have captions, sorted, each once."""
         return np.unique(self.rows)
+
+    def of_images(self, images: np.ndarray) -> "Examples":
+        """Those of some images."""
+        kept = np.isin(self.rows, images)
+        return replace(
+            self, texts=self.texts[kept], rows=self.rows[kept], captions=self.captions[kept]
+        )
 
     def __add__(self, other: "Examples") -> "Examples":
         return Examples(

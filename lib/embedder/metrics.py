@@ -132,15 +132,19 @@ def retrieval_report(
 ) -> dict[str, Any]:
     """Everything that evaluation reports, as plain numbers; shapes as in evaluate_retrieval.
 
-    Each direction: recall@1/5/10 with 95 % bootstrap intervals, median rank with its interval.
+    Each direction: recall@1/5/10 with 95 % bootstrap intervals and what chance would give, and the
+    median rank.
     """
     ranks = evaluate_retrieval(text_embeddings, image_embeddings, caption_to_row)
     captioned = np.flatnonzero(ranks.image_to_caption)
+    own = np.bincount(caption_to_row, minlength=len(image_embeddings))[captioned]
     report: dict[str, Any] = {
         "captions": len(text_embeddings),
         "images": len(image_embeddings),
-        "caption_to_image": _direction(ranks.caption_to_image, caption_to_row, seed),
-        "image_to_caption": _direction(ranks.image_to_caption[captioned], captioned, seed),
+        "caption_to_image": _direction(ranks.caption_to_image, caption_to_row, seed)
+        | _chance(len(image_embeddings), np.ones(1, np.int64)),
+        "image_to_caption": _direction(ranks.image_to_caption[captioned], captioned, seed)
+        | _chance(len(text_embeddings), own),
     }
     if len(image_embeddings) > 1:
         triples = uniform_triples(
@@ -190,3 +194,16 @@ def _direction(ranks: np.ndarray, groups: np.ndarray, seed: int) -> dict[str, An
         figures[f"recall@{k}_interval"] = bootstrap_interval(ranks <= k, groups, seed)
     figures["median_rank"] = float(np.median(ranks))
     return figures
+
+
+def _chance(candidates: int, right: np.ndarray) -> dict[str, float]:
+    """Recall of a random order where so many of the candidates are right; their mean.
+
+    1 - C(n - r, k) / C(n, k), as a product over the first k places.
+    """
+    chance: dict[str, float] = {}
+    for k in (1, 5, 10):
+        places = np.arange(min(k, candidates))
+        wrong = np.maximum(candidates - right[:, None] - places, 0) / (candidates - places)
+        chance[f"recall@{k}_chance"] = float(np.mean(1 - wrong.prod(axis=1)))
+    return chance

@@ -13,7 +13,9 @@ ones should count less. With W the covariance of captions about their image's me
 are multiplied by W^-γ, which leaves one matrix M·W^-γ. Before there are captions, W is that of the
 words of a caption, taken as independent; both are mixed as captions come.
 
-No single λ and γ is right beyond noise: all are averaged, those that judge better counting more.
+A prior is scaled before ridge learns what it leaves: what captions teach is better learnt from them.
+No single λ, γ and scale is right beyond noise: all are averaged, those that judge better counting
+more.
 """
 
 import math
@@ -89,7 +91,7 @@ class RidgePath:
         if ridge_lambda is None:
             return prior
         solved, size = self.solve(ridge_lambda), prior.shape[1]
-        return solved[:, :size] + scale * (prior - solved[:, size:])
+        return solved[:, :size] + (scale * (prior - solved[:, size:]) if scale else 0)
 
     def spread(self, matrix: torch.Tensor) -> float:
         """Root mean square of the values that M (D, d) predicts for the images."""

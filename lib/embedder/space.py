@@ -33,6 +33,7 @@ class SemanticSpace:
     metadata: dict[str, Any]
     # (d, d): what M was multiplied by last (see lib.embedder.ridge), for those who train on.
     whitening: np.ndarray | None = None
+    prior: Embedder | None = None  # what was known before captions, to compare with
 
     @property
     def provenance(self) -> Provenance:
@@ -95,6 +96,7 @@ def save_embedder(
     embedder: Embedder,
     metadata: dict[str, Any],
     whitening: np.ndarray | None = None,
+    prior: Embedder | None = None,
 ) -> str:
     """Write an embedder file in one atomic write; returns its digest (see `space_digest`).
 
@@ -126,6 +128,8 @@ def save_embedder(
     }
     if whitening is not None:
         arrays["whitening"] = whitening.astype(np.float32)
+    if prior is not None:
+        arrays |= {"prior_M": np.ascontiguousarray(prior.matrix), "prior_b": prior.bias}
     sink = io.BytesIO()
     np.savez_compressed(sink, allow_pickle=False, **arrays)
     write_bytes_atomic(url, sink.getbuffer())
@@ -138,9 +142,10 @@ def save_semantic_space(
     embedder: Embedder,
     metadata: dict[str, Any],
     whitening: np.ndarray | None = None,
+    prior: Embedder | None = None,
 ) -> str:
     """`save_embedder` in the place where a database keeps it."""
-    return save_embedder(embedder_file(db), text, embedder, metadata, whitening)
+    return save_embedder(embedder_file(db), text, embedder, metadata, whitening, prior)
 
 
 def keep_embedder(db: str, digest: str) -> None:
@@ -181,6 +186,9 @@ def load_semantic_space(
         idf = Idf(weights, metadata["idf_document_count"], metadata.get("idf_power", 1.0))
         embedder = Embedder.from_arrays(arrays["M"], arrays["b"])
         common, recorded = arrays["common_direction"], metadata["word_vectors"]
+        prior = None
+        if "prior_M" in arrays:
+            prior = Embedder.from_arrays(arrays["prior_M"], arrays["prior_b"])
         version = metadata["format_version"]
     except Exception as error:
         raise BadInputError(
@@ -199,7 +207,7 @@ def load_semantic_space(
     encoder = TextEncoder(vectors, idf, common if common.any() else None)
     if digest != hashlib.sha256(content).hexdigest():  # by which an older program named it
         digest = space_digest(encoder, embedder, recorded["digest"])
-    return SemanticSpace(encoder, embedder, digest, metadata, arrays.get("whitening"))
+    return SemanticSpace(encoder, embedder, digest, metadata, arrays.get("whitening"), prior)
 
 
 def adopt_embedder(
@@ -215,7 +223,7 @@ def adopt_embedder(
     provenance = index_descriptors(db).provenance
     space.require_fits(provenance, source)
     metadata = {**space.metadata, "descriptors": dataclasses.asdict(provenance), "from": source}
-    save_semantic_space(db, space.text, space.embedder, metadata, space.whitening)
+    save_semantic_space(db, space.text, space.embedder, metadata, space.whitening, space.prior)
     return dataclasses.replace(space, metadata=metadata)
 
 

@@ -50,6 +50,7 @@ from lib.embedder.prior import (
     teach_classes,
 )
 from lib.embedder.ridge import whitening_powers
+from lib.embedder.seen import captions_digest, keep_training_images
 from lib.embedder.space import load_semantic_space, save_semantic_space
 from lib.errors import BadArgumentError, BadInputError, ImageSearchError, MissingError
 from lib.storage import absolute, filesystem, join, read_bytes, write_bytes_atomic
@@ -108,7 +109,10 @@ def train(
             "dimension": int(vectors.vector_size),
         },
         "captions": _caption_counts(training, validation, prepared)
-        | {"images_in_database": len(index.image_ids)},
+        | {
+            "images_in_database": len(index.image_ids),
+            "digest": captions_digest(part for part in (training, validation) if part),
+        },
         "settings": dataclasses.asdict(settings),
         "prior": prepared.prior.source if prepared.prior else prepared.no_prior,
     }
@@ -121,7 +125,15 @@ def train(
         state = _fit_on_ray(db, prepared, inputs, settings, rejoin, workers, use_gpu)
     metadata["chosen"] = state["chosen"] | {"idf_power": prepared.text.idf.power}
     embedder = Embedder.from_arrays(state["M"].numpy(), state["b"].numpy())
-    digest = save_semantic_space(db, prepared.text, embedder, metadata, state["whitening"].numpy())
+    prior = None
+    if prepared.prior is not None:
+        alone = fit_prior(prepared)
+        prior = Embedder.from_arrays(alone["M"].numpy(), alone["b"].numpy())
+    digest = save_semantic_space(
+        db, prepared.text, embedder, metadata, state["whitening"].numpy(), prior
+    )
+    taught = prepared.training + prepared.validation if rejoin else prepared.training
+    keep_training_images(db, digest, [index.image_ids[row] for row in taught.images])
     if state["history"]:
         write_bytes_atomic(join(db, "embedder", "training.png"), training_plot(state["history"]))
         write_tensorboard(join(db, "embedder", "tensorboard"), state["history"])
@@ -307,8 +319,7 @@ def _left_out_gain(prepared: Prepared, read: ReadDescriptors) -> float:
     examples = prepared.training
     images = examples.images
     images = images[:: max(1, -(-len(images) // MAX_POWER_JUDGES))]
-    kept = np.isin(examples.rows, images)
-    part = Examples(examples.texts[kept], examples.rows[kept], examples.captions[kept])
+    part = examples.of_images(images)
     data = replace(prepared, training=part).data(read, False)
     share = load_share(part, read, torch.device("cpu"), data.standardisation)
     return closed_form(share, data).best.gain

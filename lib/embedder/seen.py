@@ -1,0 +1,71 @@
+"""Which images of an evaluation the embedder has seen in training, or copies of them."""
+
+import hashlib
+from collections.abc import Iterable
+
+import numpy as np
+import pyarrow as pa
+
+from lib.datasets.captions import Captions
+from lib.descriptors.store import DescriptorIndex, contents_of, read_descriptors
+from lib.errors import MissingError
+from lib.storage import join, read_table, write_table_atomic
+
+COPY = 0.9999  # cosine of descriptors from which two images are the same
+_CHUNK = 4096
+
+
+def captions_digest(parts: Iterable[Captions]) -> str:
+    """SHA-256, hexadecimal, of pairs of image and text, in whatever order and parts they come."""
+    pairs = {
+        f"{image_id}\n{text}\n"
+        for part in parts
+        for image_id, text in zip(part.image_ids, part.texts, strict=True)
+    }
+    return hashlib.sha256("".join(sorted(pairs)).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def keep_training_images(db: str, embedder: str, image_ids: list[str]) -> None:
+    """Note which images of a database taught the embedder of this digest."""
+    table = pa.table({"image_id": pa.array(image_ids, pa.large_string())})
+    table = table.replace_schema_metadata({"embedder": embedder})
+    write_table_atomic(table, _file(db), compression="zstd")
+
+
+def training_rows(db: str, embedder: str, index: DescriptorIndex) -> np.ndarray:
+    """Rows, sorted, of the images that taught the embedder of this digest; none where unknown."""
+    try:
+        table = read_table(_file(db))
+    except MissingError:
+        return np.zeros(0, np.int64)
+    if (table.schema.metadata or {}).get(b"embedder") != embedder.encode():
+        return np.zeros(0, np.int64)
+    taught = set(table["image_id"].to_pylist())
+    return np.array([row for row, name in enumerate(index.image_ids) if name in taught], np.int64)
+
+
+def copies(index: DescriptorIndex, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """(len(rows),) bool: which of these rows show an image that is among the `others`, too.
+
+    By the same bytes, or by descriptors whose cosine is COPY or more: scaled or compressed anew.
+    Both kinds of rows are sorted.
+    """
+    contents = contents_of(index.files)
+    known = {contents[row] for row in others if " " not in contents[row]}  # digests alone
+    same = np.array([contents[row] in known for row in rows], bool)
+    if len(rows):
+        own = _unit(read_descriptors(index.files, rows))
+        for start in range(0, len(others), _CHUNK):
+            part = _unit(read_descriptors(index.files, others[start : start + _CHUNK]))
+            for first in range(0, len(own), _CHUNK):
+                near = (own[first : first + _CHUNK] @ part.T >= COPY).any(axis=1)
+                same[first : first + _CHUNK] |= near
+    return same
+
+
+def _file(db: str) -> str:
+    return join(db, "embedder", "training_images.parquet")
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
