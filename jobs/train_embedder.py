@@ -128,9 +128,11 @@ def _print_summary(report: TrainingReport, db: str) -> None:
     if bare:
         print(f"{bare} images of {db} have no caption in these files: the prior alone knows them")
     if counts["images_with_captions"] < MIN_JUDGES:
+        alone = report.metadata["prior"].startswith("none")
         print(
-            f"captions of only {counts['images_with_captions']} images: too few to judge by "
-            f"(from {MIN_JUDGES} on); the prior decides"
+            f"captions of only {counts['images_with_captions']} images: too few to judge by (from "
+            f"{MIN_JUDGES} on); "
+            + ("what is learnt from them is mostly chance" if alone else "the prior decides")
         )
     print(
         f"kept: {chosen['method']} (on validation images ranking gained "
