@@ -13,9 +13,9 @@ ones should count less. With W the covariance of captions about their image's me
 are multiplied by W^-γ, which leaves one matrix M·W^-γ. Before there are captions, W is that of the
 words of a caption, taken as independent; both are mixed as captions come.
 
-A prior is scaled before ridge learns what it leaves: what captions teach is better learnt from them.
-No single λ, γ and scale is right beyond noise: all are averaged, those that judge better counting
-more.
+A prior is scaled before ridge learns what it leaves: what captions can teach is better learnt from
+them. No single λ, γ and scale is right beyond noise: all are averaged, those that judge better
+counting more.
 """
 
 import math

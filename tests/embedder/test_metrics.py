@@ -120,3 +120,16 @@ def test_coco_protocols_are_five_folds_of_a_thousand_and_all_five_thousand() -> 
 def test_fewer_than_five_thousand_images_have_no_coco_protocol() -> None:
     images = np.eye(20)
     assert "coco_1k" not in retrieval_report(images, images, np.arange(20))
+
+
+def test_chance_is_the_recall_of_a_random_order() -> None:
+    rng = np.random.default_rng(0)
+    rows = np.array([0, 0, 0, 1, 2, 2, 3, 3, 4, 5, 6, 7])
+    drawn = [
+        retrieval_report(rng.normal(size=(12, 9)), rng.normal(size=(8, 9)), rows)
+        for _ in range(300)
+    ]
+    for name in ("caption_to_image", "image_to_caption"):
+        for k in (1, 5, 10):
+            mean = np.mean([report[name][f"recall@{k}"] for report in drawn])
+            assert drawn[0][name][f"recall@{k}_chance"] == pytest.approx(mean, abs=0.03)
