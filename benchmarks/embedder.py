@@ -38,6 +38,7 @@ from lib.text.encoder import TextEncoder, fit_idf
 from lib.text.word_vectors import load_word_vectors
 
 CPU = torch.device("cpu")
+PLAIN_EPOCHS = 60
 FIGURES = ("recall@1", "recall@5", "recall@10", "median_rank", "triple_accuracy", "seconds")
 
 
@@ -174,9 +175,6 @@ def plain_recipe(collection: Collection, training: Captions | None, seed: int) -
     return text, model.se_image, np.eye(text.dimension)
 
 
-PLAIN_EPOCHS = 60
-
-
 METHODS: dict[str, Method] = {
     "plain recipe": plain_recipe,
     "ridge": ridge,
@@ -186,6 +184,7 @@ METHODS: dict[str, Method] = {
     "train_embedder": trained,
 }
 CURVE = (0, 20, 50, 100, 200, 500)  # captioned images
+CURVE_METHODS = ("train_embedder", "without class names")
 
 
 def joined(parts: list[Captions]) -> Captions:
@@ -234,26 +233,31 @@ def table(collection: Collection, methods: list[str], count: int, seed: int) -> 
     for fold, (training, test) in enumerate(folds(collection.captioned, count, seed)):
         for name in methods:
             results[name].append(measure(METHODS[name], collection, training, test, seed + fold))
+    return {name: summary(rows) for name, rows in results.items()}
+
+
+def summary(rows: list[dict[str, float]]) -> dict[str, Any]:
+    """Mean and standard error over the folds, for each figure."""
     return {
-        name: {
-            figure: {
-                "mean": float(np.mean([row[figure] for row in rows])),
-                "standard_error": float(np.std([row[figure] for row in rows], ddof=1))
-                / len(rows) ** 0.5,
-                "folds": [row[figure] for row in rows],
-            }
-            for figure in FIGURES
+        figure: {
+            "mean": float(np.mean([row[figure] for row in rows])),
+            "standard_error": float(np.std([row[figure] for row in rows], ddof=1))
+            / len(rows) ** 0.5,
+            "folds": [row[figure] for row in rows],
         }
-        for name, rows in results.items()
+        for figure in FIGURES
     }
 
 
-def curve(collection: Collection, count: int, seed: int) -> dict[str, Any]:
-    """recall@1 and @10 of the default and of captions alone, by the captioned images there are."""
+def curve(collection: Collection, numbers: list[int], count: int, seed: int) -> dict[str, Any]:
+    """recall of the default and of captions alone, by the captioned images that there are.
+
+    Each fold draws its own; a number larger than there are takes all.
+    """
     rows: dict[str, Any] = {}
     most = len(collection.captioned) - -(-len(collection.captioned) // count)
-    for number in [*(n for n in CURVE if n < most), most]:
-        for name in ("train_embedder", "without class names"):
+    for number in sorted({min(number, most) for number in numbers}):
+        for name in CURVE_METHODS:
             if number == 0 and name != "train_embedder":
                 continue
             figures = []
@@ -261,11 +265,11 @@ def curve(collection: Collection, count: int, seed: int) -> dict[str, Any]:
                 order = np.random.default_rng(seed + fold).permutation(sorted(training))
                 part = set(order[:number].tolist())
                 figures.append(measure(METHODS[name], collection, part, test, seed + fold))
-            rows[f"{name}, {number}"] = {
-                figure: float(np.mean([row[figure] for row in figures]))
-                for figure in ("recall@1", "recall@10")
-            }
-            print(f"{name}, {number} captioned images: {rows[f'{name}, {number}']}", flush=True)
+            row = rows[f"{name}, {number}"] = summary(figures)
+            cells = (
+                f"{figure} {x['mean']:.3f} ± {x['standard_error']:.3f}" for figure, x in row.items()
+            )
+            print(f"{name}, {number} captioned images: {', '.join(cells)}", flush=True)
     return rows
 
 
@@ -285,9 +289,9 @@ def plot(rows: dict[str, Any], file: str) -> None:
     """The learning curve as a PNG."""
     figure = Figure(figsize=(7, 3.2), layout="constrained")
     for axes, measure_name in zip(figure.subplots(1, 2), ("recall@1", "recall@10"), strict=True):
-        for name in ("train_embedder", "without class names"):
+        for name in CURVE_METHODS:
             points = [
-                (int(key.rpartition(", ")[2]), value[measure_name])
+                (int(key.rpartition(", ")[2]), value[measure_name]["mean"])
                 for key, value in rows.items()
                 if key.startswith(f"{name}, ")
             ]
@@ -320,7 +324,9 @@ def main() -> None:
     parser.add_argument("--word-vectors", metavar="FILE")
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     parser.add_argument("--weights", metavar="FILE", help="the backbone's, as in extraction")
-    parser.add_argument("--curve", action="store_true", help="by the number of captioned images")
+    parser.add_argument(
+        "--curve", type=int, nargs="*", metavar="N", help="by the number of captioned images"
+    )
     parser.add_argument("--plot", metavar="PNG", help="of the curve")
     parser.add_argument("--across", metavar="DB", help="another collection to search")
     parser.add_argument("--across-captions", metavar="FILE", help="its captions")
@@ -336,8 +342,8 @@ def main() -> None:
         collection = Collection(
             index_descriptors(db), joined(captions), options.word_vectors, options.weights
         )
-    if options.curve:
-        report = curve(collection, options.folds, options.seed)
+    if options.curve is not None:
+        report = curve(collection, options.curve or [*CURVE], options.folds, options.seed)
         if options.plot:
             plot(report, options.plot)
         if options.json:
