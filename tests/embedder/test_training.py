@@ -24,6 +24,7 @@ from lib.embedder.fitting import FitSettings, FitState, TrainingData, fit, gain_
 from lib.embedder.losses import in_batch_loss
 from lib.embedder.metrics import caption_ranks, recall
 from lib.embedder.model import Embedder
+from lib.embedder.seen import training_rows
 from lib.embedder.space import load_semantic_space, save_semantic_space
 from lib.embedder.training import prepare, train
 from lib.errors import BadArgumentError, BadInputError, MissingError
@@ -254,7 +255,9 @@ def test_two_workers_of_which_one_is_killed_give_the_result_of_one(
     )
     assert recall(ranks, 10) > 0.7
     written = {path.name for path in (tmp_path / "db" / "embedder").iterdir()}
-    assert written == {"embedder.npz", "metrics.csv", "training.png", "tensorboard"}
+    files = {"embedder.npz", "training_images.parquet", "metrics.csv", "training.png"}
+    assert written == files | {"tensorboard"}
+    assert training_rows(db, report.digest, prepared.index).tolist() == list(range(400))
     assert len(pd.read_csv(tmp_path / "db" / "embedder" / "metrics.csv")) == 13
     assert "epoch 12 of at most 12" in capsys.readouterr().out
 
