@@ -14,6 +14,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     command.add_database(arguments)
     arguments.add_argument(
+        "--embedder",
+        metavar="DB_OR_FILE_OR_URL",
+        help="take one that was trained elsewhere, on descriptors of the same network",
+    )
+    arguments.add_argument(
         "--check", action="store_true", help="read all embeddings, and restore what is damaged"
     )
     return arguments
@@ -23,7 +28,11 @@ def embed(options: argparse.Namespace) -> dict[str, Any]:
     """Run the job; returns its summary."""
     from lib.cluster import connect, run_on_workers
     from lib.database.embed import embed_database
+    from lib.embedder.space import adopt_embedder
 
+    if options.embedder:
+        adopted = adopt_embedder(options.db, options.embedder)
+        print(f"embedder {adopted.digest[:12]} of {options.embedder}")
     with connect():
         report = embed_database(options.db, run_on_workers, options.check)
     removed = f" ({report.removed} removed)" if report.removed else ""
