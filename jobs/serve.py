@@ -15,6 +15,11 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_database(arguments)
     arguments.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     arguments.add_argument("--port", type=int, default=8000, help="port to listen on (%(default)s)")
+    arguments.add_argument(
+        "--embedder",
+        metavar="DB_OR_FILE_OR_URL",
+        help="embed the database first with one that was trained elsewhere, as embed_database does",
+    )
     arguments.add_argument("--captions", metavar="FILE", help="captions to show beside the images")
     arguments.add_argument(
         "--word-vectors", metavar="FILE", help="those of training, if they moved"
@@ -48,6 +53,12 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     if options.root_path and not options.root_path.startswith("/"):
         raise BadArgumentError(f"--root-path {options.root_path}: begins with /, as /photos")
     require_address(options.host, options.port)
+    if options.embedder:
+        from lib.database.embed import embed_database
+        from lib.embedder.space import adopt_embedder
+
+        adopt_embedder(options.db, options.embedder)
+        embed_database(options.db)
     with own_proxy(options.host, options.port):
         from lib.service.deployment import ServiceSettings
 

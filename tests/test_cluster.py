@@ -268,7 +268,7 @@ submit = [sys.executable, "-m", "ray.scripts.scripts", "job", "submit"]
 submit += ["--address", f"http://{address}", "--working-dir", ".", "--", *command]
 try:
     for _ in range(30):
-        done = subprocess.run(submit, capture_output=True, text=True, timeout=150)
+        done = subprocess.run(submit, capture_output=True, text=True, timeout=400)
         if "No available agent" not in done.stderr:
             break
         time.sleep(1)  # the head's job agent starts after the head itself
@@ -345,7 +345,7 @@ def test_the_submitted_pipeline_runs_on_several_nodes_with_its_database_on_s3(
         env=environment,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=500,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
     count = len(list((tmp_path / "images").iterdir()))

@@ -129,6 +129,10 @@ def test_without_captions_an_embedder_from_elsewhere_will_do(sample_db: Path, gr
     assert summary["query"]["failed"] == []
     assert 6 <= summary["query"]["queries"] <= 12
     digest = summary["train_embedder"]["digest"]
+    alone = ["--db", "bare.db", "--embedder", sample_db, "--json", "embedded.json"]
+    printed, _ = run_job("embed_database", *alone, cwd=grown)
+    assert f"embedder {digest[:12]} of {sample_db}" in printed
+    assert summary_of(grown / "embedded.json")["version"] == summary["embed_database"]["version"]
     (grown / "images" / "new.jpg").unlink()
     run_job("pipeline", *arguments, "--prune", cwd=grown)
     pruned = summary_of(grown / "summary.json")
