@@ -2,7 +2,6 @@
 
 import logging
 import math
-import os
 import threading
 import uuid
 import weakref
@@ -16,6 +15,7 @@ import torch
 from ray.exceptions import GetTimeoutError, RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from lib.cores import usable_cores
 from lib.database.interface import Filter, Hits, Image, UnknownImageError, merge_hits
 from lib.database.local import LocalCollection
 from lib.database.manifest import Manifest, ManifestFile, latest_version, read_manifest
@@ -216,7 +216,7 @@ class _Shard:
     """Some files of one version of a database, or of two while a new one is taken up."""
 
     def __init__(self) -> None:
-        torch.set_num_threads(os.cpu_count() or 1)  # Ray allows an actor without CPUs one
+        torch.set_num_threads(usable_cores())  # Ray allows an actor without CPUs one
         self._loading = threading.Lock()
         self._versions: dict[str, LocalCollection] = {}
 

@@ -5,7 +5,6 @@ OpenVINO on a CPU, PyTorch on a GPU and where OpenVINO has no wheel. `benchmarks
 """
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from lib.cores import usable_cores
 from lib.descriptors import graphs
 from lib.descriptors.acceleration import Forward, accelerate, has_fast_bfloat16
 from lib.descriptors.backbones import Backbone
@@ -204,4 +204,4 @@ def _in_order_of_speed(
 
 def float32_engine(backbone: Backbone) -> Engine:
     """Descriptors in float32 on the cores of this machine."""
-    return choose(prepare(backbone, "float32", ()), lambda: backbone, "cpu", os.cpu_count() or 1)[0]
+    return choose(prepare(backbone, "float32", ()), lambda: backbone, "cpu", usable_cores())[0]

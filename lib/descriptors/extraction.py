@@ -1,6 +1,5 @@
 """The extraction run: plan what is missing, hand shards to Ray, account for every image."""
 
-import os
 import sys
 import time
 from collections import Counter, deque
@@ -17,6 +16,7 @@ from ray.util.metrics import Counter as Count
 from ray.util.metrics import Gauge
 
 from lib.cluster import run_bounded, run_on_workers
+from lib.cores import usable_cores
 from lib.datasets.captions import Captions
 from lib.descriptors import store
 from lib.descriptors.backbones import Backbone
@@ -221,7 +221,7 @@ def _describe(
 
 def _forms(pending: Pending, backbone: Backbone, settings: ExtractionSettings) -> Forms:
     """What workers compute with, made and judged with some of the images that are to be done."""
-    cores = ray.cluster_resources().get("CPU", 1.0) / (os.cpu_count() or 1)
+    cores = ray.cluster_resources().get("CPU", 1.0) / usable_cores()
     fidelity = settings.fidelity or "fast"
     needed = pictures_needed(fidelity, pending.count, cores)
     images = pending.sample(needed)

@@ -1,6 +1,5 @@
 """Networks as OpenVINO graphs: converted from PyTorch, packed to travel, compiled for this CPU."""
 
-import os
 import sys
 import tempfile
 import warnings
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from lib.cores import usable_cores
 from lib.descriptors.backbones import Backbone
 
 # OpenVINO reports each import to its makers unless this part of it is absent.
@@ -63,7 +63,7 @@ def convert(backbone: Backbone) -> Any | None:
                 example_input=torch.zeros(shapes[0], dtype=torch.uint8),
                 input=[openvino.PartialShape([-1, side, side, 3])],
             )
-            run = compiled(model, os.cpu_count() or 1)
+            run = compiled(model, usable_cores())
             for shape in shapes:
                 pictures = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
                 expected = backbone.extract(torch.from_numpy(pictures).permute(0, 3, 1, 2))

@@ -6,13 +6,13 @@ quantised symmetrically by output channel. Errors of the first convolutions spre
 others, so that it is those that are left as they are where some must be.
 """
 
-import os
 import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from lib.cores import usable_cores
 from lib.descriptors.graphs import compiled, cosines_of, run_each
 
 _EXCEEDED = 0.1  # share of pictures
@@ -59,7 +59,7 @@ def observe(model: Any, pictures: Sequence[np.ndarray]) -> Observed:
         for reduce in (ops.reduce_min, ops.reduce_max):
             extremes.append(reduce(node.input_value(0), axes).output(0))
     watched.add_outputs(extremes)
-    run = compiled(watched, os.cpu_count() or 1)
+    run = compiled(watched, usable_cores())
     outputs = [run(picture[None]) for picture in pictures]
     values = np.array([[float(value) for value in output[1:]] for output in outputs])
     limits = np.quantile(values[:, 1::2], 1 - _EXCEEDED, axis=0)
@@ -112,7 +112,7 @@ def search(
     What is not in int8 is computed in bfloat16 where asked for. None where no such model is faster
     by a tenth than the one without int8.
     """
-    threads, total = os.cpu_count() or 1, len(convolutions(model))
+    threads, total = usable_cores(), len(convolutions(model))
 
     def attempt(kept: int, chosen: Sequence[np.ndarray]) -> tuple[Any, np.ndarray, float]:
         """Model, its descriptors, and seconds a picture of this process, whatever others do."""

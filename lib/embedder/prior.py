@@ -7,12 +7,12 @@ that need no captions, distils that into one matrix. Captions then fit only what
 embedder from elsewhere takes the same place.
 """
 
-import os
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from lib.cores import usable_cores
 from lib.descriptors.backbones import PACKAGED, load_backbone
 from lib.descriptors.classes import classifier_head
 from lib.descriptors.engines import float32_engine
@@ -191,7 +191,7 @@ def teach_classes(
     print(f"{reason}; {PACKAGED} looks at {len(images)} images instead", flush=True)
     schema = descriptor_schema(teacher.provenance("float32"))
     extractor = DescriptorExtractor(
-        float32_engine(teacher), teacher.preprocessing, schema, os.cpu_count() or 1
+        float32_engine(teacher), teacher.preprocessing, schema, usable_cores()
     )
     seen = extractor.extract(images).descriptors
     if len(seen) < len(images) / 2:

@@ -10,6 +10,7 @@ from functools import cache
 import numpy as np
 import torch
 
+from lib.cores import usable_cores
 from lib.errors import BadArgumentError, BadInputError
 from lib.topk.scan import Precision, Scan
 
@@ -272,7 +273,7 @@ def _parts(count: int, size: int = 65_536) -> Iterator[slice]:
 
 
 def _thread_count() -> int:
-    return min(torch.get_num_threads(), os.cpu_count() or 1)
+    return min(torch.get_num_threads(), usable_cores())
 
 
 @cache

@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+from lib.cores import usable_cores
 from lib.datasets.sample.composing import compose, generator
 from lib.datasets.sample.wording import captions_of
 from lib.errors import BadArgumentError
@@ -114,7 +115,7 @@ def _draw_one(folder: Path, seed: int, index: int) -> _Row:
 def _drawn(folder: Path, count: int, seed: int, workers: int | None) -> Iterator[_Row]:
     """Rows in order of their index."""
     draw = partial(_draw_one, folder, seed)
-    processes = min(workers or os.cpu_count() or 1, (count + 39) // 40)
+    processes = min(workers or usable_cores(), (count + 39) // 40)
     if processes == 1:
         yield from map(draw, range(count))
         return
