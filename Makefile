@@ -10,7 +10,7 @@ DEMO_QUERIES := "orange juice" "two dogs" "a boat on the lake" "pizza on a table
 	"a yellow bus in the street" "elephants in the grass" "snow -person" "a clock on a desk"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo fmt lint typecheck check test chaos bench docs clean
+.PHONY: help setup demo fmt lint typecheck check test chaos fuzz bench docs clean
 
 help: ## list these targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 18
@@ -52,6 +52,10 @@ chaos: $(VENV)/.test ## kills, lost power, faults, many at once: half an hour
 	$(BIN)/python -m tests.harness.faults build/faults-$$$$
 	$(BIN)/python -m tests.harness.histories build/histories-$$$$ --operations 10000
 
+fuzz: $(VENV)/.fuzz ## inputs that coverage leads to, ten kinds, a minute each
+	for name in query captions pickle vectors picture zip tar list npz parquet; do \
+		$(BIN)/python -m tests.harness.fuzz $$name build/fuzz || exit 1; done
+
 bench: $(VENV)/.bench ## the figures of README and docs, one after the other: about an hour
 	for name in $$(ls benchmarks | sed -n 's/^\([a-z]*\)\.py$$/\1/p'); do \
 		$(BIN)/python -m benchmarks.$$name || exit 1; done
@@ -78,6 +82,10 @@ $(VENV)/.demo: pyproject.toml | $(BIN)/pip
 
 $(VENV)/.test: pyproject.toml | $(BIN)/pip
 	$(BIN)/pip install --quiet ".[packaged,dev]"
+	touch $@
+
+$(VENV)/.fuzz: pyproject.toml | $(BIN)/pip
+	$(BIN)/pip install --quiet ".[packaged,dev,fuzz]"
 	touch $@
 
 $(VENV)/.bench: pyproject.toml | $(BIN)/pip

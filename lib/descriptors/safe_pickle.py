@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import pickletools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,8 @@ import numpy as np
 
 from lib.errors import BadInputError
 
+_PUTS = ("PUT", "BINPUT", "LONG_BINPUT")
+_OPEN = object()  # of a container that is being looked at
 _KINDS = "biufSU"  # booleans, integers, floats and texts: no objects
 
 
@@ -62,7 +65,6 @@ def _latin1(text: str, encoding: str) -> bytes:
 _ADMITTED: dict[tuple[str, str], Callable[..., Any]] = {
     ("numpy", "ndarray"): _ArrayClass,
     ("numpy", "dtype"): _Dtype,
-    ("_codecs", "encode"): _latin1,
     **{
         (f"numpy.{core}.multiarray", name): maker
         for core in ("core", "_core")
@@ -74,21 +76,55 @@ _ADMITTED: dict[tuple[str, str], Callable[..., Any]] = {
 
 
 class _ArrayUnpickler(pickle.Unpickler):
+    def __init__(self, content: bytes) -> None:
+        super().__init__(io.BytesIO(content))
+        self._encodable = len(content)  # bytes that texts of the pickle may become
+
+    def _latin1(self, text: str, encoding: str) -> bytes:
+        self._encodable -= len(text)
+        if self._encodable < 0:
+            raise pickle.UnpicklingError("more bytes than it has itself")
+        return _latin1(text, encoding)
+
     def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("_codecs", "encode"):
+            return self._latin1
         admitted = _ADMITTED.get((module, name))
         if admitted is None:
             raise pickle.UnpicklingError(f"{module}.{name}")
         return admitted
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, plain: dict[int, Any]) -> Any:
+    """A value without our stand-ins; what stands in it many times is looked at once.
+
+    plain: results by identity, of values that are kept alive by the whole. Raises UnpicklingError
+    where a container holds itself.
+    """
     if isinstance(value, _Array):
         return value.array
-    if isinstance(value, dict):
-        return {key: _plain(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_plain(entry) for entry in value)
-    return value
+    if not isinstance(value, dict | list | tuple):
+        return value
+    if id(value) not in plain:
+        plain[id(value)] = _OPEN
+        plain[id(value)] = (
+            {key: _plain(entry, plain) for key, entry in value.items()}
+            if isinstance(value, dict)
+            else type(value)(_plain(entry, plain) for entry in value)
+        )
+    if plain[id(value)] is _OPEN:
+        raise pickle.UnpicklingError("a container that holds itself")
+    return plain[id(value)]
+
+
+def _require_bounded(content: bytes) -> None:
+    """Raise UnpicklingError where the memo is numbered beyond what the pickle can fill.
+
+    Python's own unpickler makes room for the greatest number, 16 GB in 9 bytes.
+    """
+    for opcode, number, _ in pickletools.genops(content):
+        if opcode.name in _PUTS and isinstance(number, int) and number > len(content):
+            raise pickle.UnpicklingError(f"room for {number:,} values")
 
 
 def load_arrays(content: bytes, name: str) -> Any:
@@ -98,7 +134,8 @@ def load_arrays(content: bytes, name: str) -> Any:
     that numpy's arrays need. Raises BadInputError, naming what was asked for, for any other.
     """
     try:
-        return _plain(_ArrayUnpickler(io.BytesIO(content)).load())
+        _require_bounded(content)
+        return _plain(_ArrayUnpickler(content).load(), {})
     except pickle.UnpicklingError as error:
         raise BadInputError(
             f"{name} is refused: a pickle may hold numpy arrays only, this one asks for {error}. "

@@ -129,6 +129,36 @@ def test_a_damaged_pickle_is_refused(content: bytes) -> None:
         load_arrays(content, "a.pkl")
 
 
+@pytest.mark.reports
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x80\x02Nr\xff\xff\xff\x7f.",
+        b"\x80\x02Np2000000000\n.",
+        b"\x80\x02]q\x00h\x00a.",
+        pickle.dumps(np.zeros(9), 2).replace(b"q\x05", b"r\x00\x00\x00\x70"),
+        # A text of 64 bytes, encoded again and again.
+        b"\x80\x02X\x40\x00\x00\x00" + b"x" * 64 + b"q\x00X\x06\x00\x00\x00latin1q\x01]"
+        b"c_codecs\nencode\nq\x02" + b"h\x02h\x00h\x01\x86R0" * 99 + b".",
+    ],
+    ids=["number", "number in text", "itself", "number in an array", "encodings"],
+)
+def test_a_small_pickle_takes_little(content: bytes) -> None:
+    with pytest.raises(BadInputError, match=r"a\.pkl is refused"):
+        load_arrays(content, "a.pkl")
+
+
+def test_what_stands_in_a_pickle_many_times_is_looked_at_once() -> None:
+    value: list[Any] = [MATRIX[0]]
+    for _ in range(200):
+        value = [value, value]
+    loaded = load_arrays(pickle.dumps(value), "a.pkl")
+    for _ in range(200):
+        assert loaded[0] is loaded[1]
+        loaded = loaded[0]
+    np.testing.assert_array_equal(loaded[0], MATRIX[0])
+
+
 def test_every_cut_of_a_pickle_is_refused() -> None:
     whole = pickle.dumps({1: MATRIX[0][:4]})
     for length in range(len(whole)):
