@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+_AUTOSCALER_WITHIN_S = 20.0  # after a head without a node for work answers
 _SOCKET_BYTES = 103 if sys.platform == "darwin" else 107  # of a socket's path
 PROJECT_ROOT = Path(__file__).parents[1]
 
@@ -147,13 +148,7 @@ def resources_in_words(cpus: float, gpus: float) -> str:
 
 def node_shapes() -> list[NodeShape]:
     """What the cluster has, and what its autoscaler may add to it. Ray must be up."""
-    import ray
-
-    up: dict[tuple[float, float], list[str]] = {}
-    for node in ray.nodes():
-        size = node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0)
-        if node["Alive"] and any(size):
-            up.setdefault(size, []).append(node["NodeID"])
+    up = _nodes_for_work()
     shapes = dict.fromkeys(up, 0)
     for size, most in _node_types().items():
         shapes[size] = shapes.get(size, 0) + most
@@ -161,6 +156,18 @@ def node_shapes() -> list[NodeShape]:
         NodeShape(*size, max(most, len(up.get(size, ()))), tuple(up.get(size, ())))
         for size, most in shapes.items()
     ]
+
+
+def _nodes_for_work() -> dict[tuple[float, float], list[str]]:
+    """Ids of the nodes that are up and have CPUs or GPUs, by how many."""
+    import ray
+
+    up: dict[tuple[float, float], list[str]] = {}
+    for node in ray.nodes():
+        size = node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0)
+        if node["Alive"] and any(size):
+            up.setdefault(size, []).append(node["NodeID"])
+    return up
 
 
 def can_grow() -> bool:
@@ -177,35 +184,44 @@ def _node_types() -> dict[tuple[float, float], int]:
 
 @lru_cache(maxsize=1)
 def _node_types_of(job: str) -> dict[tuple[float, float], int]:
-    import ray
     from ray._private.state import state
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     reported = state.get_cluster_config()  # where a platform tells Ray; `ray up`, KubeRay do not
-    if reported is not None and reported.node_group_configs:
-        return _sum_types(
+    if reported is not None and (
+        types := _sum_types(
             (dict(group.resources), group.max_count if group.max_count >= 0 else 1_000)
             for group in reported.node_group_configs
         )
-    heads = [
-        node["NodeID"]
-        for node in ray.nodes()
-        if node["Alive"] and "node:__internal_head__" in node["Resources"]
-    ]
-    if not heads or os.environ.get("RAY_ADDRESS") in (None, "", "local"):
+    ):
+        return types
+    if os.environ.get("RAY_ADDRESS") in (None, "", "local"):
         return {}
-    affinity = NodeAffinitySchedulingStrategy(heads[0], soft=False)
-    ask = ray.remote(num_cpus=0, max_retries=1)(_autoscaling_config)
-    try:
-        config = ray.get(ask.options(scheduling_strategy=affinity).remote(), timeout=30)
-    except (ray.exceptions.RayError, ray.exceptions.GetTimeoutError):
-        return {}
+    deadline = time.monotonic() + _AUTOSCALER_WITHIN_S
+    while not (config := _ask_head()):
+        # A head without a node for work may have been started just now, its autoscaler not yet.
+        if _nodes_for_work() or time.monotonic() > deadline:
+            return {}
+        time.sleep(1)
     most = config.get("max_workers", 1_000)
     return _sum_types(
         (kind.get("resources", {}), min(kind.get("max_workers", most), most))
         for name, kind in config.get("available_node_types", {}).items()
         if name != config.get("head_node_type")
     )
+
+
+def _ask_head() -> dict[str, Any]:
+    """`_autoscaling_config` of the head; empty where there is none, or where it does not answer."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    for node in ray.nodes():
+        if node["Alive"] and "node:__internal_head__" in node["Resources"]:
+            affinity = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            ask = ray.remote(num_cpus=0, max_retries=1)(_autoscaling_config)
+            with suppress(ray.exceptions.RayError, ray.exceptions.GetTimeoutError):
+                return ray.get(ask.options(scheduling_strategy=affinity).remote(), timeout=30)
+    return {}
 
 
 def _sum_types(

@@ -429,6 +429,7 @@ def test_a_search_process_that_dies_comes_back_by_itself(
     version = int(http.get("/health").json()["database_version"])
     service.part("ray::_Shard").kill()
     wait_for(lambda: http.get("/search", params={"q": "ball"}).status_code == 200, 120)
+    wait_for(lambda: http.get("/health").status_code == 200, 20)
     assert http.get("/health").json()["database_version"] == version
 
     write_version(service.directory, service.db, names, version=version + 1, digest="another")
