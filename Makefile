@@ -40,10 +40,10 @@ lint: $(VENV)/.test ## ruff, and the order in which packages may import each oth
 typecheck: $(VENV)/.test ## mypy, strict
 	$(BIN)/mypy
 
-check: lint typecheck ## lint, types, and the tests that start no Ray: within a minute
+check: lint typecheck ## lint, types, and the tests that start no Ray: some minutes
 	$(BIN)/python -m pytest -n 2 -m "not ray and not cluster and not service and not browser"
 
-test: lint typecheck ## lint, types and every test: within five minutes on two cores
+test: lint typecheck ## lint, types and every test: a quarter of an hour on two cores
 	$(BIN)/python -m pytest -n 2
 
 chaos: $(VENV)/.test ## kills, lost power, faults, many at once: half an hour
