@@ -124,7 +124,7 @@ def _parquet(file: str) -> Iterator[Batch]:
             for batch in table.iter_batches(BATCH_ROWS, columns=[id_column, list_column]):
                 ids = _as_ids(batch.column(id_column).to_pylist(), file)
                 yield ids, _lists(batch.column(list_column))
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise BadInputError(f"{file} is no readable Parquet file: {error}") from error
 
 

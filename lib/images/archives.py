@@ -25,7 +25,7 @@ def zip_members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     Zip knows two encodings, code page 437 and UTF-8, and many archivers write another: what is
     UTF-8 without saying so is taken as such, and what makes no letters in code page 437 is guessed.
     """
-    infos = [info for info in archive.infolist() if not info.is_dir()]
+    infos = [info for info in archive.infolist() if info.filename and not info.is_dir()]
     raw = [_raw_name(info) for info in infos]
     unclear = [name for name in raw if isinstance(name, bytes)]
     page = _code_page(unclear) if unclear else ""

@@ -111,7 +111,7 @@ class _Listing:
             raise MissingError(f"no images at {source}: {error.__cause__ or error}") from error
         except (zipfile.BadZipFile, tarfile.TarError) as error:
             raise BadInputError(f"{source} is no whole {kind[1:]} archive: {error}") from error
-        except pa.ArrowInvalid as error:
+        except (pa.ArrowInvalid, UnicodeDecodeError) as error:
             raise BadInputError(f"{source} cannot be read as {kind[1:]}: {error}") from error
         except ValueError as error:
             if not re.search("seek|range", str(error)):

@@ -346,3 +346,17 @@ def test_a_locked_member_says_so(tmp_path: Path) -> None:
     (image,) = list_images(str(tmp_path / "a.zip"))
     with pytest.raises(ImageError, match="password"):
         read_image(image)
+
+
+@pytest.mark.reports
+def test_a_member_without_a_name_and_a_table_that_is_no_text(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "odd.zip", "w") as archive:
+        archive.writestr("z0", b"x")
+        archive.writestr("a.jpg", b"x")
+    # A name ends where a zero stands.
+    content = (tmp_path / "odd.zip").read_bytes().replace(b"z0", b"\0b")
+    (tmp_path / "odd.zip").write_bytes(content)
+    assert set(listed(tmp_path / "odd.zip")) == {"a.jpg"}
+    (tmp_path / "odd.csv").write_bytes(b"\xeaa.jpg\n")
+    with pytest.raises(BadInputError, match=r"odd\.csv cannot be read as csv"):
+        listed(tmp_path / "odd.csv")
