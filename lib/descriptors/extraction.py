@@ -41,7 +41,7 @@ from lib.images.listing import ListedImage, list_images
 from lib.images.preprocessing import Preprocessing, decode
 from lib.images.reading import read_image
 from lib.progress import STAGES, Progress
-from lib.schemas import require_same
+from lib.schemas import Provenance, require_same
 from lib.storage import absolute
 
 # A shard whose process died this often is cut in two, down to the image that kills it.
@@ -110,8 +110,9 @@ def extract(
     ImageSearchError where failures exceed `limit` or images are unaccounted for.
     """
     db = absolute(db)
-    backbone = backbone.seeing_as(store.provenance(db))
-    settings = _as_before(db, backbone, settings)
+    there = store.provenance(db)
+    backbone = backbone.seeing_as(there)
+    settings = _as_before(db, there, backbone, settings)
     skipped: Counter[str] = Counter()
     allow_private_addresses(settings.private_addresses)
     listing = list_images(images, skipped, settings.include_hidden)
@@ -140,9 +141,10 @@ def extract(
     return run
 
 
-def _as_before(db: str, backbone: Backbone, settings: ExtractionSettings) -> ExtractionSettings:
+def _as_before(
+    db: str, there: Provenance | None, backbone: Backbone, settings: ExtractionSettings
+) -> ExtractionSettings:
     """The settings with the fidelity of what is there. Raises MismatchError where they differ."""
-    there = store.provenance(db)
     if there is not None:
         require_same(
             f"the descriptors in {db} and those asked for",
@@ -150,7 +152,7 @@ def _as_before(db: str, backbone: Backbone, settings: ExtractionSettings) -> Ext
             backbone.provenance(settings.stored),
             "Use the same --backbone, --weights and --store-as, or another --db",
         )
-    computed = store.computation(db)
+    computed = store.computation(db) if there is not None else None
     fidelity = settings.fidelity or (computed.fidelity if computed else "fast")
     if computed is not None:
         require_same(

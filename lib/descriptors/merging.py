@@ -69,15 +69,30 @@ def merge_files(
         groups = _groups(db, kind, file_rows)
         if groups:
             _merge(db, kind, groups, run)
-            before += sum(len(group) for group in groups)
+            before += sum(len(group.files) for group in groups)
             after += len(groups)
             _finish(db, kind, grace_s)
     return MergeReport(before, after)
 
 
-def _groups(db: str, kind: str, file_rows: int) -> list[list[StoredFile]]:
+@dataclass(frozen=True)
+class _Group:
+    """Files that become one."""
+
+    files: list[StoredFile]
+    parts: list[str]  # contents of the files that the new one replaces
+
+    @property
+    def name(self) -> str:
+        """In the place of the first, named for what it holds: a repeat has the same name."""
+        first = self.files[0].name.partition("-")[0].removesuffix(".parquet")
+        digest = hashlib.sha256("\n".join(self.parts).encode()).hexdigest()
+        return f"{first}-m{digest[:15]}.parquet"
+
+
+def _groups(db: str, kind: str, file_rows: int) -> list[_Group]:
     """Neighbours in the order of their names that have `file_rows` rows together."""
-    groups: list[list[StoredFile]] = []
+    groups: list[_Group] = []
     open_group: list[StoredFile] = []
     rows = 0
     files = stored_files(db, kind)
@@ -88,49 +103,39 @@ def _groups(db: str, kind: str, file_rows: int) -> list[list[StoredFile]]:
         open_group.append(file)
         rows += count
         if rows >= file_rows:
-            groups.append(open_group)
+            parts = [part for each in open_group for part in parts_of(join(db, kind, each.name))]
+            groups.append(_Group(open_group, parts))
             open_group, rows = [], 0
     return groups
 
 
-def _merge(db: str, kind: str, groups: Sequence[Sequence[StoredFile]], run: Runner) -> None:
+def _merge(db: str, kind: str, groups: Sequence[_Group], run: Runner) -> None:
     record = MergeRecord(
         url=join(db, kind, f"merge-{uuid.uuid4().hex[:16]}.json"),
         written=False,
-        files={_name(db, kind, group): [file.name for file in group] for group in groups},
+        files={group.name: [file.name for file in group.files] for group in groups},
     )
     write_json_atomic(record.url, record.content())
     for _ in run(_merge_group, (db, kind), groups):
         pass
     write_json_atomic(record.url, record.content(written=True))
     now = {file.name: file.state for file in list_stored(join(db, kind), ".parquet")}
-    if any(now.get(file.name) != file.state for group in groups for file in group):
+    if any(now.get(file.name) != file.state for group in groups for file in group.files):
         write_json_atomic(record.url, record.content())
         _take_back(db, kind, record)
         raise ConflictError(f"another run changed {db}/{kind} meanwhile; run this one again")
 
 
-def _parts(db: str, kind: str, group: Sequence[StoredFile]) -> list[str]:
-    return [part for file in group for part in parts_of(join(db, kind, file.name))]
-
-
-def _name(db: str, kind: str, group: Sequence[StoredFile]) -> str:
-    """In the place of the first, named for what it holds: a repeat has the same name."""
-    content = "\n".join(_parts(db, kind, group))
-    first = group[0].name.partition("-")[0].removesuffix(".parquet")
-    return f"{first}-m{hashlib.sha256(content.encode()).hexdigest()[:15]}.parquet"
-
-
-def _merge_group(db: str, kind: str, group: Sequence[StoredFile]) -> None:
-    tables = [read_table(join(db, kind, file.name)) for file in group]
+def _merge_group(db: str, kind: str, group: _Group) -> None:
+    tables = [read_table(join(db, kind, file.name)) for file in group.files]
     schema = tables[0].schema
     table = pa.concat_tables([each.select(schema.names).cast(schema) for each in tables])
-    metadata = {**(schema.metadata or {}), PARTS_KEY: json.dumps(_parts(db, kind, group)).encode()}
+    metadata = {**(schema.metadata or {}), PARTS_KEY: json.dumps(group.parts).encode()}
     computations = [Computation.from_schema(each.schema) for each in tables]
     if known := [each for each in computations if each is not None]:
         metadata |= reduce(Computation.of_both, known).to_metadata()
     table = table.replace_schema_metadata(metadata)
-    write_table_atomic(table, join(db, kind, _name(db, kind, group)), **writing(kind))
+    write_table_atomic(table, join(db, kind, group.name), **writing(kind))
 
 
 def _finish(db: str, kind: str, grace_s: float) -> None:

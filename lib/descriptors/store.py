@@ -80,9 +80,15 @@ class MergeRecord:
 
 def merge_records(db: str, kind: str) -> list[tuple[StoredFile, MergeRecord]]:
     """Merges that are at work, or whose old files are still there."""
+    return _read_records(join(db, kind), list_stored(join(db, kind), ".json"))
+
+
+def _read_records(
+    directory: str, files: Sequence[StoredFile]
+) -> list[tuple[StoredFile, MergeRecord]]:
     records = []
-    for file in list_stored(join(db, kind), ".json"):
-        url = join(db, kind, file.name)
+    for file in files:
+        url = join(directory, file.name)
         with suppress(MissingError):  # it ended just now
             records.append((file, MergeRecord(url, **read_json(url))))
     return records
@@ -96,9 +102,10 @@ def stored_files(db: str, kind: str) -> list[StoredFile]:
     """
     directory = join(db, kind)
     for _ in range(_ATTEMPTS):
-        before = list_stored(directory, ".json")
-        files = list_stored(directory, ".parquet")
-        records = [record for _, record in merge_records(db, kind)] if before else []
+        entries = list_stored(directory, "")
+        files = [file for file in entries if file.name.endswith(".parquet")]
+        before = [file for file in entries if file.name.endswith(".json")]
+        records = [record for _, record in _read_records(directory, before)]
         if list_stored(directory, ".json") != before:
             continue
         names = {file.name for file in files}
@@ -275,10 +282,21 @@ def apply_edits(states: Mapping[str, str], group: range, *edits: pa.Table) -> No
     written a file since; nothing of it is changed then.
     """
     files = list(states.items())
+    changed: dict[str, list[str]] = {}  # directory → names
     for number in group:
         mine = pa.concat_tables([part.filter(pc.field("file") == number) for part in edits])
         if mine.num_rows:
             _apply(*files[number], mine)
+            directory, name = files[number][0].rsplit("/", 1)
+            changed.setdefault(directory, []).append(name)
+    # A merge looks at the states of its files once it counts: one of the two notices the other.
+    for directory, names in changed.items():
+        merges = [record for _, record in merge_records(*directory.rsplit("/", 1))]
+        merged = {name for record in merges if record.written for name in record.sources}
+        if lost := merged.intersection(names):
+            raise ConflictError(
+                f"{directory}/{min(lost)} was merged with others meanwhile; run this one again"
+            )
 
 
 def _apply(file: str, state: str, edits: pa.Table) -> None:
@@ -296,12 +314,9 @@ def _apply(file: str, state: str, edits: pa.Table) -> None:
     keep[edits["row"].filter(edits["uri"].is_null()).to_numpy()] = False
     metadata = {k: v for k, v in (table.schema.metadata or {}).items() if k != PARTS_KEY}
     table = table.replace_schema_metadata(metadata)
-    db, kind, name = file.rsplit("/", 2)
+    kind = file.rsplit("/", 2)[1]
     content = parquet_bytes(table.filter(pa.array(keep)), **writing(kind)) if keep.any() else None
     replace_bytes(file, content, state)
-    # A merge looks at the states of its files once it counts: one of the two notices the other.
-    if any(each.written and name in each.sources for _, each in merge_records(db, kind)):
-        raise ConflictError(f"{file} was merged with others meanwhile; run this one again")
 
 
 def footer(file: str) -> pq.FileMetaData:
