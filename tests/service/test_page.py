@@ -120,7 +120,7 @@ def test_a_typed_query_shows_pictures(page: Page) -> None:
 
 def test_an_example_starts_a_search_and_back_returns(page: Page) -> None:
     page.open()
-    page.until(lambda: page.all("#examples a"))
+    page.until(lambda: page.one("#examples a").is_displayed())
     page.one("#examples a").click()
     page.until(page.shown)
     assert "?q=orange+juice" in page.browser.current_url
