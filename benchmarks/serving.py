@@ -210,7 +210,7 @@ def replica_megabytes(process: subprocess.Popen[str]) -> float:
     total = 0.0
     for child in psutil.Process(process.pid).children(recursive=True):
         command = " ".join(child.cmdline())
-        if "Replica:image-search:Search" in command or "ray::_Shard" in command:
+        if "Replica:image-search:Search" in command or "Replica:image-search:Shard" in command:
             total += float(child.memory_info().rss) / 1e6
     return round(total)
 

@@ -111,15 +111,14 @@ def _mapped(db: str, manifest: Manifest, files: Sequence[ManifestFile]) -> Local
     copies = _copies_directory(db)
     make_directory(copies)
     # A copy for each set of files: actors of one machine may hold a part each.
-    version = _key(manifest)
-    copy = copies / f"{version}-{_digest([file.name for file in files])}"
+    copy = copies / part_key(manifest, files)
     if not _is_whole(copy):
         with locked(f"{copy}.lock"):  # processes that start together make it once
             if not _is_whole(copy):
                 for wrong in (copy, *copies.glob(f"{copy.name}{_UNFINISHED}*")):
                     shutil.rmtree(wrong, ignore_errors=True)
                 _make_copy(db, manifest, files, copy)
-        _delete_others(copies, version)
+        _delete_others(copies, _version_key(manifest))
     images = pa.ipc.open_file(pa.memory_map(str(copy / "images.arrow"))).read_all()
     embeddings = np.load(copy / "embeddings.npy", mmap_mode="r")
     norm = float(json.loads((copy / "copy.json").read_text())["norm"])
@@ -138,7 +137,12 @@ def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _key(manifest: Manifest) -> str:
+def part_key(manifest: Manifest, files: Sequence[ManifestFile]) -> str:
+    """What stands for the rows that some files of a version have: equal ones, equal rows."""
+    return f"{_version_key(manifest)}-{_digest([file.name for file in files])}"
+
+
+def _version_key(manifest: Manifest) -> str:
     """What the rows of a version follow from."""
     files = [(file.name, file.sha256) for file in manifest.files]
     return _digest([manifest.embedder_digest, files, table_digest(manifest.tombstones.table)])

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ from lib.service.guard import Access
 from lib.service.metrics import Measures, node_metrics
 from lib.service.pool import DeadlinePool
 from lib.service.routes import create_app
+from lib.service.shards import ShardDeployments, bind_shards
 from lib.storage import absolute
 from lib.text.query import QueryEmbedding
 from lib.text.word_vectors import absolute_source
@@ -62,6 +63,9 @@ class ServiceSettings(BaseModel):
     word_vectors: str | None = None
     weights: str | None = Field(
         default=None, description="weights of the backbone, for image queries"
+    )
+    shards: int | None = Field(
+        default=None, ge=1, description="processes that share the collection; as memory needs"
     )
     min_replicas: int = Field(default=1, ge=1)
     max_replicas: int = Field(default=1, ge=1)
@@ -104,10 +108,16 @@ class ImageModel:
 
 
 class SearchService:
-    """Deployment that answers over HTTP: one database version in memory, replaced in one step."""
+    """Deployment that answers over HTTP: one database version at a time, replaced in one step."""
 
-    def __init__(self, settings: ServiceSettings, image_model: DeploymentHandle) -> None:
+    async def __init__(  # type: ignore[misc]
+        self,
+        settings: ServiceSettings,
+        shards: list[DeploymentHandle],
+        image_model: DeploymentHandle,
+    ) -> None:
         self.settings = settings
+        self.shards = ShardDeployments(shards)
         self.image_model = image_model
         # Each kind of work has threads of its own: none waits for a host that does not answer.
         self._loader = ThreadPoolExecutor(1)
@@ -115,7 +125,8 @@ class SearchService:
         self._lookups = DeadlinePool(4, max_waiting=4 * settings.max_waiting, within_s=30)
         self._spelling = DeadlinePool(1, max_waiting=8, within_s=SPELLING_WITHIN_S)
         self._files = DeadlinePool(_FILE_THREADS, max_waiting=48, within_s=FILE_WITHIN_S)
-        self.searcher = self._loader.submit(self._load, None).result()
+        loop = asyncio.get_running_loop()
+        self.searcher = await loop.run_in_executor(self._loader, self._load, None)
         self.reload_problem: str | None = None
         # One thread for searches: two batches at a time would only share memory bandwidth.
         self._batcher = Batcher(
@@ -130,7 +141,6 @@ class SearchService:
         self._measures.version.set(self.searcher.version)
         self._answered = time.monotonic()  # when the search processes last said that they can
         self._lost = False  # whether they hold nothing and cannot load it again
-        loop = asyncio.get_running_loop()
         self._tasks = [
             loop.create_task(self._take_up_new_versions()),
             loop.create_task(self._watch()),
@@ -139,15 +149,12 @@ class SearchService:
 
     def _load(self, previous: Searcher | None) -> Searcher:
         settings = self.settings
-        before = previous.collection if previous is not None else None
-
-        def open_collection(db: str) -> RemoteCollection:
-            return RemoteCollection(
-                db, previous=before if isinstance(before, RemoteCollection) else None
-            )
-
         searcher = Searcher.load(
-            settings.db, settings.captions, settings.word_vectors, previous, open_collection
+            settings.db,
+            settings.captions,
+            settings.word_vectors,
+            previous,
+            partial(RemoteCollection, shards=self.shards),
         )
         _ = searcher.spelling  # now, for no query is to wait until it is there
         return searcher
@@ -377,7 +384,7 @@ def build(settings: ServiceSettings) -> Application:
             "max_replicas": settings.max_replicas,
             "target_ongoing_requests": settings.max_batch_size,
         },
-        ray_actor_options={"num_cpus": 1},
+        ray_actor_options={"num_cpus": 0.5},
         graceful_shutdown_timeout_s=20,
         graceful_shutdown_wait_loop_s=0.2,
         health_check_period_s=2,
@@ -393,5 +400,9 @@ def build(settings: ServiceSettings) -> Application:
         health_check_period_s=2,
         ray_actor_options={"num_cpus": 0.5},
     )
-    application: Application = search.bind(settings, image_model.bind(settings.weights))
+    application: Application = search.bind(
+        settings,
+        bind_shards(settings.db, settings.shards, cpus=1),
+        image_model.bind(settings.weights),
+    )
     return application

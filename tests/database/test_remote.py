@@ -11,7 +11,13 @@ import ray
 from lib.database.interface import Filter, Hits, UnknownImageError
 from lib.database.manifest import Manifest, ManifestFile, commit_version, read_manifest
 from lib.database.opening import open_database
-from lib.database.remote import RemoteCollection, choose_shards, shards_needed, split_evenly
+from lib.database.remote import (
+    RemoteCollection,
+    ShardActors,
+    choose_shards,
+    shards_needed,
+    split_evenly,
+)
 from lib.database.removal import remove_images
 from lib.errors import BadArgumentError, MissingError
 from tests.database.test_local import write_file
@@ -64,7 +70,8 @@ def test_a_shard_that_dies_is_started_again(db: str) -> None:
     queries = np.eye(4, dtype=np.float32)
     collection = RemoteCollection(db, 2)
     expected = open_database(db).search_images(queries, 5)
-    ray.kill(collection._shards[0], no_restart=False)
+    assert isinstance(collection._shards, ShardActors)
+    ray.kill(collection._shards.actors[0], no_restart=False)
     assert_equal(collection.search_images(queries, 5), expected)
 
 
@@ -106,9 +113,9 @@ try:
     here = ray.get_runtime_context().get_node_id()
     for _ in range(2):  # more often than chance puts them there
         collection = RemoteCollection(db, 2)
-        nodes = ray.get([shard.__ray_call__.remote(where) for shard in collection._shards])
+        nodes = ray.get([shard.__ray_call__.remote(where) for shard in collection._shards.actors])
         assert len(set(nodes)) == 2, nodes
-        (alone,) = RemoteCollection(db, 1)._shards
+        (alone,) = RemoteCollection(db, 1)._shards.actors
         assert ray.get(alone.__ray_call__.remote(where)) == here
     queries = np.eye(4, dtype=np.float32)
     found, expected = (each.search_images(queries, 9) for each in (collection, open_database(db)))

@@ -427,7 +427,7 @@ def test_a_search_process_that_dies_comes_back_by_itself(
     """Also where the newest version was refused and the files of the one served are gone."""
     names = open_database(str(service.db)).image_ids
     version = int(http.get("/health").json()["database_version"])
-    service.part("ray::_Shard").kill()
+    service.part("Replica:image-search:Shard0").kill()
     wait_for(lambda: http.get("/search", params={"q": "ball"}).status_code == 200, 120)
     wait_for(lambda: http.get("/health").status_code == 200, 20)
     assert http.get("/health").json()["database_version"] == version
@@ -436,7 +436,7 @@ def test_a_search_process_that_dies_comes_back_by_itself(
     wait_for(lambda: http.get("/info").json()["reload_problem"], 30)
     for file in (service.db / "embeddings").glob("*.parquet"):
         file.unlink()
-    service.part("ray::_Shard").kill()
+    service.part("Replica:image-search:Shard0").kill()
     wait_for(lambda: http.get("/health").status_code == 503, 20)  # it says so
     write_version(service.directory, service.db, names, version=version + 2)
     wait_for(lambda: http.get("/health").status_code == 200, 120)
