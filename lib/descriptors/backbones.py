@@ -7,7 +7,6 @@ from importlib.resources import files
 from typing import Any
 
 import torch
-import torchvision
 from torch import nn
 
 from lib.descriptors.weights import load_state, read_state, state_digest
@@ -194,12 +193,16 @@ def _architecture(name: str) -> _Architecture:
         torch.manual_seed(0)
         if name == PACKAGED:
             return _packaged_architecture()
+        import torchvision  # takes as long to import as PyTorch itself, and workers need it not
+
         if name in torchvision.models.list_models(module=torchvision.models):
             return _torchvision_architecture(name)
         return _timm_architecture(name)
 
 
 def _torchvision_architecture(name: str) -> _Architecture:
+    import torchvision
+
     official = torchvision.models.get_model_weights(name).DEFAULT
     transforms = official.transforms()
     preprocessing = Preprocessing(

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torchvision
 
 from lib.descriptors.backbones import RANDOM, classification_layer, official_classifier
 from lib.descriptors.weights import load_state, read_state, state_digest
@@ -59,5 +58,7 @@ def class_names(count: int) -> list[str]:
         info = ImageNetInfo(subset)
         return [str(info.index_to_description(index)) for index in range(count)]
     if count == 1000:
+        import torchvision
+
         return list(torchvision.models.ResNet18_Weights.IMAGENET1K_V1.meta["categories"])
     raise MissingError(f"a classifier of {count} classes: what they are is not known here")

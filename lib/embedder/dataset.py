@@ -4,10 +4,10 @@ import posixpath
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from gensim.models import KeyedVectors
 
 from lib.datasets.captions import Captions
 from lib.descriptors.store import DescriptorIndex
@@ -15,6 +15,9 @@ from lib.embedder.collectives import sum_over_workers, world
 from lib.errors import BadInputError
 from lib.text.caption_words import CaptionWords
 from lib.text.encoder import Idf, TextEncoder, inverse_frequency, tokenize
+
+if TYPE_CHECKING:  # gensim brings scipy.stats along, a second that not every process needs
+    from gensim.models import KeyedVectors
 
 # Captions that the packaged table of words counts for beside a collection's own.
 TABLE_CAPTIONS = 1000
@@ -63,7 +66,7 @@ def nothing(dimension: int) -> Examples:
 
 
 def fit_text_side(
-    texts: list[str], vectors: KeyedVectors, power: float = 1.0, table: CaptionWords | None = None
+    texts: list[str], vectors: "KeyedVectors", power: float = 1.0, table: CaptionWords | None = None
 ) -> TextEncoder:
     """Text encoder whose IDF and common direction come from these captions and from a table.
 
@@ -89,7 +92,7 @@ def fit_text_side(
     return TextEncoder(vectors, plain.idf, direction)
 
 
-def _speaks_of(table: CaptionWords, vectors: KeyedVectors) -> bool:
+def _speaks_of(table: CaptionWords, vectors: "KeyedVectors") -> bool:
     known = np.array([word in vectors.key_to_index for word in table.words])
     return bool(table.counts[known].sum() > table.counts.sum() / 2)
 

@@ -5,11 +5,10 @@ import hashlib
 import io
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import numpy as np
-from gensim.models import KeyedVectors
 
 from lib.descriptors.store import index_descriptors
 from lib.embedder.model import Embedder
@@ -19,6 +18,9 @@ from lib.storage import exists, join, read_bytes, write_bytes_atomic
 from lib.text.encoder import Idf, TextEncoder
 from lib.text.query import embed_query
 from lib.text.word_vectors import load_word_vectors, word_vectors_digest
+
+if TYPE_CHECKING:  # gensim brings scipy.stats along, a second that not every process needs
+    from gensim.models import KeyedVectors
 
 FORMAT_VERSION = 1
 
@@ -156,7 +158,7 @@ def keep_embedder(db: str, digest: str) -> None:
 
 
 def load_semantic_space(
-    source: str, word_vectors: str | KeyedVectors | None = None, digest: str | None = None
+    source: str, word_vectors: "str | KeyedVectors | None" = None, digest: str | None = None
 ) -> SemanticSpace:
     """The embedder of a database, or of a file or URL that ends in `.npz`, with its text side.
 
@@ -211,7 +213,7 @@ def load_semantic_space(
 
 
 def adopt_embedder(
-    db: str, source: str, word_vectors: str | KeyedVectors | None = None
+    db: str, source: str, word_vectors: "str | KeyedVectors | None" = None
 ) -> SemanticSpace:
     """Make the embedder of another database, of a file or of a URL that of this database.
 
@@ -228,7 +230,7 @@ def adopt_embedder(
 
 
 def _require_word_vectors(
-    url: str, vectors: KeyedVectors, chosen: str | KeyedVectors | None, recorded: dict[str, Any]
+    url: str, vectors: "KeyedVectors", chosen: "str | KeyedVectors | None", recorded: dict[str, Any]
 ) -> None:
     name = (
         chosen

@@ -12,12 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
-from gensim.models import KeyedVectors
 
 from lib.cluster import require_workers
 from lib.datasets.captions import Captions
@@ -58,6 +57,9 @@ from lib.text.caption_words import caption_words
 from lib.text.encoder import TextEncoder
 from lib.text.word_vectors import word_vectors_digest
 
+if TYPE_CHECKING:  # gensim brings scipy.stats along, a second that not every process needs
+    from gensim.models import KeyedVectors
+
 # Powers of the IDF to choose from; the first is taken where there is nothing to choose by.
 POWERS = (0.25, 0.5, 1.0)
 PRIOR_GAMMA = 0.5  # of the covariance of words, where there are no captions
@@ -79,7 +81,7 @@ def train(
     db: str,
     training: Captions | None,
     validation: Captions | None,
-    vectors: KeyedVectors,
+    vectors: "KeyedVectors",
     word_vectors_source: str,
     settings: FitSettings,
     rejoin: bool,
@@ -211,7 +213,7 @@ def prepare(
     db: str,
     training: Captions | None,
     validation: Captions | None,
-    vectors: KeyedVectors,
+    vectors: "KeyedVectors",
     rejoin: bool,
     start: str | None = None,
     weights: str | None = None,
@@ -273,7 +275,7 @@ def prepare_from(
     sample: Sample,
     training: Captions | None,
     validation: Captions | None,
-    vectors: KeyedVectors,
+    vectors: "KeyedVectors",
     rejoin: bool,
     taught: Taught,
     powers: Sequence[float] = POWERS,

@@ -1,16 +1,19 @@
 """Image bytes to network input: decoded as a person would see the picture, and resized."""
 
-import warnings
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
-import torchvision
 from PIL import Image
 
 from lib.images.decoding import MAX_PIXELS, ImageError, PlainJpeg, decode_upright, plain_jpeg
 from lib.schemas import content_digest
+
+try:
+    import simplejpeg
+except ImportError:  # no wheel for this platform: Pillow decodes
+    simplejpeg = None
 
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 # The longer side of a whole picture is the shorter one plus a multiple of the step (the stride of
@@ -100,10 +103,10 @@ def decode(
     if not content:
         raise ImageError("empty", "the file has no bytes")
     jpeg = plain_jpeg(content)
-    if jpeg and _is_usual(jpeg.width, jpeg.height, max_pixels):
+    if simplejpeg and jpeg and _is_usual(jpeg.width, jpeg.height, max_pixels):
         try:
             return _decode_jpeg(content, preprocessing, jpeg)
-        except RuntimeError:
+        except ValueError:
             pass  # Pillow decides, and says what is wrong.
     return _decode_with_pillow(content, preprocessing, max_pixels)
 
@@ -126,11 +129,8 @@ def _decode_with_pillow(
 
 
 def _decode_jpeg(content: bytes, preprocessing: Preprocessing, jpeg: PlainJpeg) -> DecodedImage:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        data = torch.frombuffer(content, dtype=torch.uint8)
-    image = torchvision.io.decode_jpeg(data, mode=torchvision.io.ImageReadMode.RGB)
-    height, width = image.shape[1:]
+    image = torch.from_numpy(simplejpeg.decode_jpeg(content, "RGB"))
+    height, width, _ = image.shape
     frame = preprocessing.frame(width, height)
     # With the batch's own stride spelt out, torch sees channels-last and keeps it.
     batch = image.as_strided((1, 3, height, width), (image.numel(), 1, 3 * width, 3))

@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-from gensim.models import KeyedVectors
 
 from lib.database.local import COLUMNS, LocalCollection
 from lib.database.ordering import in_natural_order
@@ -21,6 +20,8 @@ class NoTexts(TextEncoder):
     """The text side of a database without embedder: every text is refused, saying why."""
 
     def __init__(self, db: str, dimension: int) -> None:
+        from gensim.models import KeyedVectors
+
         super().__init__(KeyedVectors(dimension), Idf({}, 0))
         self._db = db
 

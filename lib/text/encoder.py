@@ -6,12 +6,15 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from gensim.models import KeyedVectors
 from scipy.sparse import csr_matrix
 
 from lib.errors import QueryError
+
+if TYPE_CHECKING:  # gensim brings scipy.stats along, a second that not every process needs
+    from gensim.models import KeyedVectors
 
 # In this order: numbers with inner marks (1,000  2.5  10:30  1990s), the clitics that the Penn
 # Treebank splits off (n't  's  're), words, and symbols such as emoji, which are words nobody
@@ -91,7 +94,7 @@ class TextEncoder:
     """
 
     def __init__(
-        self, vectors: KeyedVectors, idf: Idf, common_direction: np.ndarray | None = None
+        self, vectors: "KeyedVectors", idf: Idf, common_direction: np.ndarray | None = None
     ) -> None:
         self.vectors = vectors
         self.idf = idf

