@@ -331,8 +331,8 @@ def compare_engines(backbone: Backbone, files: list[str]) -> None:
 def overhead(backbone: Backbone, folder: Path) -> float:
     """Seconds for 1,000 shards of one empty file each: what Ray and the result files cost."""
     from lib.cluster import connect
-    from lib.descriptors.extraction import FailureLimit, extract
-    from lib.descriptors.shards import ExtractionSettings
+    from lib.descriptors.extraction import extract
+    from lib.descriptors.shards import ExtractionSettings, FailureLimit
 
     (folder / "empty.jpg").touch()
     listing = repeat([str(folder / "empty.jpg")], 1000, folder / "tiny.parquet")

@@ -3,14 +3,16 @@
 import argparse
 import re
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from jobs import command
 from lib.errors import BadArgumentError
 
 if TYPE_CHECKING:
-    from lib.descriptors.extraction import FailureLimit, Run
-    from lib.descriptors.shards import ExtractionSettings
+    from lib.descriptors.backbones import Backbone
+    from lib.descriptors.extraction import Run
+    from lib.descriptors.shards import ExtractionSettings, FailureLimit
 
 DESCRIPTION = """\
 Describe every image of a source that the database does not describe yet.
@@ -125,7 +127,7 @@ def extract_descriptors(options: argparse.Namespace) -> Mapping[str, Any]:
     return describe(
         options.images,
         options.db,
-        (options.backbone, options.weights),
+        load_meanwhile(options.backbone, options.weights),
         settings,
         options.captions,
         limit=limit,
@@ -134,31 +136,45 @@ def extract_descriptors(options: argparse.Namespace) -> Mapping[str, Any]:
     )
 
 
+def load_meanwhile(name: str, weights: str | None) -> "Future[Backbone]":
+    """A backbone that loads while Ray starts: both take seconds, of which Ray mostly waits."""
+
+    def load() -> "Backbone":
+        from lib.descriptors.backbones import load_backbone
+
+        return load_backbone(name, weights)
+
+    pool = ThreadPoolExecutor(1)
+    loading = pool.submit(load)
+    pool.shutdown(wait=False)
+    return loading
+
+
 def describe(
     images: str,
     db: str,
-    network: tuple[str, str | None],
+    backbone: "Future[Backbone]",
     settings: "ExtractionSettings",
     captions: Sequence[str] = (),
     **options: Any,
 ) -> Mapping[str, Any]:
     """Describe a source, tell what was done, and return it.
 
-    network: name and weights of the backbone. captions: files whose image ids to use. `options` go
+    captions: files whose image ids to use. `options` go
     to `lib.descriptors.extraction.extract`.
     """
     from lib.cluster import connect
-    from lib.descriptors.backbones import load_backbone
-    from lib.descriptors.extraction import extract
 
-    backbone = load_backbone(*network)
     parts = [command.load_captions(file) for file in captions]
     with connect():
-        run = extract(images, db, backbone, settings, parts, **options)
+        from lib.descriptors.extraction import extract
+
+        loaded = backbone.result()
+        run = extract(images, db, loaded, settings, parts, **options)
     print(summary(run))
     return vars(run) | {
-        "backbone": backbone.name,
-        "weights_digest": backbone.weights_digest,
+        "backbone": loaded.name,
+        "weights_digest": loaded.weights_digest,
         "images_per_s": (run.described + run.failed) / run.seconds if run.seconds else 0.0,
     }
 
@@ -174,7 +190,7 @@ def _check(options: argparse.Namespace) -> None:
 
 def parse_limit(text: str) -> "FailureLimit":
     """`20` or `5%` as a limit. Raises BadArgumentError for anything else."""
-    from lib.descriptors.extraction import FailureLimit
+    from lib.descriptors.shards import FailureLimit
 
     match = re.fullmatch(r"(\d+(?:\.\d+)?)%|(\d+)", text)
     if not match or (match[1] and float(match[1]) > 100):

@@ -81,12 +81,13 @@ def pipeline(options: argparse.Namespace) -> dict[str, Any]:
     captions = load_parts(options)
     summary: dict[str, Any] = {}
     page = options.page or join(options.db, "queries.html")
+    backbone = extraction_job.load_meanwhile(options.backbone, options.weights)
     with connect():
         _announce("describe the images")
         summary["extract_descriptors"] = extraction_job.describe(
             options.images,
             options.db,
-            (options.backbone, options.weights),
+            backbone,
             ExtractionSettings(
                 include_hidden=options.include_hidden,
                 private_addresses=options.allow_private_addresses,

@@ -133,7 +133,11 @@ def pictures_needed(fidelity: Fidelity, images: int, machines: float) -> int:
     """
     if fidelity == "float32" or images < _FEW:
         return 0
-    return _JUDGES if images < _SOME * max(1.0, machines) else _CALIBRATION
+    if images >= _SOME * max(1.0, machines):
+        return _CALIBRATION
+    # This machine alone computes in float32 where it has no bfloat16: there is nothing to judge.
+    alone = machines <= 1 and not graphs.has_bfloat16()
+    return 0 if alone else _JUDGES
 
 
 def prepare(backbone: Backbone, fidelity: Fidelity, pictures: Sequence[np.ndarray]) -> Forms:

@@ -27,6 +27,7 @@ from lib.descriptors.placement import Place, Placement, options_of
 from lib.descriptors.plan import ExtractionPlan, Pending, carry_out, make_plan
 from lib.descriptors.shards import (
     ExtractionSettings,
+    FailureLimit,
     Shard,
     ShardReport,
     cut_shards,
@@ -46,20 +47,6 @@ from lib.storage import absolute
 
 # A shard whose process died this often is cut in two, down to the image that kills it.
 _CRASHES_UNTIL_CUT = 3
-
-
-@dataclass(frozen=True)
-class FailureLimit:
-    """How many failures stop a run: a number, or a share of the images once 100 were tried."""
-
-    count: int | None = None
-    share: float | None = 0.5
-
-    def exceeded(self, failed: int, tried: int) -> bool:
-        """Whether a run with so many failures must stop."""
-        if self.count is not None:
-            return failed > self.count
-        return self.share is not None and tried >= 100 and failed > self.share * tried
 
 
 @dataclass

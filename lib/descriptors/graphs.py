@@ -83,8 +83,10 @@ def cosines_of(vectors: np.ndarray, reference: np.ndarray) -> np.ndarray:
 
 
 def has_bfloat16() -> bool:
-    """Whether OpenVINO computes in bfloat16 on this CPU."""
-    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    """Whether OpenVINO is there, and computes in bfloat16 on this CPU."""
+    return openvino is not None and "BF16" in openvino.Core().get_property(
+        "CPU", "OPTIMIZATION_CAPABILITIES"
+    )
 
 
 def compiled(model: Any, threads: int, bfloat16: bool = False) -> Compiled:

@@ -14,6 +14,20 @@ LEAST_SHARD, LARGEST_SHARD = 100, 1000
 
 
 @dataclass(frozen=True)
+class FailureLimit:
+    """How many failures stop a run: a number, or a share of the images once 100 were tried."""
+
+    count: int | None = None
+    share: float | None = 0.5
+
+    def exceeded(self, failed: int, tried: int) -> bool:
+        """Whether a run with so many failures must stop."""
+        if self.count is not None:
+            return failed > self.count
+        return self.share is not None and tried >= 100 and failed > self.share * tried
+
+
+@dataclass(frozen=True)
 class ExtractionSettings:
     """How images are described, and by what size of worker."""
 

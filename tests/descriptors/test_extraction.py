@@ -20,9 +20,15 @@ from lib.descriptors import store
 from lib.descriptors.backbones import Backbone, load_backbone
 from lib.descriptors.engines import LEAST_COSINE
 from lib.descriptors.external_sort import sort_bounded
-from lib.descriptors.extraction import FailureLimit, Run, extract
+from lib.descriptors.extraction import Run, extract
 from lib.descriptors.extractor import _ahead, _bytes, _chunks
-from lib.descriptors.shards import ExtractionSettings, Shard, cut_shards, suitable_shard_size
+from lib.descriptors.shards import (
+    ExtractionSettings,
+    FailureLimit,
+    Shard,
+    cut_shards,
+    suitable_shard_size,
+)
 from lib.errors import BadInputError, ImageSearchError, MismatchError
 from lib.images.listing import ListedImage
 from lib.schemas import Computation
