@@ -251,8 +251,13 @@ def test_what_computed_descriptors_is_recorded_and_kept(
 
 
 def test_fast_descriptors_are_judged_by_pictures_of_the_collection(
-    run: Callable[..., Run], backbone: Backbone, tmp_path: Path
+    run: Callable[..., Run],
+    backbone: Backbone,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # A driver that has nothing to choose, on a cluster of its own, would look at no pictures.
+    monkeypatch.setattr("lib.descriptors.graphs.has_bfloat16", lambda: True)
     images, db = make_images(tmp_path / "images", 260), str(tmp_path / "db")
     (images / "00001.jpg").write_bytes(b"not a picture")  # and the sample begins with it
     done = run(images, settings=ExtractionSettings(shard_size=100))
