@@ -316,9 +316,10 @@ def test_a_killed_job_goes_on_where_it_was(tmp_path: Path) -> None:
     # A group of its own, so that Ray's processes die with the job.
     job = subprocess.Popen(command, cwd=PROJECT, start_new_session=True)
     try:
-        deadline = time.monotonic() + 120
-        while _epochs_done(tmp_path / "db") < 4 and time.monotonic() < deadline:
+        deadline = time.monotonic() + 300
+        while _epochs_done(tmp_path / "db") < 4:
             assert job.poll() is None
+            assert time.monotonic() < deadline, "four epochs are not done in time"
             time.sleep(0.05)
     finally:
         killed = time.time()
