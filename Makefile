@@ -41,12 +41,13 @@ typecheck: $(VENV)/.test ## mypy, strict
 	$(BIN)/mypy
 
 check: lint typecheck ## lint, types, and the tests that start no Ray: some minutes
-	$(BIN)/python -m pytest -n 2 -m "not ray and not cluster and not service and not browser"
+	$(BIN)/python -m pytest -n 2 -m "not ray and not cluster and not service and not browser and not chaos"
 
 test: lint typecheck ## lint, types and every test: a quarter of an hour on two cores
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 -m "not chaos"
 
-chaos: $(VENV)/.test ## kills, lost power, faults, many at once: half an hour
+chaos: $(VENV)/.test ## kills, lost nodes and power, faults, many at once: half an hour
+	$(BIN)/python -m pytest -n 2 -m chaos
 	$(BIN)/python -m tests.harness.kills build/kills-$$$$ --random 1000
 	$(BIN)/python -m tests.harness.power_loss build/power-$$$$
 	$(BIN)/python -m tests.harness.faults build/faults-$$$$
@@ -56,9 +57,13 @@ fuzz: $(VENV)/.fuzz ## inputs that coverage leads to, ten kinds, a minute each
 	for name in query captions pickle vectors picture zip tar list npz parquet; do \
 		$(BIN)/python -m tests.harness.fuzz $$name build/fuzz || exit 1; done
 
-bench: $(VENV)/.bench ## the figures of README and docs, one after the other: about an hour
-	for name in $$(ls benchmarks | sed -n 's/^\([a-z]*\)\.py$$/\1/p'); do \
+bench: $(VENV)/.bench ## the figures of README and docs, an hour; IMAGES=photos/ CAPTIONS=file for those on photographs
+	for name in batch_queries listing loading scale search serving training_throughput; do \
 		$(BIN)/python -m benchmarks.$$name || exit 1; done
+	for name in extraction peers; do test -z "$(IMAGES)" || \
+		$(BIN)/python -m benchmarks.$$name --images "$(IMAGES)" || exit 1; done
+	test -z "$(CAPTIONS)" || $(BIN)/python -m benchmarks.embedder --images "$(IMAGES)" \
+		--captions "$(CAPTIONS)" --backbone efficientnet_lite0
 
 docs: $(VENV)/.demo ## the pictures of the documents, drawn anew (run `make demo` first)
 	$(BIN)/python -m docs.architecture

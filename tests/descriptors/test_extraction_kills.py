@@ -144,6 +144,7 @@ print("described", run.described)
 """
 
 
+@pytest.mark.chaos
 def test_the_loss_of_a_node_changes_no_row(
     images: Path, undisturbed: list[dict[str, object]], tmp_path: Path
 ) -> None:

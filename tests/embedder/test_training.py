@@ -297,6 +297,7 @@ def _train_workers_below(ancestor: int) -> list[int]:
     return [pid for pid, name in names.items() if "RayTrainWorker" in name and descends(pid)]
 
 
+@pytest.mark.chaos
 @pytest.mark.ray
 def test_a_killed_job_goes_on_where_it_was(tmp_path: Path) -> None:
     descriptors, captions = toy_world.world(1400)
