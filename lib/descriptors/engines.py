@@ -26,10 +26,10 @@ LEAST_COSINE = 0.999  # of fast descriptors to float32's
 # Of the pictures that int8 is made with: those not among them fare a little worse.
 _LEAST_OF_SAMPLE = 0.9992
 _JUDGES = 32  # pictures by which each worker judges what its own processor computes
-_CALIBRATION = 128
+_CALIBRATION = 64
 # Below the first number of images nothing but float32 pays, below the second no calibration, which
-# takes as long as some 700 images.
-_FEW, _SOME = 256, 2_000
+# takes as long as some 300 images in float32, or 500 faster ones.
+_FEW, _SOME = 256, 1_000
 
 
 class Engine(Protocol):
@@ -143,7 +143,7 @@ def pictures_needed(fidelity: Fidelity, images: int, machines: float) -> int:
 def prepare(backbone: Backbone, fidelity: Fidelity, pictures: Sequence[np.ndarray]) -> Forms:
     """The forms of a backbone, with convolutions in int8 where pictures suffice to calibrate them.
 
-    Takes seconds, and with calibration about as long as 350 pictures in float32.
+    Takes seconds, and with calibration about as long as 300 pictures in float32.
     """
     graph = _graph(backbone)
     if not pictures:

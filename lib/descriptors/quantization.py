@@ -129,13 +129,17 @@ def search(
         return None
     hard = np.argsort(cosines)[:_HARD]
     some = [pictures[row] for row in hard]
-    low, enough = (0, total) if cosines.min() < least else (-1, 0)
+
+    def keeps(kept: int) -> bool:
+        vectors = attempt(kept, some)[1]
+        return bool(cosines_of(vectors, observed.descriptors[hard]).min() >= least)
+
+    low, enough = (0, 1) if cosines.min() < least else (-1, 0)
+    while enough and enough < total and not keeps(enough):  # mostly a few are sensitive
+        low, enough = enough, min(2 * enough, total)
     while enough - low > 1:
         middle = (low + enough) // 2
-        if cosines_of(attempt(middle, some)[1], observed.descriptors[hard]).min() < least:
-            low = middle
-        else:
-            enough = middle
+        low, enough = (low, middle) if keeps(middle) else (middle, enough)
     if enough == total:
         return None
     candidate, vectors, seconds = attempt(enough, pictures)
