@@ -48,9 +48,12 @@ class FileDigest:
 
 
 def filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """The fsspec filesystem of a path or URL, and the path within it."""
+    """The fsspec filesystem of a path or URL, and the path within it.
+
+    It keeps no listings: a file that another process wrote after one would be said to be gone.
+    """
     try:
-        return fsspec.core.url_to_fs(url)
+        return fsspec.core.url_to_fs(url, use_listings_cache=False)
     except (ImportError, ValueError) as error:
         raise BadInputError(f"{url}: no storage of this kind is installed ({error})") from error
 

@@ -19,9 +19,11 @@ from lib.schemas import (
 from lib.storage import (
     create_bytes,
     digest_of,
+    exists,
     is_file_there,
     join,
     list_files,
+    parquet_bytes,
     read_bytes,
     read_json,
     read_schema,
@@ -133,6 +135,20 @@ def test_a_file_is_written_again_only_in_the_state_in_which_it_was_read(anywhere
 
 
 @pytest.mark.reports
+def test_what_another_process_wrote_is_there_after_a_listing(s3_bucket: str) -> None:
+    """A file system may keep listings: what is not in them would be said to be gone."""
+    table, directory = pa.table({"x": [1, 2]}), join(s3_bucket, "files")
+    write_table_atomic(table, join(directory, "a.parquet"))
+    assert len(list_files(directory, ".parquet")) == 1
+    other = S3FileSystem(skip_instance_cache=True)
+    name = join(directory, "b.parquet")
+    other.pipe_file(name, bytes(parquet_bytes(table)))
+    assert exists(name)
+    assert read_schema(name) == table.schema
+    assert read_table(name) == table
+    assert read_bytes(name) == parquet_bytes(table)
+
+
 def test_s3_itself_compares_the_state(s3_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     url = join(s3_bucket, "a")
     write_bytes_atomic(url, b"one")
