@@ -56,7 +56,8 @@ def served(ray_local: None) -> Iterator[None]:
 
 @pytest.mark.usefixtures("served")
 def test_front_ends_share_shards_that_answer_as_one_process_does(db: str) -> None:
-    asker: Any = serve.deployment(Asker).options(num_replicas=2, ray_actor_options={"num_cpus": 0})
+    deployment: Any = serve.deployment(Asker)
+    asker = deployment.options(num_replicas=2, ray_actor_options={"num_cpus": 0})
     # More shards than files: one stays empty until there are more.
     handle = serve.run(asker.bind(db, bind_shards(db, 4, cpus=0.1)), route_prefix=None)
     queries = np.random.default_rng(5).standard_normal((6, 4)).astype(np.float32)
