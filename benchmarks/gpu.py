@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 
+from benchmarks.extraction import available_weights, pictures_of
 from lib.cores import usable_cores
 from lib.descriptors.backbones import Backbone, load_backbone
 from lib.descriptors.engines import TorchEngine, choose, prepare
 from lib.descriptors.extractor import DescriptorExtractor
 from lib.descriptors.graphs import cosines_of
-from lib.errors import MissingError
 from lib.images.listing import ListedImage
 from lib.images.preprocessing import decode
 from lib.schemas import column_to_vectors, descriptor_schema
@@ -48,19 +48,16 @@ def main() -> None:
         "torch": torch.__version__,
         "photographs": len(files),
     }
-    try:
-        backbone = load_backbone(options.backbone, options.weights)
-    except MissingError as error:
-        print(f"untrained weights, which take the same time ({error})")
-        backbone = load_backbone(options.backbone, "random")
+    weights = options.weights or available_weights(options.backbone)
+    backbone = load_backbone(options.backbone, weights)
     show(figures)
     contents = [Path(file).read_bytes() for file in files[:512]]
     show(figures, decode_images_per_s=decoding(backbone, contents, options.seconds))
     show(figures, **decoding_on_gpu(contents, options))
-    pictures = [pixels(backbone, content) for content in contents]
+    pictures = pictures_of(backbone, files[:512])
     for bfloat16 in (False, True):
-        rate = forward(backbone, pictures, options, bfloat16)
-        show(figures, **{f"forward_{'bfloat16' if bfloat16 else 'float32'}_images_per_s": rate})
+        name = f"forward_{'bfloat16' if bfloat16 else 'float32'}_images_per_s"
+        show(figures, **{name: forward(backbone, pictures, options, bfloat16)})
     show(figures, **files_to_parquet(backbone, files, options))
     least = min(figures["decode_images_per_s"], figures["forward_bfloat16_images_per_s"])
     show(figures, share_of_limit=figures["files_to_parquet_images_per_s"] / least)
@@ -104,19 +101,12 @@ def rate(function: Callable[[], int], seconds: float) -> float:
     return done / (time.perf_counter() - start)
 
 
-def pixels(backbone: Backbone, content: bytes) -> np.ndarray:
-    """(height, width, 3) uint8 of a file, as the network sees it."""
-    decoded = decode(content, backbone.preprocessing).pixels
-    return np.ascontiguousarray(decoded.permute(1, 2, 0).numpy())
-
-
 def decoding(backbone: Backbone, contents: Sequence[bytes], seconds: float) -> float:
     """Images a second decoded and resized by all cores."""
     torch.set_num_threads(1)
+    one = partial(decode, preprocessing=backbone.preprocessing)
     with ThreadPoolExecutor(usable_cores()) as pool:
-        return rate(
-            lambda: len(list(pool.map(lambda each: pixels(backbone, each), contents))), seconds
-        )
+        return rate(lambda: len(list(pool.map(one, contents))), seconds)
 
 
 def decoding_on_gpu(contents: Sequence[bytes], options: argparse.Namespace) -> dict[str, Any]:
@@ -156,10 +146,9 @@ def files_to_parquet(
     backbone: Backbone, files: list[str], options: argparse.Namespace
 ) -> dict[str, Any]:
     """Images a second of a worker, and the least cosine of what it wrote to float32's."""
-    reference = replace(backbone)
-    judges = [pixels(backbone, Path(file).read_bytes()) for file in files[:JUDGES]]
+    judges = pictures_of(backbone, files[:JUDGES])
     inputs = (torch.from_numpy(each).permute(2, 0, 1)[None] for each in judges)
-    expected = np.concatenate([reference.extract(each).numpy() for each in inputs])
+    expected = np.concatenate([backbone.extract(each).numpy() for each in inputs])
     forms = prepare(backbone, "fast", judges[: JUDGES // 2])
     cpu = not options.device.startswith("cuda")
     engine, computation = choose(forms, lambda: backbone, options.device, usable_cores())

@@ -117,12 +117,12 @@ def main() -> None:
     rates: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         files = sorted(Path(options.images).resolve().rglob("*.jpg"))
-        linked = Path(folder) / "images"
-        linked.mkdir()
+        copies = Path(folder) / "images"
+        copies.mkdir()
         for row in range(options.count):
-            shutil.copyfile(files[row % len(files)], linked / f"{row:06}.jpg")
+            shutil.copyfile(files[row % len(files)], copies / f"{row:06}.jpg")
         for name in PEERS:
-            rates[name] = start_to_finish(name, linked, Path(folder) / name, options)
+            rates[name] = start_to_finish(name, copies, Path(folder) / name, options)
     own = rates["this project"]
     for name, rate in rates.items():
         print(f"{name:14} {rate:7.1f} images/s, start to finish; this project {own / rate:.1f} ×")

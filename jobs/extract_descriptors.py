@@ -160,8 +160,7 @@ def describe(
 ) -> Mapping[str, Any]:
     """Describe a source, tell what was done, and return it.
 
-    captions: files whose image ids to use. `options` go
-    to `lib.descriptors.extraction.extract`.
+    captions: files whose image ids to use. `options` go to `lib.descriptors.extraction.extract`.
     """
     from lib.cluster import connect
 
