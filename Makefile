@@ -48,9 +48,7 @@ test: lint typecheck ## lint, types and every test: a quarter of an hour on two 
 
 chaos: $(VENV)/.test ## kills, lost nodes and power, faults, many at once: half an hour
 	$(BIN)/python -m pytest -n 2 -m chaos
-	$(BIN)/python -m tests.harness.kills build/kills-$$$$ --random 1000
-	$(BIN)/python -m tests.harness.power_loss build/power-$$$$
-	$(BIN)/python -m tests.harness.faults build/faults-$$$$
+	$(BIN)/python -m tests.harness build/harness-$$$$ --random 1000
 	$(BIN)/python -m tests.harness.histories build/histories-$$$$ --operations 10000
 
 fuzz: $(VENV)/.fuzz ## inputs that coverage leads to, ten kinds, a minute each

@@ -1,26 +1,21 @@
 """Kill a job at every call of the storage that changes something, run it again, and compare.
 
-`python -m tests.harness.kills DIR` tries every point of a small run; `--random N` tries N drawn
-ones, each killed up to three times before it may end. It prints each difference, and how many
-points were tried.
-
-A process that has imported everything and computed nothing forks one for each run: that one counts
-the calls that change files, and ends (`os._exit`, as hard as `kill -9` for files) before a chosen
-one. What stands on disk before a call is what stands there after the call before it.
+What stands on disk before a call is what a kill there leaves, and what stands there after the call
+before it. `kills_at_every_call` runs each step once, keeps what stands on disk before each call,
+and lets the same step begin on each such state. `drawn_kills` ends processes (`os._exit`, as hard
+as `kill -9` for files) before drawn calls, up to three times one after another.
 """
 
-import argparse
-import dataclasses
 import hashlib
 import json
 import os
 import random
 import re
 import shutil
-import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +44,17 @@ DROPPED = ["1", "4", "7", "8", "9", "10", "11"]
 def watched(act: Callable[[str, tuple[Any, ...]], None]) -> Iterator[None]:
     """Call `act` with name and arguments before each call of the system that changes files."""
     originals = {name: getattr(os, name) for name in CHANGING}
+    acting = False
 
     def watch(name: str) -> Callable[..., Any]:
         def call(*arguments: Any, **named: Any) -> Any:
-            if name != "open" or arguments[1] & os.O_CREAT:
-                act(name, arguments)
+            nonlocal acting
+            if not acting and (name != "open" or arguments[1] & os.O_CREAT):
+                acting = True  # what `act` itself changes is not watched
+                try:
+                    act(name, arguments)
+                finally:
+                    acting = False
             return originals[name](*arguments, **named)
 
         return call
@@ -68,7 +69,10 @@ def watched(act: Callable[[str, tuple[Any, ...]], None]) -> Iterator[None]:
 
 
 def in_a_child(function: Callable[[], object], stop_before: int | None = None) -> tuple[int, Any]:
-    """Exit status and result of a function in a forked process, killed before a call if asked."""
+    """Exit status and result of a function in a forked process, killed before a call if asked.
+
+    Its result is None where JSON has no form for it.
+    """
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -82,13 +86,14 @@ def in_a_child(function: Callable[[], object], stop_before: int | None = None) -
 
         status = 1
         try:
+            os.close(reader)
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
             with watched(count):
                 result = function()
-            os.write(writer, json.dumps([result, calls]).encode())
+            os.write(writer, json.dumps(result, default=lambda _: None).encode())
             status = 0
         except BaseException:
-            os.write(writer, json.dumps([traceback.format_exc(), calls]).encode())
+            os.write(writer, json.dumps(traceback.format_exc()).encode())
         finally:
             os._exit(status)
     os.close(writer)
@@ -188,6 +193,9 @@ def openable(db: str) -> bool:
     return True
 
 
+Finish = Callable[[str, Callable[[str], object]], list[Any]]
+
+
 def run_again(db: str, step: Callable[[str], object]) -> list[Any]:
     """What a step comes to that was killed, after looking at what it left."""
     assert openable(db)
@@ -195,28 +203,31 @@ def run_again(db: str, step: Callable[[str], object]) -> list[Any]:
     return state(db)
 
 
-@dataclasses.dataclass
 class Harness:
     """Snapshots of a database before each step, and what each step must lead to."""
 
-    directory: Path
-    before: dict[str, Path] = dataclasses.field(default_factory=dict)
-    after: dict[str, Any] = dataclasses.field(default_factory=dict)
-    calls: dict[str, int] = dataclasses.field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        db = self.directory / "db"
-        self._check(*in_a_child(lambda: make(str(db))))
-        for name, step in STEPS.items():
-            self.before[name] = shutil.copytree(db, self.directory / f"before {name}")
-            result = in_a_child(lambda step=step: (step(str(db)), None)[1])  # type: ignore[misc]
-            self._check(*result)
-            self.calls[name] = result[1][1]
-            self.after[name] = in_a_child(lambda: state(str(db)))[1][0]
-
-    def _check(self, status: int, result: Any) -> None:
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.before = {name: directory / f"before {name}" for name in STEPS}
+        self.calls: dict[str, int] = {}
+        status, result = in_a_child(self._undisturbed)
         if status:
-            raise SystemExit(f"the undisturbed run failed: {result[0]}")
+            raise SystemExit(f"the undisturbed run failed: {result}")
+        self.after, self.calls = result
+
+    def _undisturbed(self) -> tuple[dict[str, list[Any]], dict[str, int]]:
+        """What each step comes to, and how many calls of it change files."""
+        db = self.directory / "db"
+        make(str(db))
+        after, calls, watched_calls = {}, {}, list[str]()
+        for name, step in STEPS.items():
+            shutil.copytree(db, self.before[name])
+            with watched(lambda call, _: watched_calls.append(call)):
+                step(str(db))
+            calls[name] = len(watched_calls)
+            watched_calls.clear()
+            after[name] = state(str(db))
+        return after, calls
 
     def copy_of(self, name: str) -> Path:
         """The database as it was before a step, in a directory that the last copy gives up."""
@@ -224,21 +235,14 @@ class Harness:
         shutil.rmtree(db, ignore_errors=True)
         return shutil.copytree(self.before[name], db)
 
-    def try_points(self, name: str, points: list[int]) -> str:
-        """Kill a step before each of some calls, in one run after another; then let it end.
-
-        Returns what is wrong; nothing where all is as after an undisturbed run.
-        """
-        db = self.copy_of(name)
-        step = STEPS[name]
-        for point in points:
-            status, result = in_a_child(lambda: (step(str(db)), None)[1], point)
-            if status not in (0, KILLED):
-                return f"run {point}: {result[0]}"
-        status, result = in_a_child(lambda: run_again(str(db), step))
-        if status or result[0] != self.after[name]:
-            return f"after {points}: {result[0]}\ninstead of {self.after[name]}"
-        return ""
+    def difference(self, name: str, db: Path, finish: Finish) -> str:
+        """What is wrong with a database once a step has ended there; nothing where all is well."""
+        try:
+            comes_to = json.loads(json.dumps(finish(str(db), STEPS[name])))
+        except Exception:
+            return traceback.format_exc()
+        after = self.after[name]
+        return "" if comes_to == after else f"{comes_to}\ninstead of {after}"
 
 
 def harness_in(directory: Path) -> Harness:
@@ -251,31 +255,93 @@ def harness_in(directory: Path) -> Harness:
     return Harness(directory)
 
 
-def main() -> None:
-    """Try the points, print what is wrong, and exit with 1 where anything is."""
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("directory", type=Path, help="to work in; it must not be there")
-    arguments.add_argument("--random", type=int, metavar="N", help="try N drawn points")
-    arguments.add_argument("--seed", type=int, default=0)
-    options = arguments.parse_args()
-    harness = harness_in(options.directory)
-    tries = [(name, [point]) for name in STEPS for point in range(harness.calls[name])]
-    if options.random:
-        draw = random.Random(options.seed)
-        names = draw.choices(list(STEPS), k=options.random)
-        tries = [
-            (name, [draw.randrange(harness.calls[name]) for _ in range(draw.randint(1, 3))])
-            for name in names
-        ]
-    wrong = 0
-    for name, points in tries:
-        problem = harness.try_points(name, points)
-        if problem:
-            wrong += 1
-            print(f"{name}: {problem}", flush=True)
-    print(f"{len(tries)} points of {len(STEPS)} steps, {wrong} wrong; calls: {harness.calls}")
-    sys.exit(bool(wrong))
+def count_wrong(kind: str, tries: Callable[[], Iterator[tuple[str, str]]]) -> int:
+    """How many tries, all in one forked process, went wrong.
+
+    Each is what was done, and what is wrong with what it came to; prints that, and how many tries
+    there were.
+    """
+    status, result = in_a_child(lambda: list(tries()))
+    if status:
+        print(f"{kind} ended with {status}: {result}", flush=True)
+        return 1
+    problems = [f"{done}: {problem}" for done, problem in result if problem]
+    print(*problems, f"{kind}: {len(result)}, {len(problems)} wrong", sep="\n", flush=True)
+    return len(problems)
 
 
-if __name__ == "__main__":
-    main()
+class Moments:
+    """What stands in a directory before each call of a step; equal ones once."""
+
+    def __init__(self, db: Path, links: Path) -> None:
+        self.db = db
+        self.links = links
+        self.states: dict[int, dict[str, tuple[int, bytes] | None]] = {}  # by number of the call
+        self._last: dict[str, tuple[int, bytes] | None] | None = None
+        self._calls = 0
+        links.mkdir()
+
+    def note(self, name: str, arguments: tuple[Any, ...]) -> None:
+        """Keep what stands there now: content of each file, and its inode, by a link to it."""
+        state: dict[str, tuple[int, bytes] | None] = {}
+        for path in sorted(self.db.rglob("*")):
+            name = str(path.relative_to(self.db))
+            if path.is_dir():
+                state[name] = None
+                continue
+            inode = path.stat().st_ino
+            state[name] = inode, path.read_bytes()
+            if not (self.links / str(inode)).exists():
+                os.link(path, self.links / str(inode))
+        if state != self._last:
+            self.states[self._calls] = self._last = state
+        self._calls += 1
+
+    def lay_out(self, call: int, target: Path) -> None:
+        """Put there what stood before a call, each file with its inode and times as they were."""
+        target.mkdir()
+        for name, file in self.states[call].items():
+            if file is None:
+                (target / name).mkdir()
+                continue
+            inode, content = file
+            link = self.links / str(inode)
+            if link.read_bytes() == content:
+                os.link(link, target / name)
+            else:  # it was still being written
+                (target / name).write_bytes(content)
+
+
+def kills_at_every_call(harness: Harness) -> int:
+    """Begin again on what a kill before each call of each step leaves; returns how many failed."""
+
+    def tries() -> Iterator[tuple[str, str]]:
+        for name, step in STEPS.items():
+            moments = Moments(harness.copy_of(name), harness.directory / f"links {name}")
+            with watched(moments.note):
+                step(str(moments.db))
+            for call in moments.states:
+                db = harness.directory / f"killed {call}"
+                moments.lay_out(call, db)
+                yield f"{name}, killed before call {call}", harness.difference(name, db, run_again)
+                shutil.rmtree(db)
+            shutil.rmtree(moments.links)
+
+    print(f"{sum(harness.calls.values())} calls in {len(STEPS)} steps: {harness.calls}")
+    return count_wrong("kills", tries)
+
+
+def drawn_kills(harness: Harness, count: int, seed: int) -> int:
+    """Kill processes before drawn calls of drawn steps; returns how many tries failed."""
+
+    def tries() -> Iterator[tuple[str, str]]:
+        draw = random.Random(seed)
+        for name in draw.choices(list(STEPS), k=count):
+            calls = [draw.randrange(harness.calls[name]) for _ in range(draw.randint(1, 3))]
+            db = harness.copy_of(name)
+            ends = [in_a_child(partial(STEPS[name], str(db)), call) for call in calls]
+            problem = "".join(str(end) for end in ends if end[0] not in (0, KILLED))
+            problem = problem or harness.difference(name, db, run_again)
+            yield f"{name}, killed before calls {calls}", problem
+
+    return count_wrong("drawn kills", tries)

@@ -1,21 +1,18 @@
 """Cut the power at any call of the storage: what a disk may then hold opens, and a rerun mends it.
 
-`python -m tests.harness.power_loss DIR [--every N]`. A step is run once, its changes of files are
-recorded, with the `fsync`s between them. From each prefix of them follow states that a disk may be
-in: what was not flushed is there, or is not, name by name; a file that was not flushed is empty.
-One is laid out, opened, run again, and compared with an undisturbed run.
+A step is run once, its changes of files are recorded, with the `fsync`s between them. From each
+prefix of them follow states that a disk may be in: what was not flushed is there, or is not, name
+by name; a file that was not flushed is empty. One is laid out, opened, run again, and compared with
+an undisturbed run.
 """
 
-import argparse
-import pickle
 import random
 import shutil
-import sys
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.harness.kills import STEPS, Harness, harness_in, in_a_child, run_again, state, watched
+from tests.harness.kills import STEPS, Harness, count_wrong, run_again, state, watched
 
 Names = dict[str, int]  # file number by path; a number stands for an inode
 
@@ -81,55 +78,25 @@ class Disk:
                 file.write_bytes(self.contents[number] if number in flushed else b"")
 
 
-def record(db: Path, step: Any, file: Path) -> None:
-    """Write a step's changes into a file; to be called in a process of its own."""
-    disk = Disk(db)
-    with watched(disk.note):
-        step(str(db))
-    disk.note("end", ())
-    file.write_bytes(pickle.dumps(disk))
+def power_losses(harness: Harness, every: int, seed: int) -> int:
+    """Cut the power at each Nth moment of each step; returns how many went wrong."""
 
+    def tries() -> Iterator[tuple[str, str]]:
+        for name, step in STEPS.items():
+            if name == "map":  # the copy that is mapped is not made by the calls watched alone
+                continue
+            disk = Disk(harness.copy_of(name))
+            with watched(disk.note):
+                step(str(disk.directory))
+            disk.note("end", ())
+            last = len(disk.moments) - 1
+            for moment in [*range(seed % every, last, every), last]:
+                db = harness.directory / f"cut {moment}"
+                disk.lay_out(moment, random.Random(f"{seed} {name} {moment}"), db)
+                # What has ended is there without being run again.
+                finish = (lambda db, _: state(db)) if moment == last else run_again
+                problem = harness.difference(name, db, finish)
+                yield f"{name}, power lost before call {moment}", problem
+                shutil.rmtree(db)
 
-def try_moments(harness: Harness, name: str, every: int, seed: int) -> tuple[int, int]:
-    """Moments of a step that were tried, and how many were wrong."""
-    db, target = harness.directory / "recorded", harness.directory / "cut"
-    shutil.copytree(harness.before[name], db)
-    file = harness.directory / "disk.pickle"
-    status, result = in_a_child(lambda: record(db, STEPS[name], file))
-    assert not status, result
-    disk: Disk = pickle.loads(file.read_bytes())
-    tried = wrong = 0
-    last = len(disk.moments) - 1
-    for moment in [*range(seed % every, last, every), last]:
-        disk.lay_out(moment, random.Random(f"{seed} {name} {moment}"), target)
-        # What has ended is there without being run again.
-        finish = state if moment == last else partial(run_again, step=STEPS[name])
-        status, result = in_a_child(partial(finish, str(target)))
-        tried += 1
-        if status or result[0] != harness.after[name]:
-            wrong += 1
-            print(f"{name}, power lost before call {moment}: {result and result[0]}", flush=True)
-            print(f"instead of {harness.after[name]}", flush=True)
-    shutil.rmtree(db)
-    return tried, wrong
-
-
-def main() -> None:
-    """Try the moments, print what is wrong, and exit with 1 where anything is."""
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("directory", type=Path, help="to work in; it must not be there")
-    arguments.add_argument("--every", type=int, default=1, help="try each Nth moment")
-    arguments.add_argument("--seed", type=int, default=0)
-    options = arguments.parse_args()
-    harness = harness_in(options.directory)
-    # The copy that is mapped is not made by the calls that are watched alone.
-    results = [
-        try_moments(harness, name, options.every, options.seed) for name in STEPS if name != "map"
-    ]
-    tried, wrong = (sum(numbers) for numbers in zip(*results, strict=True))
-    print(f"{tried} moments of {len(results)} steps, {wrong} wrong")
-    sys.exit(bool(wrong))
-
-
-if __name__ == "__main__":
-    main()
+    return count_wrong("power losses", tries)
