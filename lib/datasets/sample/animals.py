@@ -1,7 +1,7 @@
 """Animals, each standing on its origin and looking to the right (see `shapes`)."""
 
 DRAWINGS = """
-dog
+dog | .46 1.7 1.1 | dog, puppy | brown, black, white, golden | standing, playing, walking
     shadow 0,2 60,7
     bend c w8.5 v70 -48,62 -66,76 -70,98
     legs c -38,30 46,0 20,10
@@ -16,7 +16,7 @@ dog
     eye 63,100 2.7,0
     blob c-35 v80 36,108 48,110 50,90 40,74 30,86
     line #c33 w5 v60 30,78 54,72
-cat
+cat | .44 1.3 1.25 | cat, kitten | gray, black, white, golden | sitting, resting
     shadow 0,2 46,7
     bend c w9 v80 -30,10 -58,12 -66,36 -52,48
     blob c v100 g40 -36,8 -38,36 -18,66 8,80 26,62 30,4 0,0
@@ -38,7 +38,7 @@ cat
     arc #533 w.9 n2 d6,0 11,85.5 3,2.5 190,350
     line #eee w.6 n3 d0,3 22,84 50,84
     line #eee w.6 n3 d0,3 6,84 -22,84
-cow
+cow | .48 1.6 1.15 | cow, dairy cow | black and white, brown and white | standing, grazing, walking
     shadow 0,2 66,7
     bend #eed w3.5 -56,82 -66,60 -64,34
     oval #433 v40 -64,30 4,8
@@ -62,7 +62,7 @@ cow
     oval #744 n2 d12,0 55,74 2.2,2.8
     eye 51,96 2.6,0
     eye 70,96 2.6,0
-sheep
+sheep | .46 1.2 .95 4 | sheep, woolly sheep |  | standing, grazing, walking
     shadow 0,2 50,7
     let d #333|#333|#dcb
     let e ~#eed
@@ -73,7 +73,7 @@ sheep
     blob d v90 40,86 54,84 64,66 58,56 46,60 38,72
     oval e v80 g50 n3 d8,4 30,82 9,7.5
     eye 53,75 2.4,0
-zebra
+zebra | .46 1.7 1.4 | zebra |  | standing, grazing, walking
     shadow 0,2 56,6
     let d #fff-6
     let e #222
@@ -99,7 +99,7 @@ zebra
     oval #333 s1.5 81,96 8,8
     out
     eye 61,119 2.4,0
-elephant
+elephant | .52 2 1.25 | elephant, large elephant |  | standing, walking
     shadow 0,2 74,8
     let c ~#888
     bend c-20 w3 -66,80 -74,60 -72,44
@@ -111,7 +111,7 @@ elephant
     blob #fed v60 66,68 74,62 90,62 100,72 86,58 68,58
     blob d-12 v100 g40 36,116 14,114 2,86 12,56 30,62 46,90
     eye 64,98 2.6,0
-bear
+bear | .5 1.75 1.1 2 | bear | brown, black, white | standing, walking
     shadow 0,2 70,8
     legs c -44,34 46,0 28,18
     blob c v100 g50 -64,60 -50,86 -10,88 24,100 50,86 50,50 10,34 -50,34
@@ -121,7 +121,7 @@ bear
     oval #222 v50 88,84.5 5,4
     eye 68,96 2.4,0
     eye 55,97 2.2,0
-seagull
+seagull | .34 1.3 .9 4 .15 | seagull, gull |  | flying, soaring
     blob c-25 v50 0,10 16,45 50,65 30,35 20,2
     poly c v40 -30,4 -60,10 -58,-6
     blob c+30 v90 -40,3 0,12 30,10 42,4 20,-6 -20,-6
@@ -130,7 +130,7 @@ seagull
     oval c+45 v80 40,8 10,9
     poly #eb3 48,10 62,5 48,4
     eye 42,10 1.6,0
-duck
+duck | .34 1.4 .65 4 | duck, mallard duck |  | swimming, floating
     arc #def w1.8 a50 0,-2 80,7 180,360
     arc #def w1.8 a50 0,1 62,7 180,360
     blob #987 v100 g40 -62,30 -40,20 0,30 36,24 46,10 30,0 -30,0 -50,10
@@ -141,7 +141,7 @@ duck
     oval #164 v110 37,52 14,12.5
     blob #eb3 v60 48,56 68,50 68,45 48,46
     eye 42,56 2.2,0
-penguin
+penguin | .46 .85 1.15 4 | penguin |  | standing, walking
     shadow 0,2 34,6
     oval #e93 v70 n2 d26,0 -12,4 13,5
     let d #223

@@ -1,7 +1,8 @@
 """Vehicles, things of the house and of leisure, each standing on its origin (see `shapes`)."""
 
 DRAWINGS = """
-car
+car | .36 2.1 .82 | car, automobile | red, blue, green, yellow, white, black, silver \
+| parked, driving, stopped
     shadow 0,2 105,9
     arch c v70 -100,16 -102,40 -94,50 -62,54 -34,80 26,82 56,56 92,48 101,38 100,16
     rect c-50 r3 -98,12 98,20
@@ -15,7 +16,7 @@ car
     wheel -60,20 20,0
     wheel 60,20 20,0
     gloss a50 -10,50 50,1.8
-truck
+truck | .42 2.45 1.2 2 | truck, cargo truck | red, blue, green, white | parked, driving, stopped
     shadow 0,2 120,9
     rect #334 v40 -115,20 105,30
     rect #eee|c+45 v35 g8 -118,30 50,120
@@ -31,7 +32,7 @@ truck
     wheel -95,19 19,0
     wheel -50,19 19,0
     wheel 86,19 19,0
-bus
+bus | .42 2.4 1.06 2 | school bus, bus |  | parked, driving, stopped
     shadow 0,2 120,9
     let c ~#fb1
     rect c v55 r10 -115,16 82,106
@@ -46,7 +47,7 @@ bus
     oval #ffc v40 114,36 4.5,5
     wheel #db4 -72,18 18,0
     wheel #db4 94,18 18,0
-bicycle
+bicycle | .42 1.9 1.06 | bicycle, bike | red, blue, green, black, yellow | parked, standing, leaning
     shadow a30 0,1 95,5
     line #aaa w.7 n12 o15 at-58,36 -91,36 -25,36
     line #aaa w.7 n12 o15 at58,36 91,36 25,36
@@ -62,7 +63,7 @@ bicycle
     oval #444 v40 -6,34 10,10
     line #444 w3 -6,34 4,20
     rect #222 -2,17 12,21
-airplane
+airplane | .44 2.4 1.1 3 .18 | airplane, plane, jet | red, blue, green | flying
     poly #bbc v50 -10,10 18,10 -20,55 -34,55
     blob #eef v90 -105,14 -60,2 60,-6 96,0 108,10 96,20 60,25 -60,22
     poly c v50 -106,14 -118,60 -100,60 -66,20
@@ -72,7 +73,7 @@ airplane
     rect #457 n18 d8.5,0 -72,12.5 -68.5,16.5
     poly #346 90,19 99,18.5 103,14 93,14
     rect #789 v90 r5 n2 d-18,-16 -4,-21 19,-11
-boat
+boat | .4 1.6 1.5 | sailboat, boat, sailing boat | white, red, blue, brown | sailing, floating
     shadow a30 0,0 72,7
     line #753 w3.5 v60 0,20 0,152
     let d #ffe|#ffe|c
@@ -84,14 +85,14 @@ boat
     poly c v80 -72,30 82,32 62,6 46,0 -52,0 -64,8
     poly c+65 -72,30 82,32 78,26 -70,24
     line #555 w.8 82,32 0,150
-bench
+bench | .42 2 .95 2 | bench, wooden bench |  | standing, sitting
     shadow 0,2 100,8
     let d ~#963
     line #333 w6 v60 m 82,0 82,42 82,95
     line #222 w5 n2 d164,0 -70,0 -76,40
     rect ~d v50 g30 n3 d0,14 -98,56 98,66
     rect ~d-8 v40 g30 n3 d0,6 -100,32 100,37
-clock
+clock | .34 1.05 1 2 | clock, wall clock | red, black, white, blue | hanging
     oval #112 a30 s4 5,46 50,50
     oval c v80 0,50 50,50
     oval #ffe v15 0,50 42.5,42.5
@@ -100,7 +101,7 @@ clock
     line #222 w3.6 spin at0,50 0,45 0,71
     line #222 w2.4 spin at0,50 0,45 0,82
     oval #c33 0,50 3,3
-laptop
+laptop | .44 1.65 1.06 1 | laptop, laptop computer |  | open, sitting
     shadow 0,3 86,9
     rect #333 v25 r4 -62,22 62,106
     in rect -57,29 57,101
@@ -115,7 +116,7 @@ laptop
     rect #333 n13 d8.6,0 -56,14.8 -49,16.4
     rect #333 n13 d9,0 -59,12.2 -51.5,13.8
     poly #aaa -14,8.5 14,8.5 16,5.5 -16,5.5
-sofa
+sofa | .46 2.25 .96 1 | sofa, couch | blue, red, green, gray, brown | standing, placed
     shadow 0,3 110,10
     rect #432 m 85,0 95,12
     rect c v60 r12 g20 -98,30 98,96
@@ -124,7 +125,7 @@ sofa
     rect c-12 v50 r5 g20 -100,10 100,30
     rect c v80 r12 g20 m 86,10 114,64
     poly #e34|#fc3|#e8b|#fff v80 p60 -80,46 -66,80 -36,74 -46,44
-teddy bear
+teddy bear | .44 .95 1.25 | teddy bear, stuffed bear | brown, golden, pink | sitting
     shadow 0,3 48,8
     let d c+45
     oval c v90 g50 m 21,113 10.5,10.5
@@ -140,7 +141,7 @@ teddy bear
     line #433 w1.4 0,86 0,81
     oval #222 v40 m 10,99 3,3.3
     poly #c33 v60 m 0,67 17,75 17,58
-umbrella
+umbrella | .42 1.6 1.36 | umbrella | red, blue, green, yellow, pink, purple | standing, open
     shadow a25 0,1 50,5
     line #543 w3 v50 0,100 0,14
     arc #632 w4 v60 9,14 9,10 180,350
@@ -150,7 +151,7 @@ umbrella
     bend c-30 w1.2 m 0,126 29,108 39,75
     line c-30 w1.2 0,126 0,75
     line #443 w2.8 0,124 0,136
-soccer ball
+soccer ball | .28 1.05 1 2 | soccer ball, football |  | lying, resting
     shadow 6,3 46,9
     in oval 0,50 50,50
     oval #fff v100 0,50 50,50
@@ -159,7 +160,7 @@ soccer ball
     poly #222 v30 n5 o72 at0,50 0,80 14,90 9,106 -9,106 -14,90
     out
     gloss a40 -18,74 10,7
-beach ball
+beach ball | .3 1.05 1 2 | beach ball, colorful ball |  | lying, resting
     shadow 6,3 46,9
     in oval 0,50 50,50
     oval #fff v90 0,50 50,50
@@ -169,12 +170,12 @@ beach ball
     out
     oval #fff v30 10,62 6,5.5
     gloss -20,76 10,7
-balloon
+balloon | .34 .75 1.3 4 .15 | balloon | red, blue, green, yellow, pink, purple | floating, flying
     bend #776 w1.2 0,42 6,24 -5,6 2,-20
     blob c v110 sym 0,44 20,62 36,90 26,120 0,130
     poly c-20 -6,39 6,39 0,47
     gloss a70 -14,108 6,10
-kite
+kite | .34 1 1.6 3 .5 | kite | red, blue, green, yellow, pink, purple | flying, soaring
     bend #665 w1.6 0,0 12,-20 -10,-42 8,-66 -4,-90
     poly #e34|#fc3 v30 m n3 d2,-28 4,-16 15,-10 15,-22
     let d #fd3|#36c
@@ -184,7 +185,7 @@ kite
     poly d v40 0,66 0,0 46,66
     line #543 w1.6 0,110 0,0
     line #543 w1.6 -46,66 46,66
-skis
+skis | .42 .95 1.6 2 | pair of skis | red, blue, yellow, green | standing
     shadow a25 5,1 42,5
     line #444 w2.5 v40 -36,0 -44,110
     line #444 w2.5 v40 38,0 48,110
@@ -193,7 +194,7 @@ skis
     poly c v50 6.5,0 19.5,0 15,145 11,160 7,160 3,145
     rect #fff n2 d19,0 -15,90 -3,100
     rect #223 v60 n2 d22,0 -17,50 -3,72
-snowman
+snowman | .44 1.4 1.8 2 | snowman |  | standing
     shadow a30 5,3 48,9
     let d ~#c22|#26b|#5a4
     line #643 w3 m 26,86 66,110
@@ -209,7 +210,7 @@ snowman
     rect #223 v40 r2 -29,146 29,151
     rect #223 v70 -19,150 19,178
     rect d -19,150 19,156
-tent
+tent | .5 2.2 .95 2 | tent, camping tent | red, blue, green, yellow | standing, pitched
     shadow 0,3 90,8
     poly c-30 v40 0,92 52,86 98,6 50,0
     poly c v40 g12 -62,0 0,92 50,0
@@ -217,7 +218,7 @@ tent
     poly c+25 -22,0 0,66 -28,10
     line #ddc w1 -37,40 -80,0
     line #ddc w1 59,40 112,0
-hot air balloon
+hot air balloon | .34 1.2 1.6 | hot air balloon | red, blue, green, purple | flying, floating
     in blob sym 0,160 34,154 60,120 50,78 20,40 12,30
     rect c v90 -62,28 62,162
     let d #fec|#fc4
