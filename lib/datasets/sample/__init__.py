@@ -1,7 +1,6 @@
 """The sample: a mini-COCO that the project draws itself, deterministic by seed, of any size."""
 
 import io
-import json
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -10,15 +9,16 @@ from functools import partial
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from threading import Thread
-from typing import Any
 
 from lib.cores import usable_cores
 from lib.datasets.sample.composing import compose, generator
 from lib.datasets.sample.wording import captions_of
 from lib.errors import BadArgumentError
+from lib.storage import write_json_atomic
 
 SPLITS = ("train", "validation", "test")
 JPEG_QUALITY = 88
+_Entry = dict[str, int | str]
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,6 @@ class SampleSummary:
 def split_of(index: int) -> str:
     """The part of an image: of every ten eight are for training, one for each of the others."""
     return {4: "validation", 9: "test"}.get(index % 10, "train")
-
-
-def image_id_of(index: int) -> int:
-    """COCO's kind of id of the image `index`."""
-    return index + 1
 
 
 def draw_sample(
@@ -65,16 +60,21 @@ def draw_sample(
         if value < least:
             raise BadArgumentError(f"{name} is {value}; give {least} or more")
     folder = Path(directory)
-    rows: list[_Row] = []
+    drawn: list[tuple[_Entry, list[_Entry]]] = []
     try:
         (folder / "images").mkdir(parents=True, exist_ok=True)
-        for row in _drawn(folder / "images", count, seed, workers):
-            rows.append(row)
+        for entries in _drawn(folder / "images", count, seed, workers):
+            drawn.append(entries)
             if progress:
-                progress(len(rows), count)
+                progress(len(drawn), count)
         for split in SPLITS:
-            document = _coco([row for row in rows if split_of(row.index) == split])
-            _write_json(folder / f"captions_{split}.json", document)
+            rows = [row for index, row in enumerate(drawn) if split_of(index) == split]
+            document = {
+                "info": {"description": "Scenes drawn by this project, with captions"},
+                "images": [image for image, _ in rows],
+                "annotations": [caption for _, captions in rows for caption in captions],
+            }
+            write_json_atomic(str(folder / f"captions_{split}.json"), document)
     except OSError as error:
         raise BadArgumentError(
             f"the sample cannot be written to {folder}: {error}; name a directory that can be"
@@ -82,38 +82,38 @@ def draw_sample(
     return SampleSummary(
         directory=folder,
         images=count,
-        captions=sum(len(row.captions) for row in rows),
+        captions=sum(len(captions) for _, captions in drawn),
         images_per_split={
-            split: sum(split_of(row.index) == split for row in rows) for split in SPLITS
+            split: [split_of(index) for index in range(count)].count(split) for split in SPLITS
         },
     )
 
 
-@dataclass(frozen=True)
-class _Row:
-    """One finished image."""
-
-    index: int
-    width: int
-    height: int
-    captions: list[str]
-
-
-def _draw_one(folder: Path, seed: int, index: int) -> _Row:
+def _draw_one(folder: Path, seed: int, index: int) -> tuple[_Entry, list[_Entry]]:
+    """Draw an image; returns its entry, and those of its captions, in COCO's format."""
     description, image = compose(seed, index)
     encoded = io.BytesIO()
     image.save(encoded, "JPEG", quality=JPEG_QUALITY)
-    path = folder / f"{image_id_of(index):012d}.jpg"
+    image_id = index + 1
+    name = f"{image_id:012d}.jpg"
     # Under another name first: an interrupted run leaves no half-written picture.
-    partial_path = path.with_suffix(".part")
+    partial_path = folder / f"{name}.part"
     partial_path.write_bytes(encoded.getvalue())
-    partial_path.replace(path)
-    captions = [caption.text for caption in captions_of(description, generator(seed, index, 1))]
-    return _Row(index, *image.size, captions)
+    partial_path.replace(folder / name)
+    captions = captions_of(description, generator(seed, index, 1))
+    return (
+        {"id": image_id, "file_name": name, "width": image.width, "height": image.height},
+        [
+            {"id": index * 10 + place, "image_id": image_id, "caption": caption}
+            for place, caption in enumerate(captions)
+        ],
+    )
 
 
-def _drawn(folder: Path, count: int, seed: int, workers: int | None) -> Iterator[_Row]:
-    """Rows in order of their index."""
+def _drawn(
+    folder: Path, count: int, seed: int, workers: int | None
+) -> Iterator[tuple[_Entry, list[_Entry]]]:
+    """What `_draw_one` gives, in order of the index."""
     draw = partial(_draw_one, folder, seed)
     processes = min(workers or usable_cores(), (count + 39) // 40)
     if processes == 1:
@@ -135,29 +135,3 @@ def _end_with_parent() -> None:
             os._exit(1)
 
         Thread(target=watch, daemon=True).start()
-
-
-def _coco(rows: list[_Row]) -> dict[str, Any]:
-    """COCO's caption format."""
-    images = [
-        {
-            "id": image_id_of(row.index),
-            "file_name": f"{image_id_of(row.index):012d}.jpg",
-            "width": row.width,
-            "height": row.height,
-        }
-        for row in rows
-    ]
-    annotations = [
-        {"id": row.index * 10 + place, "image_id": image_id_of(row.index), "caption": caption}
-        for row in rows
-        for place, caption in enumerate(row.captions)
-    ]
-    info = {"description": "Scenes drawn by this project, with captions"}
-    return {"info": info, "images": images, "annotations": annotations}
-
-
-def _write_json(path: Path, document: Any) -> None:
-    partial_path = path.with_suffix(".part")
-    partial_path.write_text(json.dumps(document, indent=1), encoding="utf-8")
-    partial_path.replace(path)

@@ -1,6 +1,4 @@
-"""Captions: five ways of saying what an image shows, each with the facts that it states."""
-
-from dataclasses import dataclass
+"""Captions: five ways of saying what an image shows."""
 
 import numpy as np
 
@@ -13,40 +11,6 @@ CAPTIONS_PER_IMAGE = 5
 PLURAL_OPENINGS = ("a couple of", "a group of", "a few")
 OPENINGS = ("a photo of", "a picture of", "an image of", "a close up of", "a view of")
 FORMS = ("plain", "doing", "there is", "picture", "setting", "beside", "that")
-
-
-@dataclass(frozen=True)
-class Caption:
-    """A caption and the facts it states, each true of the image (see `facts_of`)."""
-
-    text: str
-    facts: frozenset[str]
-
-
-def facts_of(description: Description) -> frozenset[str]:
-    """Every fact that a caption of the image may state.
-
-    "kinds: dog, kite" (a caption names all kinds), "dog: 2", "dog: some" (two or more),
-    "dog: several" (three or more), "dog is brown", "place: beach", "mood: beach, sunset".
-    """
-    facts = {_kinds(description), f"place: {description.scene}", _mood(description)}
-    for group in description.groups:
-        facts.add(f"{group.kind}: {group.count}")
-        if group.count > 1:
-            facts.add(f"{group.kind}: some")
-        if group.count > 2:
-            facts.add(f"{group.kind}: several")
-        if group.colour:
-            facts.add(f"{group.kind} is {group.colour}")
-    return frozenset(facts)
-
-
-def _kinds(description: Description) -> str:
-    return "kinds: " + ", ".join(sorted(group.kind for group in description.groups))
-
-
-def _mood(description: Description) -> str:
-    return f"mood: {description.scene}, {description.mood}"
 
 
 def with_article(noun: str) -> str:
@@ -63,13 +27,12 @@ def _coloured(noun: str, colour: str) -> str:
 
 
 class _Writer:
-    """Writes one caption and notes what it states."""
+    """Writes captions of an image."""
 
     def __init__(self, description: Description, rng: np.random.Generator) -> None:
         self.description = description
         self.rng = rng
         self.scene = SCENES[description.scene]
-        self.facts = {_kinds(description)}
 
     def pick(self, options: tuple[str, ...]) -> str:
         return options[int(self.rng.integers(len(options)))]
@@ -78,36 +41,28 @@ class _Writer:
         """A noun phrase for a group: "two brown dogs", "a glass of orange juice"."""
         kind = KINDS[group.kind]
         noun, plural = kind.nouns[int(self.rng.integers(len(kind.nouns)))]
-        colour = ""
-        if group.colour and self.rng.random() < 0.65:
-            colour = group.colour
-            self.facts.add(f"{group.kind} is {group.colour}")
+        colour = group.colour if group.colour and self.rng.random() < 0.65 else ""
         if group.count == 1:
-            self.facts.add(f"{group.kind}: 1")
             return with_article(_coloured(noun, colour))
-        return f"{self.amount(group)} {_coloured(plural, colour)}"
+        return f"{self.amount(group.count)} {_coloured(plural, colour)}"
 
-    def amount(self, group: Group) -> str:
+    def amount(self, count: int) -> str:
         """An exact number mostly, at times a vague one."""
         draw = self.rng.random()
         if draw < 0.12:
-            self.facts.add(f"{group.kind}: some")
             return self.pick(("some", "a group of"))
-        if draw < 0.24 and group.count > 2:
-            self.facts.add(f"{group.kind}: several")
+        if draw < 0.24 and count > 2:
             return self.pick(("several", "a few"))
-        self.facts.add(f"{group.kind}: {group.count}")
-        if group.count == 2 and self.rng.random() < 0.25:
+        if count == 2 and self.rng.random() < 0.25:
             return "a couple of"
-        return NUMBERS[group.count]
+        return NUMBERS[count]
 
     def where(self) -> str:
         """A phrase for the place, often with its mood."""
-        self.facts.add(f"place: {self.description.scene}")
-        if self.rng.random() < 0.4:
-            self.facts.add(_mood(self.description))
-            return self.pick(self.scene.moods[self.description.mood])
-        return self.pick(self.scene.places)
+        with_mood = self.rng.random() < 0.4
+        return self.pick(
+            self.scene.moods[self.description.mood] if with_mood else self.scene.places
+        )
 
     def subject(self, joint: str = "and") -> str:
         """All groups in an order of their own, joined."""
@@ -121,7 +76,6 @@ class _Writer:
         """The sentence in one of `FORMS`, without its capital and its full stop."""
         groups = self.description.groups
         if form == "setting":
-            self.facts.add(f"place: {self.description.scene}")
             return f"{with_article(self.pick(self.scene.settings))} with {self.subject()}"
         beside = self.pick(("next to", "beside", "near", "along with"))
         subject = self.subject(beside if form == "beside" else "and")
@@ -144,12 +98,9 @@ class _Writer:
         return f"{subject} {self.where()}"
 
 
-def captions_of(description: Description, rng: np.random.Generator) -> list[Caption]:
+def captions_of(description: Description, rng: np.random.Generator) -> list[str]:
     """Five different captions, each in another form of sentence."""
-    captions: dict[str, Caption] = {}
-    for form in rng.permutation(len(FORMS)):
-        writer = _Writer(description, rng)
-        text = " ".join(writer.write(FORMS[form]).split())
-        text = text[0].upper() + text[1:] + "."
-        captions.setdefault(text, Caption(text, frozenset(writer.facts)))
-    return list(captions.values())[:CAPTIONS_PER_IMAGE]
+    writer = _Writer(description, rng)
+    texts = [" ".join(writer.write(FORMS[form]).split()) for form in rng.permutation(len(FORMS))]
+    captions = dict.fromkeys(text[0].upper() + text[1:] + "." for text in texts)
+    return list(captions)[:CAPTIONS_PER_IMAGE]
