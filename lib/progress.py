@@ -5,7 +5,7 @@ import sys
 import time
 from collections import deque
 from types import TracebackType
-from typing import TextIO
+from typing import Self, TextIO
 
 from tqdm import tqdm
 
@@ -40,7 +40,7 @@ class Progress:
             mininterval=_BAR_EVERY_S,
         )
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

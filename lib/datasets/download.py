@@ -2,14 +2,14 @@
 
 import fcntl
 import hashlib
+import io
 import os
 import shutil
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -17,11 +17,11 @@ from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
-from tqdm import tqdm
 from urllib3 import BaseHTTPResponse, Retry
 from urllib3.exceptions import NameResolutionError
 
 from lib.errors import BadInputError, ImageSearchError, MissingError
+from lib.progress import Progress
 from lib.storage import filesystem
 
 PART_SUFFIX = ".part"
@@ -126,9 +126,9 @@ def download_all(
 
     Raises DownloadError when the first `2 * parallel` all fail: then the others would, too.
     """
-    started, result, stop = time.monotonic(), Downloads(), threading.Event()
-    with closing(_Progress(len(files), progress)) as shown, ThreadPoolExecutor(parallel) as pool:
-        futures = {pool.submit(_fetch, file, stop, shown): file for file in files}
+    started, result = time.monotonic(), Downloads()
+    with _Run(len(files), progress) as run, ThreadPoolExecutor(parallel) as pool:
+        futures = {pool.submit(_fetch, file, run): file for file in files}
         try:
             for future in as_completed(futures):
                 try:
@@ -137,18 +137,50 @@ def download_all(
                     result.already_there += not fetched
                 except DownloadError as error:
                     result.failures[str(futures[future].path)] = str(error)
-                shown.file_done(len(result.failures))
+                run.end_file(len(result.failures))
                 if len(result.failures) == 2 * parallel and result.fetched == 0:
                     raise DownloadError(next(iter(result.failures.values())))
         except BaseException:
-            stop.set()
+            run.stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-    result.bytes, result.seconds = shown.bytes, time.monotonic() - started
+    result.bytes, result.seconds = run.bytes, time.monotonic() - started
     return result
 
 
-def _fetch(file: RemoteFile, stop: threading.Event, shown: "_Progress") -> bool:
+class _Run(Progress):
+    """What the threads of a call share: whether to stop, and a line of files, of few of bytes."""
+
+    def __init__(self, files: int, shown: bool) -> None:
+        self._many = files > 8
+        unit = "files" if self._many else "MB"
+        super().__init__(files if self._many else None, unit, None if shown else io.StringIO())
+        self.stop = threading.Event()
+        self.bytes = 0
+        self._lock = threading.Lock()
+
+    def expect(self, count: int) -> None:
+        """So many bytes will come."""
+        with self._lock:
+            if not self._many:
+                self.total = max(self.total or 0, round((self.bytes + count) / 1e6))
+
+    def receive(self, count: int) -> None:
+        """So many bytes came. Raises _Stopped where the others have stopped."""
+        if self.stop.is_set():
+            raise _Stopped
+        with self._lock:
+            self.bytes += count
+            self.note = _amount(self.bytes) if self._many else ""
+            self.advance(0 if self._many else count / 1e6)
+
+    def end_file(self, failed: int) -> None:
+        """A file is done; `failed` so far."""
+        with self._lock:
+            self.advance(self._many, failed - self.failed)
+
+
+def _fetch(file: RemoteFile, run: _Run) -> bool:
     if file.path.exists():
         problem = _mismatch(file.path, file)
         if problem:
@@ -159,7 +191,7 @@ def _fetch(file: RemoteFile, stop: threading.Event, shown: "_Progress") -> bool:
     with _claim(part) as target:
         for url in file.urls:
             try:
-                _fetch_from(url, file, target, stop, shown)
+                _fetch_from(url, file, target, run)
                 break
             except _LastingError as error:
                 reasons.append(f"{url}: {error}")
@@ -195,9 +227,7 @@ def _claim(part: Path) -> Iterator[IO[bytes]]:
         yield target
 
 
-def _fetch_from(
-    url: str, file: RemoteFile, target: IO[bytes], stop: threading.Event, shown: "_Progress"
-) -> None:
+def _fetch_from(url: str, file: RemoteFile, target: IO[bytes], run: _Run) -> None:
     """Bring `target` to the whole content of a URL, over as many requests as it takes."""
     if not file.digest:  # nobody could tell what the bytes of another run are the start of
         target.truncate(0)
@@ -211,12 +241,10 @@ def _fetch_from(
             version = answer.version
             target.seek(answer.start)
             target.truncate()
-            shown.expect(file.path, answer.total, answer.start)
+            run.expect((answer.total or answer.start) - answer.start)
             for block in answer.blocks:
-                if stop.is_set():
-                    raise _Stopped
                 target.write(block)
-                shown.came(len(block))
+                run.receive(len(block))
             reason = f"{target.tell()} of {answer.total} bytes came"
         except requests.RequestException as error:
             reason = f"the connection broke off ({_cause(error)})"
@@ -237,7 +265,7 @@ def _fetch_from(
         most = max(most, offset)
         if idle == ATTEMPTS:
             raise _LastingError(f"{reason}, {ATTEMPTS} times in a row")
-        if stop.wait(min(FIRST_WAIT_S * 2**idle, LONGEST_WAIT_S)):
+        if run.stop.wait(min(FIRST_WAIT_S * 2**idle, LONGEST_WAIT_S)):
             raise _Stopped
 
 
@@ -344,45 +372,3 @@ def _cause(error: BaseException) -> str:
 
 def _amount(count: float) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
-
-
-class _Progress:
-    """A line on stderr: bytes for a few files, files for many; with rate and time left."""
-
-    def __init__(self, file_count: int, shown: bool) -> None:
-        self.bytes = 0
-        self._many = file_count > 8
-        self._lock = threading.Lock()
-        self._begun: set[Path] = set()
-        # Quiet until there is something to wait for.
-        self._bar = tqdm(
-            total=file_count if self._many else 0,
-            unit="file" if self._many else "B",
-            unit_scale=not self._many,
-            mininterval=0.5 if sys.stderr.isatty() else 10.0,
-            delay=0.5,
-            disable=not shown or file_count == 0,
-        )
-
-    def expect(self, path: Path, total: int | None, start: int) -> None:
-        """A file of `total` bytes goes on from `start`."""
-        with self._lock:
-            if not self._many and path not in self._begun:
-                self._begun.add(path)
-                self._bar.total += (total or start) - start
-
-    def came(self, count: int) -> None:
-        """So many more bytes came."""
-        with self._lock:
-            self.bytes += count
-            self._bar.update(0 if self._many else count)
-
-    def file_done(self, failed: int) -> None:
-        """A file is done; `failed` so far."""
-        with self._lock:
-            if self._many:
-                self._bar.set_postfix_str(f"{_amount(self.bytes)}, {failed} failed", refresh=False)
-                self._bar.update(1)
-
-    def close(self) -> None:
-        self._bar.close()
