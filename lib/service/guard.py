@@ -9,11 +9,12 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Container, MutableMapping, Sequence
 from dataclasses import dataclass
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
+from starlette.responses import Response
 
 from lib.service.errors import error_body, error_headers
 
@@ -123,25 +124,27 @@ class Guard:
 
         body = _Body(self, receive, self.max_bytes.get(path, self.default_max_bytes))
         try:
-            tokens = _tokens(scope)
+            http = HTTPConnection(scope)
+            tokens = _tokens(http)
             known = self.token is not None and any(
                 hmac.compare_digest(token, self.token) for token, _ in tokens
             )
             scope["known"] = known or self.token is None
-            if problem := self._stranger(scope, path, known, any(c for _, c in tokens)):
-                await _refuse(send_counted, *problem)
+            announced = http.headers.get("content-length", "")
+            answer: Application = self.app
+            if problem := self._stranger(http, path, known, any(c for _, c in tokens)):
+                answer = _refusal(*problem)
             elif path in self.search_paths and (wait_s := self.overloaded()):
-                message = "too many searches wait; try again in a moment"
-                await _refuse(send_counted, 503, message, wait_s=wait_s)
-            elif _announced_bytes(scope) > body.limit:
-                await _refuse(send_counted, 413, _too_large(body.limit))
-            else:
-                await self.app(scope, body.receive, send_counted)
+                answer = _refusal(503, "too many searches wait; try again in a moment", wait_s)
+            elif announced.isdecimal() and int(announced) > body.limit:
+                answer = _refusal(413, _too_large(body.limit))
+            await answer(scope, body.receive, send_counted)
         except Exception:
             _log.exception("%s %s failed", scope["method"], scope["path"])
             if status:
                 raise
-            await _refuse(send_counted, 500, "the service failed on this request")
+            refusal = _refusal(500, "the service failed on this request")
+            await refusal(scope, receive, send_counted)
         finally:
             self._held -= body.received
             named: str = path if path in self.search_paths else "other"
@@ -160,22 +163,21 @@ class Guard:
         return within or "/"
 
     def _stranger(
-        self, scope: Scope, path: str, known: bool, by_cookie: bool
+        self, http: HTTPConnection, path: str, known: bool, by_cookie: bool
     ) -> tuple[int, str] | None:
         """Status and message where this request must not be answered."""
         if self.token is not None and not known:
             if path in _OPEN_PATHS or path.startswith(_OPEN_PREFIX):
                 return None
             return 401, "this service asks for a bearer token"
-        headers = dict(scope["headers"])
-        host = _authority(f"//{headers.get(b'host', b'').decode('latin-1')}")
+        host = _authority(f"//{http.headers.get('host', '')}")
         if self.token is None and not self.access.knows(host[0]):
             return 403, "this service is not called so: start it with --allowed-host for this name"
-        if scope["method"] in _SAFE_METHODS or not (self.token is None or by_cookie):
+        if http.scope["method"] in _SAFE_METHODS or not (self.token is None or by_cookie):
             return None
-        origin = headers.get(b"origin")
-        elsewhere = origin is not None and not self._is_own(origin.decode("latin-1"), host)
-        if elsewhere or headers.get(b"sec-fetch-site") == b"cross-site":
+        origin = http.headers.get("origin")
+        elsewhere = origin is not None and not self._is_own(origin, host)
+        if elsewhere or http.headers.get("sec-fetch-site") == "cross-site":
             return 403, "a page of another site may not ask this"
         return None
 
@@ -225,36 +227,19 @@ def _authority(address: str) -> tuple[str, int | None]:
         return "", None
 
 
-def _tokens(scope: Scope) -> list[tuple[bytes, bool]]:
+def _tokens(http: HTTPConnection) -> list[tuple[bytes, bool]]:
     """Tokens of a request, and whether a cookie brought them."""
-    tokens = []
-    for name, value in scope["headers"]:
-        if name == b"authorization" and value[:7].lower() == b"bearer ":
-            tokens.append((value[7:].strip(), False))
-        elif name == b"cookie":
-            try:
-                morsel = SimpleCookie(value.decode("latin-1")).get(TOKEN_COOKIE)
-            except CookieError:
-                continue
-            if morsel is not None:
-                tokens.append((unquote(morsel.value).strip().encode(), True))
+    headers = (value.partition(" ") for value in http.headers.getlist("authorization"))
+    tokens = [(v.strip().encode("latin-1"), False) for k, _, v in headers if k.lower() == "bearer"]
+    if cookie := http.cookies.get(TOKEN_COOKIE):
+        tokens.append((unquote(cookie).strip().encode(), True))
     return tokens
-
-
-def _announced_bytes(scope: Scope) -> int:
-    for name, value in scope["headers"]:
-        if name == b"content-length" and value.isdigit():
-            return int(value)
-    return 0
 
 
 def _too_large(limit: int) -> str:
     return f"the body is larger than {limit:,} bytes"
 
 
-async def _refuse(send: Send, status: int, message: str, wait_s: float = 1) -> None:
-    body = error_body(status, message)
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-    headers += [(k.lower().encode(), v.encode()) for k, v in error_headers(status, wait_s).items()]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+def _refusal(status: int, message: str, wait_s: float = 1) -> Application:
+    headers = error_headers(status, wait_s)
+    return Response(error_body(status, message), status, headers, "application/json")
