@@ -13,18 +13,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, cast
+from typing import IO, cast
 
 import fsspec
-from tqdm import tqdm
 
 from lib.errors import BadInputError, ImageSearchError
+from lib.progress import Progress
 from lib.storage import TEMPORARY_PREFIX
 
 # Deflate packs at most 1032 to 1; pictures and caption files stay below 10, a bomb does not.
 MOST_EXPANSION = 200
 ALWAYS_ALLOWED_BYTES = 256 << 20
 _BLOCK_BYTES = 1 << 20
+_SPECIAL = "a link or a special file"
 
 
 def safe_path(name: str, archive: str) -> PurePosixPath:
@@ -93,7 +94,11 @@ def _unpack(
         relative = choose(member.name)
         if relative is not None and not member.name.endswith("/") and member.name:
             targets.append((member, directory / safe_path(relative, str(archive))))
-    missing = [(member, target) for member, target in targets if not _is_there(target, member.size)]
+    missing = [
+        (member, target)
+        for member, target in targets
+        if not target.is_file() or target.stat().st_size != member.size
+    ]
     count = sum(member.size for member, _ in missing)
     directory.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(directory).free
@@ -102,11 +107,12 @@ def _unpack(
             f"unpacking needs {count / 1e9:.1f} GB on the disk of {directory}, "
             f"and {free / 1e9:.1f} GB are free"
         )
-    options: dict[str, Any] = {"unit": "B", "unit_scale": True, "delay": 0.5}
-    with tqdm(total=count, desc="unpacking", disable=not progress, **options) as bar:
+    with Progress(round(count / 1e6), "MB", None if progress else io.StringIO()) as shown:
+        shown.note = "unpacking"
         for member, target in missing:
             with member.open() as content:
-                _write(content, target, directory, member.size, archive, bar)
+                _write(content, target, directory, member.size, archive)
+            shown.advance(member.size / 1e6)
     return [target for _, target in targets]
 
 
@@ -122,10 +128,8 @@ class _Member:
 
 def _zip_members(opened: zipfile.ZipFile) -> Iterator[_Member]:
     for member in opened.infolist():
-        kind = stat.S_IFMT(member.external_attr >> 16)
-        refused = "encrypted" if member.flag_bits & 1 else ""
-        if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-            refused = "a link or a special file"
+        usual = stat.S_IFMT(member.external_attr >> 16) in (0, stat.S_IFREG, stat.S_IFDIR)
+        refused = "encrypted" if member.flag_bits & 1 else "" if usual else _SPECIAL
         yield _Member(member.filename, member.file_size, partial(opened.open, member), refused)
 
 
@@ -134,20 +138,14 @@ def _tar_members(opened: tarfile.TarFile) -> Iterator[_Member]:
         usual = (member.isreg() or member.isdir()) and not member.issparse()
         name = member.name + "/" * member.isdir()
         content = cast(Callable[[], IO[bytes]], partial(opened.extractfile, member))
-        yield _Member(name, member.size, content, "" if usual else "a link or a special file")
+        yield _Member(name, member.size, content, "" if usual else _SPECIAL)
     # What follows the last member, so that the checksum of a compressed archive is met.
     rest = cast(IO[bytes], opened.fileobj)
     while block := rest.read(_BLOCK_BYTES):
         yield _Member("", len(block), partial(io.BytesIO, block))
 
 
-def _is_there(target: Path, size: int) -> bool:
-    return target.is_file() and target.stat().st_size == size
-
-
-def _write(
-    content: IO[bytes], target: Path, directory: Path, size: int, archive: Path, bar: Any
-) -> None:
+def _write(content: IO[bytes], target: Path, directory: Path, size: int, archive: Path) -> None:
     """Write one member under a temporary name, then rename: what has its name is whole."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if not target.parent.resolve().is_relative_to(directory.resolve()):
@@ -161,7 +159,6 @@ def _write(
                 if written > size:
                     break
                 file.write(block)
-                bar.update(len(block))
         if written != size:
             raise BadInputError(f"{archive} is damaged: {target.name} is not as long as it says")
         Path(temporary).chmod(0o644)

@@ -10,12 +10,14 @@ import ast
 import bz2
 import csv
 import gzip
+import itertools
 import json
 import lzma
 import posixpath
 import re
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import PurePosixPath
@@ -125,7 +127,8 @@ def _read_file(fs: Any, path: str, source: str, result: CaptionRows, folder: str
         elif start and path.lower().endswith((".parquet", ".feather")) and start[:6] != b"ARROW1":
             raise BadInputError(f"{source} cannot be read: it is no Parquet or Feather file")
         elif start[:6] == b"ARROW1":
-            rows = _arrow(pa.ipc.open_file(opened).read_all().to_batches(), source)
+            table = pa.ipc.open_file(opened).read_all()
+            rows = _arrow(table.to_batches(), table.schema, source)
         elif start[257:262] == b"ustar" or path.lower().endswith((".tar", ".tar.gz", ".tgz")):
             rows = _tar(opened, source)
         else:
@@ -226,12 +229,11 @@ def _json(document: Any, source: str) -> Iterable[CaptionRow]:
             return _coco(images, annotations, source)
         names = [str(key) for key in document]
         if _choose_columns(names):
-            columns = [_column_values(value) for value in document.values()]
-            if len({len(values) for values in columns}) == 1 and columns[0]:
-                table = zip(*columns, strict=True)
-                return _records(
-                    [dict(zip(names, row, strict=True)) for row in table], source, "row"
-                )
+            # pandas writes a column as an object by row; a list each is a table, too.
+            columns = [[*v.values()] if isinstance(v, Mapping) else v for v in document.values()]
+            if all(isinstance(v, list) for v in columns) and len({*map(len, columns)}) == 1:
+                table = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+                return _records(table, source, "row")
             return _records([document], source, "entry")
         lists = [value for value in document.values() if isinstance(value, list) and value]
         records = [value for value in lists if all(isinstance(entry, Mapping) for entry in value)]
@@ -248,12 +250,6 @@ def _json(document: Any, source: str) -> Iterable[CaptionRow]:
     if isinstance(document, list):
         return _records(document, source, "entry")
     raise BadInputError(f"{source} holds one {type(document).__name__}, no captions")
-
-
-def _column_values(value: Any) -> list[Any]:
-    if isinstance(value, Mapping):
-        return list(value.values())
-    return value if isinstance(value, list) else []
 
 
 def _coco(images: list[Any], annotations: list[Any], source: str) -> Iterator[CaptionRow]:
@@ -309,10 +305,6 @@ def _records(records: Sequence[Any], source: str, unit: str) -> Iterator[Caption
     for number, record in enumerate(records, 1):
         if record is None:
             continue
-        if not isinstance(record, Mapping):
-            raise BadInputError(
-                f"{source}, {unit} {number} is a {type(record).__name__}, no object"
-            )
         shape = tuple(map(str, record))
         if shape not in shapes:
             shapes[shape] = _choose_columns(shape) or columns
@@ -423,16 +415,15 @@ def _kind(value: Any) -> str:
 def _parquet(opened: Any, source: str) -> Iterator[CaptionRow]:
     table = pq.ParquetFile(opened)
     schema = table.schema_arrow
-    columns = _require_columns(schema.names, source)
-    _require_text_columns(schema, columns.captions, source)
-    leaves: list[str] = []
-    for name in (*columns[:3], columns.folder, *columns.captions):
-        kind = schema.field(name).type if name else None
-        if name in columns.captions or (kind and not _holds_bytes(kind)):
-            leaves.append(str(name))
-        elif kind and pa.types.is_struct(kind) and kind.get_field_index("path") >= 0:
+    columns = _text_columns(schema, source)
+    leaves = [*columns.captions]
+    for name in filter(None, (*columns[:3], columns.folder)):
+        kind = schema.field(name).type
+        if not _holds_bytes(kind):
+            leaves.append(name)
+        elif pa.types.is_struct(kind) and kind.get_field_index("path") >= 0:
             leaves.append(f"{name}.path")  # of an image in bytes only its path is read
-    yield from _arrow(table.iter_batches(16_384, columns=leaves), source, columns, schema)
+    return _arrow(table.iter_batches(16_384, columns=leaves), schema, source)
 
 
 def _holds_bytes(kind: pa.DataType) -> bool:
@@ -440,29 +431,22 @@ def _holds_bytes(kind: pa.DataType) -> bool:
 
 
 def _arrow(
-    batches: Iterable[pa.RecordBatch],
-    source: str,
-    columns: _Columns | None = None,
-    schema: pa.Schema | None = None,
+    batches: Iterable[pa.RecordBatch], schema: pa.Schema, source: str
 ) -> Iterator[CaptionRow]:
-    first = 0
-    for batch in batches:
-        schema = schema or batch.schema
-        if columns is None:
-            columns = _require_columns(schema.names, source)
-            _require_text_columns(schema, columns.captions, source)
-        in_bytes = columns.name and _holds_bytes(schema.field(columns.name).type)
-        for row, record in enumerate(batch.to_pylist(), first):
-            caption_row = _row(record, columns, source, f"row {row}")
-            if in_bytes and not (caption_row.name or caption_row.url or caption_row.image_id):
-                # Images in bytes without a name are listed by file and row.
-                caption_row = caption_row._replace(name=f"{PurePosixPath(source).name}/{row}")
-            yield caption_row
-        first += batch.num_rows
+    columns = _text_columns(schema, source)
+    in_bytes = columns.name and _holds_bytes(schema.field(columns.name).type)
+    for row, record in enumerate(record for batch in batches for record in batch.to_pylist()):
+        caption_row = _row(record, columns, source, f"row {row}")
+        if in_bytes and not any(caption_row[1:4]):
+            # Images in bytes without a name are listed by file and row.
+            caption_row = caption_row._replace(name=f"{PurePosixPath(source).name}/{row}")
+        yield caption_row
 
 
-def _require_text_columns(schema: pa.Schema, names: Iterable[str], source: str) -> None:
-    for name in names:
+def _text_columns(schema: pa.Schema, source: str) -> _Columns:
+    """The columns of a table. Raises BadInputError also where captions are no text."""
+    columns = _require_columns(schema.names, source)
+    for name in columns.captions:
         kind = schema.field(name).type
         while pa.types.is_nested(kind) and not pa.types.is_struct(kind) and kind.num_fields == 1:
             kind = kind.field(0).type
@@ -472,6 +456,7 @@ def _require_text_columns(schema: pa.Schema, names: Iterable[str], source: str) 
             raise BadInputError(
                 f"{source}: the column {name} holds {schema.field(name).type}, no text"
             )
+    return columns
 
 
 def _tokens(lines: Sequence[str], source: str, result: CaptionRows) -> Iterator[CaptionRow]:
@@ -508,21 +493,19 @@ class _Line(NamedTuple):
 
 def _delimited(lines: list[str], source: str, result: CaptionRows) -> Iterator[CaptionRow]:
     """A table of any delimiter, with a header, or with images and captions alone."""
-    start, delimiters = 0, "\t,;|"
-    while start < len(lines) and not lines[start].strip():
-        start += 1
-    if start < len(lines) and (separator := re.fullmatch("sep=(.)", lines[start])):  # Excel's
+    start, delimiters = next((n for n, line in enumerate(lines) if line.strip()), 0), "\t,;|"
+    if separator := re.fullmatch("sep=(.)", lines[start]):  # Excel's
         start, delimiters = start + 1, separator[1]
-    if start >= len(lines):
+    if not any(map(str.strip, lines[start : start + 1])):
         raise BadInputError(f"{source} is empty: it holds no captions")
     names, delimiter, has_header = _header(lines[start], delimiters)
     columns = _require_columns(names, source)
     image = names.index(columns.name or columns.url or columns.image_id or "")
     table = list(_split_lines(lines, start + has_header, delimiter, len(names), image))
     firsts = [line.cells[0].strip() for line in table if len(line.cells) == len(names) + 1]
-    if len(firsts) == len(table) and all(first.isdigit() for first in firsts):
-        numbers = [int(first) for first in firsts]  # R's row names have no header
-        if numbers == list(range(numbers[0] if numbers else 0, len(numbers) + sum(numbers[:1]))):
+    if firsts and firsts[0].isdecimal():  # R's row names have no header
+        counted = itertools.count(int(firsts[0]))
+        if len(firsts) == len(table) and all(first == str(next(counted)) for first in firsts):
             table = [line._replace(cells=line.cells[1:]) for line in table]
     _note_lines(table, len(names), delimiter, source, result)
     for line in table:
@@ -555,18 +538,11 @@ def _names_an_image(cell: str) -> bool:
 
 def _parse(text: str, delimiter: str) -> list[str] | None:
     """The fields of one record with quotes as RFC 4180 has them; None where a quote stays open."""
-    escapes: list[dict[str, Any]] = [{}]
-    if '\\"' in text:
-        escapes.append({"escapechar": "\\", "doublequote": False})
-    for options in escapes:
-        try:
-            reader = csv.reader(
-                [text], delimiter=delimiter, strict=True, skipinitialspace=True, **options
-            )
-            (cells,) = reader
+    usual: dict[str, Any] = {"delimiter": delimiter, "strict": True, "skipinitialspace": True}
+    for options in (usual, {**usual, "escapechar": "\\", "doublequote": False}):
+        with suppress(csv.Error, ValueError):
+            (cells,) = csv.reader([text], **options)
             return cells
-        except (csv.Error, ValueError):
-            continue
     return None
 
 
@@ -649,7 +625,7 @@ def _strings(text: str) -> list[str]:
 def _tar(opened: Any, source: str) -> Iterator[CaptionRow]:
     """A WebDataset shard: members of one key are one sample."""
     images: dict[str, str] = {}
-    texts: dict[str, list[str]] = {}
+    texts: dict[str, dict[str, None]] = {}
     urls: dict[str, str] = {}
     with tarfile.open(fileobj=opened) as archive:
         for member in archive:
@@ -663,13 +639,14 @@ def _tar(opened: Any, source: str) -> Iterator[CaptionRow]:
                 content = archive.extractfile(member)
                 assert content is not None
                 said, url = _sidecar(content.read(), f"{source}: {member.name}")
-                texts[key] = list(dict.fromkeys([*texts.get(key, []), *said]))
+                texts.setdefault(key, {}).update(dict.fromkeys(said))
                 urls[key] = url or urls.get(key, "")
             archive.members = []  # type: ignore[attr-defined]
-    for key, said in texts.items():
+    for key, captions in texts.items():
         name = images.get(key, key.lstrip("/"))
-        if said:
-            yield CaptionRow(name, f"{PurePosixPath(source).name}/{name}", urls[key], "", said)
+        if captions:
+            path = f"{PurePosixPath(source).name}/{name}"
+            yield CaptionRow(name, path, urls[key], "", [*captions])
 
 
 _SIDECARS = ("txt", "caption", "json")
@@ -705,20 +682,20 @@ def _read_folder(fs: Any, root: str, source: str, result: CaptionRows) -> None:
         if files:
             return
     images = {posixpath.splitext(name)[0]: name for name in names if has_image_ending(name)}
-    texts: dict[str, list[str]] = {}
+    texts: dict[str, dict[str, None]] = {}
     for name in names:
         stem, ending = posixpath.splitext(name)
         path = f"{root}/{name}"
         if ending[1:] in _SIDECARS and fs.info(path)["size"] <= _MOST_SIDECAR_BYTES:
             image = stem if has_image_ending(stem) else images.get(stem, stem)
             said, _ = _sidecar(fs.cat_file(path), f"{source}/{name}")
-            texts[image] = list(dict.fromkeys([*texts.get(image, []), *said]))
+            texts.setdefault(image, {}).update(dict.fromkeys(said))
     if not texts:
         raise BadInputError(
             f"{source} is a folder without captions: it needs a metadata.csv or .jsonl, a "
             "captions file, or a .txt beside each image"
         )
-    result.rows += [CaptionRow(name, clean(name), "", "", said) for name, said in texts.items()]
+    result.rows += [CaptionRow(name, clean(name), "", "", [*said]) for name, said in texts.items()]
 
 
 # The first kind that a folder has is read, all files of it.
