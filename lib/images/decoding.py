@@ -103,7 +103,9 @@ def decode_upright(
         raise ImageError("unsupported", str(error)) from error
     except (Exception, RecursionError) as error:  # Pillow's decoders raise nearly anything.
         truncated = "truncated" in str(error).lower() or isinstance(error, EOFError)
-        raise ImageError("truncated" if truncated else "undecodable", _words(error)) from error
+        raise ImageError(
+            "truncated" if truncated else "undecodable", str(error) or type(error).__name__
+        ) from error
 
 
 def image_format(content: bytes) -> str:
@@ -149,16 +151,10 @@ def _load(content: bytes, max_pixels: int) -> tuple[Image.Image, tuple[int, int]
     image.load()
     if frame and frame != (0, 0, *size):
         # The screen around a smaller frame shows what is behind, as in browsers.
-        image = _on_white(image.crop(frame), size, frame)
+        canvas = Image.new("RGBA", size, (255, 255, 255, 0))
+        canvas.paste(image.crop(frame).convert("RGBA"), frame[:2])
+        image = canvas
     return image, image.size if image.format != "JPEG2000" else size
-
-
-def _on_white(
-    frame: Image.Image, size: tuple[int, int], extents: tuple[int, int, int, int]
-) -> Image.Image:
-    canvas = Image.new("RGBA", size, (255, 255, 255, 0))
-    canvas.paste(frame.convert("RGBA"), extents[:2])
-    return canvas
 
 
 def _load_jpeg(
@@ -339,10 +335,6 @@ def _tiff_samples(content: bytes) -> str:
         )
     except Exception:  # whatever a damaged directory makes Pillow raise
         return "without a readable directory"
-
-
-def _words(error: BaseException) -> str:
-    return str(error) or type(error).__name__
 
 
 class PlainJpeg(NamedTuple):

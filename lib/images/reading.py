@@ -102,10 +102,10 @@ def _read(image: ListedImage, seconds: float) -> bytes:
         return _read_range(image.uri, seconds)
     member, _, source = rest.partition("::")
     if kind == "zip":
-        return _archive(source).read(member)
+        return _Zip(source).read(member)
     if kind == "parquet":
         group, row = (int(part) for part in member.split("/"))
-        return _table(source).read(group, row)
+        return _ContentTable(source).read(group, row)
     place = _MEMBER.match(member)
     if place is None:  # as databases before offsets have it
         return _search_tar(source, member)
@@ -157,10 +157,6 @@ def _search_tar(source: str, member: str) -> bytes:
 
 
 @lru_cache(maxsize=4)
-def _archive(source: str) -> "_Zip":
-    return _Zip(source)
-
-
 class _Zip:
     """A zip archive, opened once a process: ZipFile lets threads read in turn."""
 
@@ -183,10 +179,6 @@ class _Zip:
 
 
 @lru_cache(maxsize=4)
-def _table(source: str) -> "_ContentTable":
-    return _ContentTable(source)
-
-
 class _ContentTable:
     """A Parquet table of image bytes, read some megabytes of rows at a time."""
 
@@ -218,7 +210,10 @@ class _ContentTable:
             rows = next(self._batches).column(0)
             self._kept[self._next] = rows
             self._next += len(rows)
-            while len(self._kept) > 1 and sum(map(_nbytes, self._kept.values())) > _KEPT_BYTES:
+            while (
+                len(self._kept) > 1
+                and sum(rows.nbytes for rows in self._kept.values()) > _KEPT_BYTES
+            ):
                 del self._kept[next(iter(self._kept))]
 
     def _restart(self, group: int) -> None:
@@ -226,7 +221,3 @@ class _ContentTable:
         rows = max(1, min(256, _BATCH_BYTES * about.num_rows // max(1, about.total_byte_size)))
         self._batches = self._file.iter_batches(rows, row_groups=[group], columns=[self._column])
         self._group, self._next, self._kept = group, 0, {}
-
-
-def _nbytes(rows: pa.Array) -> int:
-    return int(rows.nbytes)

@@ -50,8 +50,7 @@ class SearchBody(_Strict):
     filter: FilterBody | None = None
 
     model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={"examples": [{"queries": ["orange juice", "dog -person"], "k": 5}]},
+        json_schema_extra={"examples": [{"queries": ["orange juice", "dog -person"], "k": 5}]}
     )
 
 
