@@ -74,55 +74,39 @@ def contact_sheet(
 
     Up to `label_lines` lines below each image hold its label and then its captions.
     """
-    font, heading_font = _font(15), _font(24)
-    line = 20
+    line, heading = 20, 44
     cell = (THUMBNAIL_SIZE + MARGIN, THUMBNAIL_SIZE + MARGIN + label_lines * line)
     widest = max((len(section.tiles) for section in sections), default=1)
     columns = max(1, min(columns, widest))
     rows = [-(-len(section.tiles) // columns) for section in sections]
-    height = sum(
-        count * cell[1] + (44 if section.heading else 0)
-        for count, section in zip(rows, sections, strict=True)
-    )
+    headings = sum(heading for section in sections if section.heading)
+    height = sum(rows) * cell[1] + headings
     sheet = Image.new("RGB", (columns * cell[0] + MARGIN, height + MARGIN), "white")
     draw = ImageDraw.Draw(sheet)
     top = MARGIN
     for section, count, images in zip(sections, rows, _thumbnails(sections), strict=True):
         if section.heading:
-            draw.text((MARGIN, top), section.heading, "black", heading_font)
-            top += 44
+            draw.text((MARGIN, top), section.heading, "black", _font(24))
+            top += heading
         for index, (tile, image) in enumerate(zip(section.tiles, images, strict=True)):
-            x = MARGIN + index % columns * cell[0]
-            y = top + index // columns * cell[1]
-            _draw_tile(sheet, draw, tile, label_lines, image, (x, y), font, line)
+            x, y = MARGIN + index % columns * cell[0], top + index // columns * cell[1]
+            picture = _unreadable() if image is None else image
+            left, above = ((THUMBNAIL_SIZE - length) // 2 for length in picture.size)
+            sheet.paste(picture, (x + left, y + above))
+            for number, text in enumerate([tile.label, *tile.captions][:label_lines]):
+                place = (x, y + THUMBNAIL_SIZE + 4 + number * line)
+                fitted = _fit(text, _font(15), THUMBNAIL_SIZE)
+                draw.text(place, fitted, "#666" if number else "black", _font(15))
         top += count * cell[1]
     return sheet
 
 
-def _draw_tile(
-    sheet: Image.Image,
-    draw: ImageDraw.ImageDraw,
-    tile: Tile,
-    label_lines: int,
-    image: Image.Image | None,
-    corner: tuple[int, int],
-    font: ImageFont.FreeTypeFont,
-    line: int,
-) -> None:
-    x, y = corner
-    if image is None:
-        draw.rectangle((x, y, x + THUMBNAIL_SIZE - 1, y + THUMBNAIL_SIZE - 1), "#e8e8e8", "#bbb")
-        draw.text((x + 10, y + THUMBNAIL_SIZE // 2 - 10), "image not readable", "#777", font)
-    else:
-        sheet.paste(
-            image,
-            (x + (THUMBNAIL_SIZE - image.width) // 2, y + (THUMBNAIL_SIZE - image.height) // 2),
-        )
-    texts = [tile.label, *tile.captions][:label_lines]
-    for number, text in enumerate(texts):
-        color = "black" if number == 0 else "#666"
-        fitted = _fit(text, font, THUMBNAIL_SIZE)
-        draw.text((x, y + THUMBNAIL_SIZE + 4 + number * line), fitted, color, font)
+def _unreadable() -> Image.Image:
+    """What stands for an image that cannot be read."""
+    image = Image.new("RGB", (THUMBNAIL_SIZE, THUMBNAIL_SIZE), "#e8e8e8")
+    draw = ImageDraw.Draw(image)
+    draw.text((10, THUMBNAIL_SIZE // 2 - 10), "image not readable", "#777", _font(15))
+    return image
 
 
 def _fit(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:

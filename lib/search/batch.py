@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
@@ -89,12 +89,11 @@ def run_batch_queries(
     count, digest = _count_and_digest(queries_file)
     db, output = absolute(db), absolute(output)
     manifest = read_manifest(db)
-    space = _Space(db, absolute_source(word_vectors), manifest.embedder_digest)
-    _load_space(space)  # what cannot work fails here, before anything starts
+    words = absolute_source(word_vectors)
+    _load_space(db, words, manifest.embedder_digest)  # what cannot work fails here, at once
+    shared: RemoteCollection | None = None
     if (choose_shards(db, manifest) if database_shards is None else database_shards) > 1:
-        source: RemoteCollection | _Version = RemoteCollection(db, database_shards)
-    else:
-        source = _Version(db, manifest)
+        shared = RemoteCollection(db, database_shards)
     run = {
         "queries_sha256": digest,
         "k": k,
@@ -109,16 +108,18 @@ def run_batch_queries(
 
     def answer(shard: Shard) -> "ray.ObjectRef[int]":
         first, texts = shard
-        return _answer_shard.remote(
-            source, space, texts, first, k, image_filter, _part(output, first)
-        )
+        url = _part(output, first)
+        return _answer_shard.remote(db, manifest, words, shared, texts, first, k, image_filter, url)
 
     shards = (s for s in _shards(queries_file, shard_queries) if s[0] not in finished)
     missing = [min(shard_queries, count - first) for first in firsts if first not in finished]
-    failed = _run_all(shards, answer, sum(missing))
+    with Progress(sum(missing), "queries") as progress:
+        ended = run_bounded(answer, lambda: next(shards, None), lambda: 2 * cluster_cpus())
+        for shard, future in filter(None, ended):
+            progress.advance(len(shard[1]), failed=future.result())
     return BatchReport(
         queries=count,
-        failed=failed + sum(_count_failed(_part(output, first)) for first in finished),
+        failed=progress.failed + sum(_count_failed(_part(output, first)) for first in finished),
         shards=len(firsts),
         shards_answered=len(missing),
         queries_answered=sum(missing),
@@ -163,63 +164,36 @@ def _claim(output: str, run: dict[str, Any]) -> None:
         )
 
 
-def _run_all(shards: Iterator[Shard], answer: Callable[[Shard], Any], total: int) -> int:
-    """Answer shards with two for each CPU in flight; returns the number of failed queries.
-
-    `total`: queries of all of them.
-    """
-    with Progress(total, "queries") as progress:
-        ended = run_bounded(answer, lambda: next(shards, None), lambda: 2 * cluster_cpus())
-        for shard, future in filter(None, ended):
-            progress.advance(len(shard[1]), failed=future.result())
-        return progress.failed
-
-
-@dataclass(frozen=True)
-class _Space:
-    """Where a task finds the semantic space, and which one it must be."""
-
-    db: str
-    word_vectors: str | None
-    digest: str
-
-
-@dataclass(frozen=True)
-class _Version:
-    """A version of a database that a task opens for itself."""
-
-    db: str
-    manifest: Manifest
-
-
 @cache
-def _load_space(recorded: _Space) -> SemanticSpace:
+def _load_space(db: str, word_vectors: str | None, digest: str) -> SemanticSpace:
     """The semantic space, loaded once in each worker process: word vectors are large."""
-    space = load_semantic_space(recorded.db, recorded.word_vectors, recorded.digest)
+    space = load_semantic_space(db, word_vectors, digest)
     require_same(
         "the embedder and the embeddings of the database",
         space.digest,
-        recorded.digest,
+        digest,
         "Run jobs.embed_database",
     )
     return space
 
 
 @cache
-def _open(version: _Version) -> Collection:
+def _open(db: str, manifest: Manifest) -> Collection:
     try:
-        return load_version(version.db, version.manifest)
+        return load_version(db, manifest)
     except MissingError as error:
         raise MismatchError(
-            f"the embeddings of {version.db} were replaced meanwhile ({error}); run it again with "
-            "another --output"
+            f"the embeddings of {db} were replaced meanwhile ({error}); run it again with another "
+            "--output"
         ) from error
 
 
 @ray.remote
 def _answer_shard(
-    source: "RemoteCollection | _Version",
-    space: _Space,
+    db: str,
+    manifest: Manifest,
+    word_vectors: str | None,
+    shared: RemoteCollection | None,
     queries: list[str],
     first: int,
     k: int,
@@ -227,8 +201,9 @@ def _answer_shard(
     url: str,
 ) -> int:
     """Write the answers of some queries; returns how many have none."""
-    collection = _open(source) if isinstance(source, _Version) else source
-    batch = embed_queries(_load_space(space).text, queries)
+    collection = _open(db, manifest) if shared is None else shared
+    space = _load_space(db, word_vectors, manifest.embedder_digest)
+    batch = embed_queries(space.text, queries)
     usable = np.array([problem is None for problem in batch.problems], bool)
     hits = collection.search_images(batch.embeddings[usable], k, image_filter)
     # An unusable query gets an empty list.
