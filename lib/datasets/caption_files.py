@@ -539,7 +539,8 @@ def _names_an_image(cell: str) -> bool:
 def _parse(text: str, delimiter: str) -> list[str] | None:
     """The fields of one record with quotes as RFC 4180 has them; None where a quote stays open."""
     usual: dict[str, Any] = {"delimiter": delimiter, "strict": True, "skipinitialspace": True}
-    for options in (usual, {**usual, "escapechar": "\\", "doublequote": False}):
+    escaped = {**usual, "escapechar": "\\", "doublequote": False}
+    for options in (usual, escaped) if '\\"' in text else (usual,):
         with suppress(csv.Error, ValueError):
             (cells,) = csv.reader([text], **options)
             return cells

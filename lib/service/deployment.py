@@ -284,19 +284,16 @@ class SearchService:
                 again = time.monotonic() + _RETRY_RELOAD * settings.reload_every_s
                 searcher = await loop.run_in_executor(self._loader, self._load, self.searcher)
             except Exception as error:  # whatever lies there: what is served goes on
-                self._refuse(error)
+                typed = isinstance(error, ImageSearchError)
+                self.reload_problem = type(error).__name__ if typed else "failed to load"
+                self._measures.reloads.inc(tags={"outcome": "refused"})
+                _log.error("a new database version was refused, the old one stays: %s", error)
             else:
                 self.searcher, self.reload_problem, again = searcher, None, math.inf
                 self._lost = False
                 self._measures.version.set(searcher.version)
                 self._measures.reloads.inc(tags={"outcome": "taken_up"})
                 _log.info("took up database version %s", searcher.version)
-
-    def _refuse(self, error: Exception) -> None:
-        typed = isinstance(error, ImageSearchError)
-        self.reload_problem = type(error).__name__ if typed else "failed to load"
-        self._measures.reloads.inc(tags={"outcome": "refused"})
-        _log.error("a new database version was refused, the old one stays: %s", error)
 
     async def _watch(self) -> None:
         """Keep asking the search processes whether they can search."""

@@ -344,15 +344,11 @@ async def _explain(
     embedder = searcher.space.embedder
     heat = split_over_cells(seen.feature_map, embedder.matrix, embedder.bias, query.parts)
     explanation["heat_map"] = {
-        "cells": _rounded(heat.cells.tolist()),
+        "cells": heat.cells.astype(float).round(7).tolist(),
         "rounding": float(query.embedding @ embedding) - heat.score,
         "box": dict(zip(("left", "top", "right", "bottom"), seen.box, strict=True)),
     }
-    return explanation, [_rounded(cells) for cells in heat.shares.tolist()]
-
-
-def _rounded(cells: list[list[float]]) -> list[list[float]]:
-    return [[round(value, 7) for value in line] for line in cells]
+    return explanation, heat.shares.astype(float).round(7).tolist()
 
 
 def _add_images(app: FastAPI, service: "Callable[[], SearchService]") -> None:
