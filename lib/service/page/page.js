@@ -14,20 +14,24 @@ let hits = [], info = null, running = null, typing = 0, opened = -1;
 // ---- What is asked, and the address that says so
 
 function readAddress() {
-  const given = new URLSearchParams(location.search);
-  state.q = given.get("q") ?? "";
-  state.like = given.get("like");
-  state.k = Math.max(1, Number.parseInt(given.get("k"), 10) || PAGE_SIZE);
+  const asked = new URLSearchParams(location.search);
+  state.q = asked.get("q") ?? "";
+  state.like = asked.get("like");
+  state.k = Math.max(1, Number.parseInt(asked.get("k"), 10) || PAGE_SIZE);
   state.file = null;
   query.value = state.q;
 }
 
+function parameters(more) {
+  const asked = new URLSearchParams();
+  if (state.q.trim()) asked.set("q", state.q);
+  if (state.like) asked.set("like", state.like);
+  for (const [name, value] of Object.entries(more)) asked.set(name, value);
+  return asked.toString();
+}
+
 function address() {
-  const wanted = new URLSearchParams();
-  if (state.q) wanted.set("q", state.q);
-  if (state.like) wanted.set("like", state.like);
-  if (state.k !== PAGE_SIZE) wanted.set("k", state.k);
-  const text = wanted.toString();
+  const text = parameters(state.k === PAGE_SIZE ? {} : { k: state.k });
   return text ? `?${text}` : location.pathname;
 }
 
@@ -55,13 +59,9 @@ async function ask(path, options) {
 }
 
 function request(signal) {
-  const wanted = new URLSearchParams({ k: state.k });
-  if (state.q.trim()) wanted.set("q", state.q);
-  if (state.file) {
-    return ask(`search/image?${wanted}`, { method: "POST", body: state.file, headers: { "Content-Type": state.file.type || "image/jpeg" }, signal });
-  }
-  if (state.like) wanted.set("like", state.like);
-  return ask(`search?${wanted}`, { signal });
+  const asked = parameters({ k: state.k });
+  if (!state.file) return ask(`search?${asked}`, { signal });
+  return ask(`search/image?${asked}`, { method: "POST", body: state.file, headers: { "Content-Type": state.file.type || "image/jpeg" }, signal });
 }
 
 async function search() {
@@ -163,20 +163,20 @@ function shape(element, ratio) {
 }
 
 function card(hit, index) {
-  const made = $("#card").content.firstElementChild.cloneNode(true);
-  made.dataset.index = index;
-  made.setAttribute("aria-label", `${hit.captions[0] ?? hit.image_id}, score ${hit.score.toFixed(2)}`);
-  shape(made, hit.width / hit.height || 1);
-  made.style.animationDelay = `${Math.min(index, 12) * 18}ms`;
-  const image = $("img", made);
+  const element = $("#card").content.firstElementChild.cloneNode(true);
+  element.dataset.index = index;
+  element.setAttribute("aria-label", `${hit.captions[0] ?? hit.image_id}, score ${hit.score.toFixed(2)}`);
+  shape(element, hit.width / hit.height || 1);
+  element.style.animationDelay = `${Math.min(index, 12) * 18}ms`;
+  const image = $("img", element);
   image.classList.add("waiting");
   image.onload = () => image.classList.remove("waiting");
-  image.onerror = () => made.classList.add("broken");
+  image.onerror = () => element.classList.add("broken");
   image.src = local(hit.thumbnail);
-  $(".caption", made).textContent = hit.captions[0] ?? "";
-  $(".fill", made).style.width = `${Math.max(0, hit.score) * 100}%`;
-  $(".number", made).textContent = hit.score.toFixed(2);
-  return made;
+  $(".caption", element).textContent = hit.captions[0] ?? "";
+  $(".fill", element).style.width = `${Math.max(0, hit.score) * 100}%`;
+  $(".number", element).textContent = hit.score.toFixed(2);
+  return element;
 }
 
 // Addresses of the service start at its root; the page may lie below a prefix.
@@ -218,11 +218,8 @@ async function explain(index) {
   $(".next", why).disabled = index === hits.length - 1;
   if (!why.open) why.showModal();
   if (state.file) return showShares({ score: hit.score, explanation: { words: [{ word: "your image", weight: 1, share: hit.score }] } });
-  const wanted = new URLSearchParams({ image_id: hit.image_id });
-  if (state.q.trim()) wanted.set("q", state.q);
-  if (state.like) wanted.set("like", state.like);
   try {
-    const answer = await ask(`explain?${wanted}`);
+    const answer = await ask(`explain?${parameters({ image_id: hit.image_id })}`);
     if (opened === index) showShares(answer);
   } catch (error) {
     if (opened === index) showProblem(error.message);
