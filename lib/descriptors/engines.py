@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -120,12 +120,6 @@ class Forms:
         return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
-@cache
-def _graph(backbone: Backbone) -> Graph | None:
-    model = graphs.convert(backbone)
-    return None if model is None else graphs.pack(model)
-
-
 def pictures_needed(fidelity: Fidelity, images: int, machines: float) -> int:
     """Pictures that `prepare` wants of a collection in which so many images are to be described.
 
@@ -145,7 +139,7 @@ def prepare(backbone: Backbone, fidelity: Fidelity, pictures: Sequence[np.ndarra
 
     Takes seconds, and with calibration about as long as 300 pictures in float32.
     """
-    graph = _graph(backbone)
+    graph = graphs.converted(backbone)
     if not pictures:
         return Forms(fidelity, graph)
     if graph is None:

@@ -1,9 +1,12 @@
 """Networks as OpenVINO graphs: converted from PyTorch, packed to travel, compiled for this CPU."""
 
+import hashlib
 import sys
 import tempfile
 import warnings
+import zipfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +16,7 @@ from torch import nn
 
 from lib.cores import usable_cores
 from lib.descriptors.backbones import Backbone
+from lib.storage import cache_directory
 
 # OpenVINO reports each import to its makers unless this part of it is absent.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
@@ -22,6 +26,7 @@ except ImportError:  # no wheel for this platform: PyTorch computes
     openvino = None
 
 Compiled = Callable[[np.ndarray], list[np.ndarray]]
+_CONVERSION = 1  # goes up where `convert` comes to give another graph
 _CONVERTED_COSINE = 0.99999  # of a graph to the network it was converted from
 
 
@@ -56,11 +61,13 @@ def convert(backbone: Backbone) -> Any | None:
         shapes += [(1, crop + 32, crop, 3), (1, crop, 2 * crop + 32, 3)]
     side = -1 if whole else crop
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # of tracing, which OpenVINO does
+        warnings.simplefilter("ignore")  # of tracing
         try:
+            example = torch.zeros(shapes[0], dtype=torch.uint8)
+            # OpenVINO's own tracing traces twice more, to compare; the pictures below do that.
             model = openvino.convert_model(
-                _OfPictures(backbone),
-                example_input=torch.zeros(shapes[0], dtype=torch.uint8),
+                torch.jit.trace(_OfPictures(backbone), example, check_trace=False),
+                example_input=example,
                 input=[openvino.PartialShape([-1, side, side, 3])],
             )
             run = compiled(model, usable_cores())
@@ -72,6 +79,32 @@ def convert(backbone: Backbone) -> Any | None:
         except Exception:  # each network that cannot be converted says so in its own way
             return None
     return model
+
+
+def converted(backbone: Backbone) -> Graph | None:
+    """The packed graph of `convert`, kept in the user's cache: most of a run's start goes into it.
+
+    The zip that holds it has checksums: what is damaged is made again.
+    """
+    if openvino is None:
+        return None
+    made_by = (openvino.__version__, torch.__version__, _CONVERSION)
+    what = f"{backbone.provenance('float32')} {made_by}"
+    name = f"{hashlib.sha256(what.encode()).hexdigest()[:32]}.npz"
+    kept = cache_directory() / "graphs" / name
+    with suppress(OSError, KeyError, ValueError, zipfile.BadZipFile), np.load(kept) as packed:
+        return Graph(packed["xml"].tobytes(), packed["weights"])
+    model = convert(backbone)
+    if model is None:
+        return None
+    graph = pack(model)
+    with suppress(OSError):  # a home that cannot be written: slower next time, no harm else
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=kept.parent) as folder:
+            new = Path(folder) / name
+            np.savez(new, xml=np.frombuffer(graph.xml, np.uint8), weights=graph.weights)
+            new.replace(kept)
+    return graph
 
 
 def cosines_of(vectors: np.ndarray, reference: np.ndarray) -> np.ndarray:
