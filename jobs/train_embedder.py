@@ -1,7 +1,6 @@
 """Train the embedder, M and b, into DB/embedder/: from captions, or from class names alone."""
 
 import argparse
-from contextlib import nullcontext
 from typing import Any, NoReturn
 
 from jobs import command
@@ -68,8 +67,6 @@ def train_embedder(
 
     `parts`: training and validation captions where they are loaded already.
     """
-    from lib.cluster import connect
-
     training, validation = parts or load_parts(options.captions, options.validation_captions)
     settings = FitSettings(
         margin=options.margin,
@@ -78,28 +75,20 @@ def train_embedder(
         batch_size=options.batch_size,
         seed=options.seed,
     )
-    with connect() if training else nullcontext():
-        report = train(
-            options.db,
-            training,
-            validation,
-            load_word_vectors(options.word_vectors),
-            options.word_vectors,
-            settings,
-            rejoin=options.validation_captions is None,
-            workers=options.workers,
-            use_gpu=training is not None and _gpus() >= options.workers,
-            start=options.start,
-            weights=options.weights,
-        )
+    report = train(
+        options.db,
+        training,
+        validation,
+        load_word_vectors(options.word_vectors),
+        options.word_vectors,
+        settings,
+        rejoin=options.validation_captions is None,
+        workers=options.workers,
+        start=options.start,
+        weights=options.weights,
+    )
     _print_summary(report, options.db)
     return {"db": options.db, "digest": report.digest, **report.metadata, "history": report.history}
-
-
-def _gpus() -> float:
-    import ray
-
-    return float(ray.cluster_resources().get("GPU", 0))
 
 
 def _print_summary(report: TrainingReport, db: str) -> None:

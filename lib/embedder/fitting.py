@@ -123,13 +123,18 @@ def fit(
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
     dense = _over_workers(model)
-    while judge.wants_more(state, settings):
+    while tries_ranking(data.validation, settings) and judge.wants_more(state, settings):
         epoch = len(state["history"])
         optimizer.param_groups[0]["lr"] = state["step"] * _schedule(epoch, settings)
         loss = run_epoch(dense, optimizer, share, settings, epoch)
         judge(model, state, loss)
         after_epoch(state | weights(model, optimizer))
     return finish(state, data, settings, share, device)
+
+
+def tries_ranking(validation: Examples, settings: FitSettings) -> bool:
+    """Whether epochs of ranking may follow the closed form."""
+    return settings.epochs > 0 and len(validation.images) >= MIN_VALIDATION_IMAGES
 
 
 def read_once(data: TrainingData) -> TrainingData:
@@ -280,15 +285,10 @@ def run_epoch(
 
 
 class ValidationJudge:
-    """Ranks the validation captions among the validation images after each epoch.
-
-    With fewer than two validation images nothing is judged, and with fewer than
-    MIN_VALIDATION_IMAGES the closed form stays without a try.
-    """
+    """Ranks the validation captions among the validation images after each epoch, from two on."""
 
     def __init__(self, data: TrainingData, share: Share) -> None:
         images = data.validation.images[:MAX_VALIDATION_IMAGES]
-        self._images = len(images)
         kept = np.flatnonzero(np.isin(data.validation.rows, images))
         self._texts = data.validation.texts[kept]
         self._rows = np.searchsorted(images, data.validation.rows[kept])
@@ -334,7 +334,7 @@ class ValidationJudge:
         """Whether another epoch may still find something better."""
         epoch = len(state["history"])
         stale = epoch - 1 - state["best_epoch"] >= settings.patience
-        return self._images >= MIN_VALIDATION_IMAGES and epoch <= settings.epochs and not stale
+        return epoch <= settings.epochs and not stale
 
 
 def finish(

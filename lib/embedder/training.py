@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lib.cluster import require_workers
+from lib.cluster import connect, require_workers
 from lib.datasets.captions import Captions
 from lib.descriptors.store import DescriptorIndex, index_descriptors, read_descriptors
 from lib.embedder.dataset import (
@@ -37,6 +37,7 @@ from lib.embedder.fitting import (
     TrainingData,
     closed_form,
     fit,
+    tries_ranking,
 )
 from lib.embedder.model import Embedder
 from lib.embedder.plots import training_plot
@@ -86,14 +87,14 @@ def train(
     settings: FitSettings,
     rejoin: bool,
     workers: int = 1,
-    use_gpu: bool = False,
     start: str | None = None,
     weights: str | None = None,
 ) -> TrainingReport:
     """Train the embedder of a database and write `DB/embedder/embedder.npz`.
 
     training: None where there are no captions; class names, or the embedder `start`, then decide
-    alone, and no Ray is needed. rejoin: the validation images were held out from the training file,
+    alone. Ray is started or joined only where ranking is tried, or for several workers: it takes
+    longer than the closed form. rejoin: the validation images were held out from the training file,
     so they may serve the text side and the final fit. start: a database, file or URL whose embedder
     is the prior in place of class names. weights: the backbone's file, which its class names may
     need. A run with the same data and settings that was cut short goes on from its last epoch.
@@ -124,7 +125,11 @@ def train(
         captions = [part for part in (training, validation) if part is not None]
         inputs = [line for part in captions for line in (*part.image_ids, *part.texts)]
         inputs += [metadata["word_vectors"]["digest"], str(metadata["prior"])]
-        state = _fit_on_ray(db, prepared, inputs, settings, rejoin, workers, use_gpu)
+        if workers == 1 and not tries_ranking(prepared.validation, settings):
+            state = _fit_here(db, prepared, settings, rejoin)
+        else:
+            with connect():
+                state = _fit_on_ray(db, prepared, inputs, settings, rejoin, workers)
     metadata["chosen"] = state["chosen"] | {"idf_power": prepared.text.idf.power}
     embedder = Embedder.from_arrays(state["M"].numpy(), state["b"].numpy())
     prior = None
@@ -142,6 +147,18 @@ def train(
     return TrainingReport(digest, metadata, state["history"])
 
 
+def _fit_here(db: str, prepared: "Prepared", settings: FitSettings, rejoin: bool) -> FitState:
+    metrics = join(db, "embedder", "metrics.csv")
+    data = prepared.data(lambda rows: read_descriptors(prepared.index.files, rows), rejoin)
+    with following(metrics, settings.epochs):
+        return fit(
+            data,
+            settings,
+            torch.device("cpu"),
+            after_epoch=lambda state: write_bytes_atomic(metrics, metrics_csv(state["history"])),
+        )
+
+
 def _fit_on_ray(
     db: str,
     prepared: "Prepared",
@@ -149,7 +166,6 @@ def _fit_on_ray(
     settings: FitSettings,
     rejoin: bool,
     workers: int,
-    use_gpu: bool,
 ) -> FitState:
     content = _pack(prepared, settings, rejoin)
     runs = join(db, "embedder", "runs")
@@ -161,7 +177,7 @@ def _fit_on_ray(
     metrics = join(db, "embedder", "metrics.csv")
     config = {"examples": join(runs, f"{run}.npz"), "files": index.files, "metrics": metrics}
     with following(metrics, settings.epochs):
-        state = _run_workers(config, runs, run, workers, use_gpu)
+        state = _run_workers(config, runs, run, workers)
     fs, path = filesystem(runs)
     fs.rm(path, recursive=True)
     return state
@@ -401,17 +417,17 @@ def unpack(content: bytes, files: list[str]) -> tuple[TrainingData, FitSettings]
         return data, FitSettings(**json.loads(str(packed["settings"])))
 
 
-def _run_workers(
-    config: dict[str, Any], storage_url: str, name: str, workers: int, use_gpu: bool
-) -> FitState:
+def _run_workers(config: dict[str, Any], storage_url: str, name: str, workers: int) -> FitState:
     """Run `train_worker` on Ray Train; returns the state of its last checkpoint."""
     import pyarrow.fs as pafs
+    import ray
     from fsspec.implementations.local import LocalFileSystem
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
     if workers < 1:
         raise BadArgumentError(f"--workers must be 1 or more, not {workers}")
+    use_gpu = ray.cluster_resources().get("GPU", 0) >= workers
     require_workers(workers, 1, 1.0 if use_gpu else 0.0, "Ask for fewer --workers")
     # The controller looks for reports this often, and a worker waits for it after every epoch.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
