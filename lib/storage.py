@@ -357,9 +357,8 @@ def content_of(url: str) -> str:
 
     Raises MissingError or BadInputError, naming the file.
     """
-    fs, path = filesystem(url)
-    with _reading(url):
-        metadata = pq.read_metadata(path, filesystem=fs).metadata or {}
+    with _opened(url) as file:
+        metadata = pq.read_metadata(file).metadata or {}
     content = metadata.get(_CONTENT_KEY)
     return digest_of(url).sha256 if content is None else content.decode()
 
@@ -413,28 +412,34 @@ def read_table(
 
     Raises MissingError or BadInputError, naming the file.
     """
-    fs, path = filesystem(url)
-    source: Any = path
-    if expected is not None:
-        content = read_bytes(url)
-        if hashlib.sha256(content).hexdigest() != expected.sha256:
-            raise BadInputError(f"{url} is damaged: it does not hold what was written there")
-        source, fs = pa.BufferReader(content), None
-    with _reading(url):
+    content = None if expected is None else read_bytes(url)
+    if expected and content and hashlib.sha256(content).hexdigest() != expected.sha256:
+        raise BadInputError(f"{url} is damaged: it does not hold what was written there")
+    with _opened(url, content) as file:
         return pq.read_table(
-            source,
-            columns=columns,
-            filesystem=fs,
-            partitioning=None,
-            page_checksum_verification=True,
+            file, columns=columns, partitioning=None, page_checksum_verification=True
         )
 
 
 def read_schema(url: str) -> pa.Schema:
     """Schema of one Parquet file, read from its footer only."""
+    with _opened(url) as file:
+        return pq.read_schema(file)
+
+
+@contextmanager
+def _opened(url: str, content: bytes | None = None) -> Iterator[Any]:
+    """A Parquet file for Arrow: opening a path itself, it asks a store six times what is there.
+
+    content: what it holds, where that has been read already.
+    """
     fs, path = filesystem(url)
     with _reading(url):
-        return pq.read_schema(path, filesystem=fs)
+        if content is not None:
+            yield pa.BufferReader(content)
+        else:
+            with pa.OSFile(path) if isinstance(fs, LocalFileSystem) else fs.open(path) as file:
+                yield file
 
 
 @contextmanager

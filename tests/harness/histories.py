@@ -1,6 +1,6 @@
 """Writers and readers of one database at the same time, and what each of them saw.
 
-`python -m tests.harness.histories DIR [--operations N] [--writers W] [--readers R] [--s3]`.
+`python -m tests.harness.histories DIR [--operations N] [--seconds S] [--s3]`.
 Processes remove images, bring them back, embed and compact, each at random; others open the newest
 version and look. From what each operation returned, and when, follows whether all of it could have
 happened one after another: versions only rise, each is made by one writer, a removal whose command
@@ -10,11 +10,11 @@ meets a file that is gone.
 
 import argparse
 import json
+import logging
 import multiprocessing
 import os
 import random
 import socket
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -24,6 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+from moto.moto_server.werkzeug_app import create_backend_app
+from werkzeug.serving import WSGIRequestHandler, run_simple
 
 from lib.database.compaction import compact_database
 from lib.database.embed import embed_database
@@ -34,17 +36,21 @@ from tests.database.test_embed import save_embedder, write_descriptors
 from tests.serving_process import free_port
 
 FILES, ROWS = 6, 8
+WRITERS, READERS = 8, 4
 _IMAGES = FILES * ROWS
-_WRITERS = 8  # at most
+_GRACE_S = 60.0  # so that versions go while others are at work; no operation takes as long
 
 
-def write(db: str, log: str, seed: int, operations: int) -> None:
+def write(db: str, log: str, seed: int, operations: int, seconds: float) -> None:
     """One writer: it alone removes, and brings back, the images of its own ids."""
+    until = time.monotonic() + seconds
     draw = random.Random(seed)
-    own = [str(number) for number in range(seed, _IMAGES, _WRITERS)]
+    own = [str(number) for number in range(seed, _IMAGES, WRITERS)]
     gone: set[str] = set()
-    with Path(log).open("w") as file:
+    with Path(log).open("w", buffering=1) as file:
         for _ in range(operations):
+            if time.monotonic() > until:
+                break
             kind = draw.choices(["remove", "undo", "embed", "compact"], [6, 4, 1, 1])[0]
             image = draw.choice(own)
             if kind == "remove" and image in gone:
@@ -57,7 +63,7 @@ def write(db: str, log: str, seed: int, operations: int) -> None:
                 if kind == "embed":
                     embed_database(db)
                 elif kind == "compact":
-                    compact_database(db, file_rows=draw.choice([8, 16, 64]), grace_s=3600)
+                    compact_database(db, file_rows=draw.choice([8, 16, 64]), grace_s=_GRACE_S)
                 else:
                     remove_images(db, [image], undo=kind == "undo")
             except ConflictError:
@@ -72,13 +78,14 @@ def write(db: str, log: str, seed: int, operations: int) -> None:
 
 def read(db: str, log: str, stop: Any) -> None:
     """One reader: opens the newest version again and again."""
-    with Path(log).open("w") as file:
+    with Path(log).open("w", buffering=1) as file:
         while not stop.is_set():
             start = time.monotonic()
             collection = open_database(db)
             shown = list(collection.image_ids)
             entry = {"start": start, "end": time.monotonic(), "version": collection.version}
             file.write(json.dumps(entry | {"shown": shown}) + "\n")
+            stop.wait(entry["end"] - start)  # half of the work at most is that of readers
 
 
 def check(writers: list[list[dict[str, Any]]], readers: list[list[dict[str, Any]]]) -> list[str]:
@@ -121,7 +128,7 @@ def check(writers: list[list[dict[str, Any]]], readers: list[list[dict[str, Any]
     return problems
 
 
-def run(db: str, directory: Path, operations: int, writers: int, readers: int) -> list[str]:
+def run(db: str, directory: Path, operations: int, seconds: float) -> list[str]:
     """Let them work, and return what is wrong."""
     for number in range(FILES):
         photos = {str(number * ROWS + row): f"photo {number} {row}" for row in range(ROWS)}
@@ -130,13 +137,13 @@ def run(db: str, directory: Path, operations: int, writers: int, readers: int) -
     embed_database(db)
     # Processes without the threads of this one; what they import is imported once.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__spec__.name if __spec__ else __name__])
+    context.set_forkserver_preload(["tests.database.test_embed"])
     stop = context.Event()
-    share = operations // writers
-    logs = [str(directory / f"writer-{n}.jsonl") for n in range(writers)]
-    views = [str(directory / f"reader-{n}.jsonl") for n in range(readers)]
+    logs = [str(directory / f"writer-{n}.jsonl") for n in range(WRITERS)]
+    views = [str(directory / f"reader-{n}.jsonl") for n in range(READERS)]
     started = [
-        context.Process(target=write, args=(db, log, n, share)) for n, log in enumerate(logs)
+        context.Process(target=write, args=(db, log, n, operations // WRITERS, seconds))
+        for n, log in enumerate(logs)
     ]
     looking = [context.Process(target=read, args=(db, log, stop)) for log in views]
     for process in [*started, *looking]:
@@ -149,7 +156,9 @@ def run(db: str, directory: Path, operations: int, writers: int, readers: int) -
     problems = [f"{p.name} ended with {p.exitcode}" for p in [*started, *looking] if p.exitcode]
     done, seen = ([_lines(log) for log in part] for part in (logs, views))
     counts = Counter(f"{e['kind']} {e['outcome']}" for part in done for e in part)
-    print(f"{dict(sorted(counts.items()))}, {sum(map(len, seen))} looks")
+    print(f"{counts.total()} operations, {dict(sorted(counts.items()))}")
+    versions = {look["version"] for part in seen for look in part}
+    print(f"{sum(map(len, seen))} looks at {len(versions)} versions")
     return problems + check(done, seen)
 
 
@@ -157,17 +166,24 @@ def _lines(log: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in Path(log).read_text().splitlines()]
 
 
+def serve_s3(port: int) -> None:
+    """moto's S3 alone: its server for all of AWS looks for the service of each request, locked."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    WSGIRequestHandler.protocol_version = "HTTP/1.1"  # connections stay open
+    run_simple("127.0.0.1", port, create_backend_app("s3"), threaded=True)
+
+
 @contextmanager
 def s3_bucket() -> Iterator[str]:
     """A bucket of a real S3 server, in a process of its own; the environment names it."""
     port = free_port()
-    command = [sys.executable, "-m", "moto.server", "--port", str(port)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    server = multiprocessing.get_context("spawn").Process(target=serve_s3, args=(port,))
+    server.start()
     names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
     os.environ.update(dict.fromkeys(names, "test"), AWS_DEFAULT_REGION="us-east-1")
     os.environ["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{port}"
     try:
-        for _ in range(100):
+        while True:
             with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
                 break
             time.sleep(0.2)
@@ -175,7 +191,7 @@ def s3_bucket() -> Iterator[str]:
         yield "s3://histories"
     finally:
         server.terminate()
-        server.wait()
+        server.join()
 
 
 def main() -> None:
@@ -183,17 +199,15 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("directory", type=Path, help="to work in; it must not be there")
     arguments.add_argument("--operations", type=int, default=400)
-    arguments.add_argument("--writers", type=int, default=8)
-    arguments.add_argument("--readers", type=int, default=4)
+    arguments.add_argument("--seconds", type=float, default=3600, help="no operation begins after")
     arguments.add_argument("--s3", action="store_true", help="on an S3 server, not on this disk")
     options = arguments.parse_args()
     options.directory.mkdir(parents=True)
-    numbers = options.operations, options.writers, options.readers
     with s3_bucket() if options.s3 else nullcontext(str(options.directory)) as place:
-        problems = run(f"{place}/db", options.directory, *numbers)
+        problems = run(f"{place}/db", options.directory, options.operations, options.seconds)
     for problem in problems[:20]:
         print(problem)
-    print(f"{options.operations} operations, {len(problems)} wrong")
+    print(f"{len(problems)} wrong")
     sys.exit(bool(problems))
 
 
