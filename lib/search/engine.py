@@ -85,21 +85,14 @@ class Explanation:
     seen: SeenImage | None = field(default=None, repr=False)  # what the heat map lies on
 
 
+@dataclass(eq=False, repr=False)
 class Searcher:
     """A database, its semantic space and the captions known of its images, ready to answer."""
 
-    def __init__(
-        self,
-        collection: Collection,
-        space: SemanticSpace,
-        captions: Mapping[str, Sequence[str]],
-        weights: str | None = None,
-    ) -> None:
-        """`weights`: a file with the backbone's, for images that are not in the database."""
-        self.collection = collection
-        self.space = space
-        self.captions = captions
-        self._weights = weights
+    collection: Collection
+    space: SemanticSpace
+    captions: Mapping[str, Sequence[str]]
+    weights: str | None = None  # file with the backbone's, for images not in the database
 
     @classmethod
     def load(
@@ -224,7 +217,7 @@ class Searcher:
 
     @cached_property
     def _image_encoder(self) -> ImageEncoder:
-        return ImageEncoder(self.space.provenance, self._weights)
+        return ImageEncoder(self.space.provenance, self.weights)
 
     def suggest(self, text: str) -> str | None:
         """A query as it was probably meant, where a word of it seems misspelt."""

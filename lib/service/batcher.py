@@ -5,6 +5,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from lib.errors import ImageSearchError
@@ -20,6 +21,7 @@ class OverloadedError(ImageSearchError):
 _MEMORY = 0.8  # of the time that a batch takes, where a new one is measured
 
 
+@dataclass
 class Batcher(Generic[_Item, _Result]):
     """Runs `work` on everything that has come in since its last run, at most `max_size` items.
 
@@ -28,22 +30,14 @@ class Batcher(Generic[_Item, _Result]):
     many small batches queue up behind a slow one.
     """
 
-    def __init__(
-        self,
-        work: Callable[[list[_Item]], Sequence[_Result]],
-        executor: Executor,
-        max_size: int,
-        max_waiting: int,
-        max_wait_s: float = math.inf,
-    ) -> None:
-        self.work = work
-        self.executor = executor
-        self.max_size = max_size
-        self.max_waiting = max_waiting
-        self.max_wait_s = max_wait_s
-        self._batch_s = 0.0  # that a batch takes, as of late
-        self._waiting: deque[tuple[_Item, asyncio.Future[_Result]]] = deque()
-        self._running: asyncio.Task[None] | None = None
+    work: Callable[[list[_Item]], Sequence[_Result]]
+    executor: Executor
+    max_size: int
+    max_waiting: int
+    max_wait_s: float = math.inf
+    _batch_s: float = 0.0  # that a batch takes, as of late
+    _waiting: deque[tuple[_Item, asyncio.Future[_Result]]] = field(default_factory=deque)
+    _running: asyncio.Task[None] | None = None
 
     @property
     def overloaded_s(self) -> float:

