@@ -96,7 +96,7 @@ def downloads(directory: Path) -> None:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_address[1]}/big.bin"
     file = RemoteFile((url,), directory / "copy.bin", 256_000_000)
-    measure("download 256 MB from this machine", lambda: download(file, progress=False))
+    measure("download 256 MB from this machine", lambda: download(file))
     server.shutdown()
 
 

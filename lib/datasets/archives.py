@@ -45,10 +45,7 @@ def safe_path(name: str, archive: str) -> PurePosixPath:
 
 
 def unpack(
-    archive: Path,
-    directory: Path,
-    choose: Callable[[str], str | None] = lambda name: name,
-    progress: bool = True,
+    archive: Path, directory: Path, choose: Callable[[str], str | None] = lambda name: name
 ) -> list[Path]:
     """Write members of a zip or tar archive below `directory`; returns their files.
 
@@ -61,7 +58,7 @@ def unpack(
     try:
         opener = zipfile.ZipFile if zipfile.is_zipfile(archive) else tarfile.open
         with opener(archive) as opened:
-            return _unpack(opened, archive, directory, choose, progress)
+            return _unpack(opened, archive, directory, choose)
     except (zipfile.BadZipFile, tarfile.TarError, NotImplementedError) as error:
         reason = str(error).partition("\n")[0]
         raise BadInputError(f"{archive} is no whole zip or tar archive: {reason}") from error
@@ -76,7 +73,6 @@ def _unpack(
     archive: Path,
     directory: Path,
     choose: Callable[[str], str | None],
-    progress: bool,
 ) -> list[Path]:
     members = _zip_members(opened) if isinstance(opened, zipfile.ZipFile) else _tar_members(opened)
     targets: list[tuple[_Member, Path]] = []
@@ -107,7 +103,7 @@ def _unpack(
             f"unpacking needs {count / 1e9:.1f} GB on the disk of {directory}, "
             f"and {free / 1e9:.1f} GB are free"
         )
-    with Progress(round(count / 1e6), "MB", None if progress else io.StringIO()) as shown:
+    with Progress(round(count / 1e6), "MB") as shown:
         shown.note = "unpacking"
         for member, target in missing:
             with member.open() as content:

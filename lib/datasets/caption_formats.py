@@ -67,7 +67,7 @@ def prepare_webdataset(shards: Sequence[Path], output: Path) -> CaptionedFolder:
     for shard, name in zip(shards, names, strict=True):
         if not shard.is_file():
             raise MissingError(f"no WebDataset shard at {shard}")
-        unpack(shard, output / "images" / name, _only_images, progress=False)
+        unpack(shard, output / "images" / name, _only_images)
         parts.append((load_captions(str(shard)), f"{name}/"))
     return _write(parts, output / "images", output / "captions.csv")
 

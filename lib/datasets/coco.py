@@ -53,11 +53,7 @@ class PreparedCoco:
 
 
 def prepare_coco(
-    split: str,
-    directory: Path,
-    limit: int | None = None,
-    base_url: str | None = None,
-    progress: bool = True,
+    split: str, directory: Path, limit: int | None = None, base_url: str | None = None
 ) -> PreparedCoco:
     """Bring images and captions of a split below `directory`, as far as they are not there.
 
@@ -70,17 +66,17 @@ def prepare_coco(
         raise BadArgumentError(f"COCO has no split {split!r}; there are {', '.join(SPLITS)}")
     if limit is not None and limit < 1:
         raise BadArgumentError("--limit must be at least 1")
-    captions = _prepare_captions(split, directory, limit is not None, base_url, progress)
+    captions = _prepare_captions(split, directory, limit is not None, base_url)
     document = _read_captions(captions)
     chosen = sorted(document["images"], key=lambda image: int(image["id"]))[:limit]
     if limit is not None:
         captions = _write_chosen(captions, document, chosen)
-    downloads = _prepare_images(split, directory, chosen, limit, base_url, progress)
+    downloads = _prepare_images(split, directory, chosen, limit, base_url)
     return PreparedCoco(directory / split, captions, len(chosen), downloads)
 
 
 def _prepare_captions(
-    split: str, directory: Path, only_captions: bool, base_url: str | None, progress: bool
+    split: str, directory: Path, only_captions: bool, base_url: str | None
 ) -> Path:
     name = f"annotations/captions_{split}.json"
     target = directory / name
@@ -93,8 +89,8 @@ def _prepare_captions(
     remote = published(url, archive, base_url, size, f"sha256:{sha256}")
     if only_captions and not archive.exists() and _copy_member(remote, name, target):
         return target
-    download(remote, progress)
-    if not unpack(archive, directory, lambda member: member if member == name else None, progress):
+    download(remote)
+    if not unpack(archive, directory, lambda member: member if member == name else None):
         raise BadInputError(f"{archive} holds no {name}")
     archive.unlink()
     return target
@@ -141,7 +137,6 @@ def _prepare_images(
     chosen: list[dict[str, Any]],
     limit: int | None,
     base_url: str | None,
-    progress: bool,
 ) -> Downloads:
     images = directory / split
     images.mkdir(parents=True, exist_ok=True)
@@ -150,16 +145,16 @@ def _prepare_images(
     size, sha256 = _IMAGES[split]
     archive = directory / f"{split}.zip"
     if limit is not None or len(missing) <= _FEW * len(chosen):
-        done = download_all(list(_single_images(missing, images, base_url)), progress=progress)
+        done = download_all(list(_single_images(missing, images, base_url)))
         _require_whole(done, images)
         done.already_there += len(chosen) - len(missing)
     else:
         url = f"{OFFICIAL}/zips/{split}.zip"
         remote = published(url, archive, base_url, size, f"sha256:{sha256}")
-        done = download_all([remote], progress=progress)
+        done = download_all([remote])
         _require_whole(done, images)
         prefix = f"{split}/"
-        unpack(archive, directory, lambda name: name if name.startswith(prefix) else None, progress)
+        unpack(archive, directory, lambda name: name if name.startswith(prefix) else None)
         archive.unlink()
     return done
 

@@ -2,7 +2,6 @@
 
 import fcntl
 import hashlib
-import io
 import os
 import shutil
 import threading
@@ -106,28 +105,26 @@ def published(
     return RemoteFile(tuple(urls), path, size, digest, is_mirror=True)
 
 
-def download(file: RemoteFile, progress: bool = True) -> bool:
+def download(file: RemoteFile) -> bool:
     """Fetch one file; False where it was there already, and no request was made.
 
     What came is kept in `NAME.part` and goes on from there, in this call and in the next. The
     file gets its name only when its size and digest are right. Raises DownloadError where it cannot
     be had, BadInputError where a file of that name is there and is not what is published.
     """
-    done = download_all([file], progress=progress)
+    done = download_all([file])
     if done.failures:
         raise DownloadError(next(iter(done.failures.values())))
     return done.fetched == 1
 
 
-def download_all(
-    files: Sequence[RemoteFile], *, parallel: int = PARALLEL, progress: bool = True
-) -> Downloads:
+def download_all(files: Sequence[RemoteFile], *, parallel: int = PARALLEL) -> Downloads:
     """Fetch many files at once; a file that fails does not stop the others.
 
     Raises DownloadError when the first `2 * parallel` all fail: then the others would, too.
     """
     started, result = time.monotonic(), Downloads()
-    with _Run(len(files), progress) as run, ThreadPoolExecutor(parallel) as pool:
+    with _Run(len(files)) as run, ThreadPoolExecutor(parallel) as pool:
         futures = {pool.submit(_fetch, file, run): file for file in files}
         try:
             for future in as_completed(futures):
@@ -151,10 +148,10 @@ def download_all(
 class _Run(Progress):
     """What the threads of a call share: whether to stop, and a line of files, of few of bytes."""
 
-    def __init__(self, files: int, shown: bool) -> None:
+    def __init__(self, files: int) -> None:
         self._many = files > 8
         unit = "files" if self._many else "MB"
-        super().__init__(files if self._many else None, unit, None if shown else io.StringIO())
+        super().__init__(files if self._many else None, unit)
         self.stop = threading.Event()
         self.bytes = 0
         self._lock = threading.Lock()

@@ -16,9 +16,7 @@ _GLOVE_SIZE = 862_182_613
 _GLOVE_SHA256 = "617afb2fe6cbd085c235baf7a465b96f4112bd7f7ccb2b2cbd649fed9cbcf2fb"
 
 
-def prepare_glove(
-    dimension: int, directory: Path, base_url: str | None = None, progress: bool = True
-) -> Path:
+def prepare_glove(dimension: int, directory: Path, base_url: str | None = None) -> Path:
     """Bring `glove.6B.<dimension>d.txt` below `directory`, as far as it is not there.
 
     The zip holds all four dimensions and stays beside it, so that another one is unpacked without a
@@ -35,17 +33,17 @@ def prepare_glove(
     remote = published(_GLOVE, archive, base_url, _GLOVE_SIZE, f"sha256:{_GLOVE_SHA256}")
     if base_url is None:
         remote = RemoteFile((_GLOVE, _GLOVE_MIRROR), archive, remote.size, remote.digest)
-    download(remote, progress)
+    download(remote)
 
     def only_it(member: str) -> str | None:
         return name if PurePosixPath(member).name == name else None
 
-    if not unpack(archive, directory, only_it, progress):
+    if not unpack(archive, directory, only_it):
         raise BadInputError(f"{archive} holds no {name}")
     return target
 
 
-def prepare_weights(model: str, base_url: str | None = None, progress: bool = True) -> Path:
+def prepare_weights(model: str, base_url: str | None = None) -> Path:
     """Bring torchvision's weights of a model into torch's cache, where they are looked for.
 
     Their file name holds the start of their SHA-256, which is checked. Raises BadArgumentError
@@ -62,7 +60,7 @@ def prepare_weights(model: str, base_url: str | None = None, progress: bool = Tr
     name = PurePosixPath(urlsplit(url).path).name
     target = torch_cache() / name
     digest = PurePosixPath(name).stem.rpartition("-")[2]
-    download(published(url, target, base_url, digest=f"sha256:{digest}"), progress)
+    download(published(url, target, base_url, digest=f"sha256:{digest}"))
     return target
 
 

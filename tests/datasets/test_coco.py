@@ -81,9 +81,9 @@ def test_a_whole_split_comes_from_its_zip(tmp_path: Path, split: str) -> None:
     with FileServer(
         official_files(split), Misbehaviour(statuses=[503], cut_randomly=True)
     ) as server:
-        done = prepare_coco(split, tmp_path, base_url=server.url, progress=False)
+        done = prepare_coco(split, tmp_path, base_url=server.url)
         asked = server.requests.total()
-        again = prepare_coco(split, tmp_path, base_url=server.url, progress=False)
+        again = prepare_coco(split, tmp_path, base_url=server.url)
         assert server.requests.total() == asked
         assert not any(path.endswith(".jpg") for path in server.requests)
     assert (done.image_count, again.downloads.fetched) == (7, 0)
@@ -98,12 +98,12 @@ def test_a_whole_split_comes_from_its_zip(tmp_path: Path, split: str) -> None:
 
 def test_the_first_images_by_id_come_one_by_one(tmp_path: Path) -> None:
     with FileServer(official_files()) as server:
-        done = prepare_coco("val2017", tmp_path, 3, server.url, progress=False)
+        done = prepare_coco("val2017", tmp_path, 3, server.url)
         assert not any(path.startswith("zips") for path in server.requests)
         asked = server.requests.total()
-        prepare_coco("val2017", tmp_path, 3, server.url, progress=False)
+        prepare_coco("val2017", tmp_path, 3, server.url)
         assert server.requests.total() == asked
-        more = prepare_coco("val2017", tmp_path, 5, server.url, progress=False)
+        more = prepare_coco("val2017", tmp_path, 5, server.url)
         assert server.requests.total() == asked + 2
     captions = load_captions(str(done.captions))
     assert list(captions.images) == ["7", "9", "25"]
@@ -116,7 +116,7 @@ def test_the_first_images_by_id_come_one_by_one(tmp_path: Path) -> None:
 
 def test_a_limit_works_where_the_server_has_no_ranges(tmp_path: Path) -> None:
     with FileServer(official_files(), Misbehaviour(ranges=False, redirect=True)) as server:
-        done = prepare_coco("val2017", tmp_path, 2, server.url, progress=False)
+        done = prepare_coco("val2017", tmp_path, 2, server.url)
     assert list(load_captions(str(done.captions)).images) == ["7", "9"]
     assert not list(tmp_path.glob("*.zip*"))
 
@@ -126,10 +126,10 @@ def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
     lost = files.pop("val2017/000000000009.jpg")
     with FileServer(files) as server:
         with pytest.raises(DownloadError, match=r"1 of 3 files .* HTTP 404 .* A rerun fetches"):
-            prepare_coco("val2017", tmp_path, 3, server.url, progress=False)
+            prepare_coco("val2017", tmp_path, 3, server.url)
         files["val2017/000000000009.jpg"] = lost
         before = server.requests.copy()
-        prepare_coco("val2017", tmp_path, 3, server.url, progress=False)
+        prepare_coco("val2017", tmp_path, 3, server.url)
         assert dict(server.requests - before) == {"val2017/000000000009.jpg": 1}
 
 
@@ -139,7 +139,7 @@ def test_a_local_copy_is_a_source(tmp_path: Path) -> None:
         mirror.mkdir(exist_ok=True)
         content = next(c for path, c in official_files().items() if path.endswith("/" + name))
         (mirror / name).write_bytes(content)
-    done = prepare_coco("val2017", tmp_path / "data", base_url=str(mirror), progress=False)
+    done = prepare_coco("val2017", tmp_path / "data", base_url=str(mirror))
     assert len(list(done.images.iterdir())) == 7
     assert sorted(p.name for p in mirror.iterdir()) == [
         "annotations_trainval2017.zip",
@@ -151,17 +151,17 @@ def test_zips_that_lie_there_are_taken(tmp_path: Path) -> None:
     files = official_files()
     (tmp_path / "val2017.zip").write_bytes(files["zips/val2017.zip"])
     with pytest.raises(DownloadError, match="annotations_trainval2017"):
-        prepare_coco("val2017", tmp_path, base_url=str(tmp_path / "none"), progress=False)
+        prepare_coco("val2017", tmp_path, base_url=str(tmp_path / "none"))
     annotations = files["annotations/annotations_trainval2017.zip"]
     (tmp_path / "annotations_trainval2017.zip").write_bytes(annotations)
-    done = prepare_coco("val2017", tmp_path, base_url=str(tmp_path / "none"), progress=False)
+    done = prepare_coco("val2017", tmp_path, base_url=str(tmp_path / "none"))
     assert len(list(done.images.iterdir())) == 7
 
 
 def test_something_else_than_the_official_zip_is_refused(tmp_path: Path) -> None:
     (tmp_path / "annotations_trainval2017.zip").write_bytes(b"small")
     with pytest.raises(BadInputError, match="has 5 bytes where 252907541 are published"):
-        prepare_coco("val2017", tmp_path, progress=False)
+        prepare_coco("val2017", tmp_path)
 
 
 def test_a_caption_file_that_leads_elsewhere_is_refused(tmp_path: Path) -> None:
@@ -171,25 +171,25 @@ def test_a_caption_file_that_leads_elsewhere_is_refused(tmp_path: Path) -> None:
     target.parent.mkdir()
     target.write_text(json.dumps(document))
     with pytest.raises(BadInputError, match=r"evil\.jpg"):
-        prepare_coco("val2017", tmp_path, 3, "http://127.0.0.1:9", progress=False)
+        prepare_coco("val2017", tmp_path, 3, "http://127.0.0.1:9")
 
 
 @pytest.mark.parametrize(("split", "limit"), [("val2018", None), ("val2017", 0), ("val2017", -1)])
 def test_bad_arguments_are_refused(tmp_path: Path, split: str, limit: int | None) -> None:
     with pytest.raises(BadArgumentError):
-        prepare_coco(split, tmp_path, limit, progress=False)
+        prepare_coco(split, tmp_path, limit)
 
 
 def test_glove_is_unpacked_in_the_dimension_asked_for(tmp_path: Path) -> None:
     members = {f"glove.6B.{d}d.txt": f"the {'1 ' * d}\n".encode() for d in (50, 100, 200, 300)}
     with FileServer({"data/glove.6B.zip": zipped(members)}) as server:
-        assert prepare_glove(100, tmp_path, server.url, progress=False).name == "glove.6B.100d.txt"
-        prepare_glove(50, tmp_path, server.url, progress=False)
-        prepare_glove(50, tmp_path, server.url, progress=False)
+        assert prepare_glove(100, tmp_path, server.url).name == "glove.6B.100d.txt"
+        prepare_glove(50, tmp_path, server.url)
+        prepare_glove(50, tmp_path, server.url)
         assert server.requests.total() == 1
     assert names(tmp_path) == ["glove.6B.100d.txt", "glove.6B.50d.txt", "glove.6B.zip"]
     with pytest.raises(BadArgumentError):
-        prepare_glove(60, tmp_path, progress=False)
+        prepare_glove(60, tmp_path)
 
 
 def test_weights_must_have_the_digest_of_their_name(
@@ -200,7 +200,7 @@ def test_weights_must_have_the_digest_of_their_name(
         FileServer({"models/resnet18-f37072fd.pth": b"other weights"}) as server,
         pytest.raises(DownloadError, match=r"SHA256 .* where f37072fd is published"),
     ):
-        prepare_weights("resnet18", server.url, progress=False)
+        prepare_weights("resnet18", server.url)
     assert names(tmp_path) == []
     with pytest.raises(BadArgumentError, match="no model 'resnet19'"):
-        prepare_weights("resnet19", progress=False)
+        prepare_weights("resnet19")
