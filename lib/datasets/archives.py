@@ -10,6 +10,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -55,10 +56,53 @@ def unpack(
     device, encryption, or an expansion beyond `MOST_EXPANSION` raises BadInputError; so does a
     damaged member (zip: by its CRC-32). Raises ImageSearchError where the disk is too small.
     """
+    opener = zipfile.ZipFile if zipfile.is_zipfile(archive) else tarfile.open
+    with _naming(archive), opener(archive) as opened:
+        members = (
+            _zip_members(opened) if isinstance(opened, zipfile.ZipFile) else _tar_members(opened)
+        )
+        targets: list[tuple[_Member, Path]] = []
+        total, allowed = 0, max(ALWAYS_ALLOWED_BYTES, MOST_EXPANSION * archive.stat().st_size)
+        for member in members:
+            if member.refused:
+                raise BadInputError(f"{archive} is refused: {member.name!r} is {member.refused}")
+            total += member.size
+            if total > allowed:
+                raise BadInputError(
+                    f"{archive} is refused: it would become more than {allowed} bytes, as a "
+                    "decompression bomb does"
+                )
+            safe_path(member.name, str(archive))
+            relative = choose(member.name)
+            if relative is not None and not member.name.endswith("/") and member.name:
+                targets.append((member, directory / safe_path(relative, str(archive))))
+        missing = [
+            (member, target)
+            for member, target in targets
+            if not target.is_file() or target.stat().st_size != member.size
+        ]
+        count = sum(member.size for member, _ in missing)
+        directory.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(directory).free
+        if count > free:
+            raise ImageSearchError(
+                f"unpacking needs {count / 1e9:.1f} GB on the disk of {directory}, "
+                f"and {free / 1e9:.1f} GB are free"
+            )
+        with Progress(round(count / 1e6), "MB") as shown:
+            shown.note = "unpacking"
+            for member, target in missing:
+                with member.open() as content:
+                    _write(content, target, directory, member.size, archive)
+                shown.advance(member.size / 1e6)
+        return [target for _, target in targets]
+
+
+@contextmanager
+def _naming(archive: Path) -> Iterator[None]:
+    """Name the archive that cannot be read."""
     try:
-        opener = zipfile.ZipFile if zipfile.is_zipfile(archive) else tarfile.open
-        with opener(archive) as opened:
-            return _unpack(opened, archive, directory, choose)
+        yield
     except (zipfile.BadZipFile, tarfile.TarError, NotImplementedError) as error:
         reason = str(error).partition("\n")[0]
         raise BadInputError(f"{archive} is no whole zip or tar archive: {reason}") from error
@@ -66,50 +110,6 @@ def unpack(
         if isinstance(error, ImageSearchError) or (isinstance(error, OSError) and error.errno):
             raise
         raise BadInputError(f"{archive} is damaged: {error}") from error
-
-
-def _unpack(
-    opened: zipfile.ZipFile | tarfile.TarFile,
-    archive: Path,
-    directory: Path,
-    choose: Callable[[str], str | None],
-) -> list[Path]:
-    members = _zip_members(opened) if isinstance(opened, zipfile.ZipFile) else _tar_members(opened)
-    targets: list[tuple[_Member, Path]] = []
-    total, allowed = 0, max(ALWAYS_ALLOWED_BYTES, MOST_EXPANSION * archive.stat().st_size)
-    for member in members:
-        if member.refused:
-            raise BadInputError(f"{archive} is refused: {member.name!r} is {member.refused}")
-        total += member.size
-        if total > allowed:
-            raise BadInputError(
-                f"{archive} is refused: it would become more than {allowed} bytes, as a "
-                "decompression bomb does"
-            )
-        safe_path(member.name, str(archive))
-        relative = choose(member.name)
-        if relative is not None and not member.name.endswith("/") and member.name:
-            targets.append((member, directory / safe_path(relative, str(archive))))
-    missing = [
-        (member, target)
-        for member, target in targets
-        if not target.is_file() or target.stat().st_size != member.size
-    ]
-    count = sum(member.size for member, _ in missing)
-    directory.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(directory).free
-    if count > free:
-        raise ImageSearchError(
-            f"unpacking needs {count / 1e9:.1f} GB on the disk of {directory}, "
-            f"and {free / 1e9:.1f} GB are free"
-        )
-    with Progress(round(count / 1e6), "MB") as shown:
-        shown.note = "unpacking"
-        for member, target in missing:
-            with member.open() as content:
-                _write(content, target, directory, member.size, archive)
-            shown.advance(member.size / 1e6)
-    return [target for _, target in targets]
 
 
 @dataclass(frozen=True)
