@@ -133,17 +133,10 @@ def write_answers(
 
 def answers_table(answers: Sequence[Answer]) -> pa.Table:
     """One row a hit: query, rank, image_id, score, uri."""
-    schema = pa.schema(
-        [
-            ("query", pa.string()),
-            ("rank", pa.int32()),
-            ("image_id", pa.string()),
-            ("score", pa.float32()),
-            ("uri", pa.string()),
-        ]
-    )
+    columns = {"query": pa.string(), "rank": pa.int32(), "image_id": pa.string()}
+    columns |= {"score": pa.float32(), "uri": pa.string()}
     rows = [{"query": item.query, **asdict(hit)} for item in answers for hit in item.hits]
-    return pa.Table.from_pylist(rows, schema)
+    return pa.Table.from_pylist(rows, pa.schema(columns))
 
 
 def answer_sections(

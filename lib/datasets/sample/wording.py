@@ -1,5 +1,7 @@
 """Captions: five ways of saying what an image shows."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from lib.datasets.sample.composing import Description, Group
@@ -26,13 +28,12 @@ def _coloured(noun: str, colour: str) -> str:
     return f"{colour} {noun}".strip()
 
 
+@dataclass
 class _Writer:
     """Writes captions of an image."""
 
-    def __init__(self, description: Description, rng: np.random.Generator) -> None:
-        self.description = description
-        self.rng = rng
-        self.scene = SCENES[description.scene]
+    description: Description
+    rng: np.random.Generator
 
     def pick(self, options: tuple[str, ...]) -> str:
         return options[int(self.rng.integers(len(options)))]
@@ -59,10 +60,8 @@ class _Writer:
 
     def where(self) -> str:
         """A phrase for the place, often with its mood."""
-        with_mood = self.rng.random() < 0.4
-        return self.pick(
-            self.scene.moods[self.description.mood] if with_mood else self.scene.places
-        )
+        scene, with_mood = SCENES[self.description.scene], self.rng.random() < 0.4
+        return self.pick(scene.moods[self.description.mood] if with_mood else scene.places)
 
     def subject(self, joint: str = "and") -> str:
         """All groups in an order of their own, joined."""
@@ -76,7 +75,8 @@ class _Writer:
         """The sentence in one of `FORMS`, without its capital and its full stop."""
         groups = self.description.groups
         if form == "setting":
-            return f"{with_article(self.pick(self.scene.settings))} with {self.subject()}"
+            setting = self.pick(SCENES[self.description.scene].settings)
+            return f"{with_article(setting)} with {self.subject()}"
         beside = self.pick(("next to", "beside", "near", "along with"))
         subject = self.subject(beside if form == "beside" else "and")
         if form == "picture":
