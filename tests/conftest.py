@@ -1,5 +1,6 @@
 """What tests share: real data where it is there, and one local Ray a session."""
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,7 +43,24 @@ def coco_dir() -> Path:
 
 
 @pytest.fixture(scope="session")
-def ray_local() -> Iterator[None]:
+def s3_address() -> Iterator[tuple[str, int]]:
+    """Where each test's S3 server is; the environment says so, of Ray's workers, too."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address: tuple[str, int] = probe.getsockname()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (
+            ("AWS_ACCESS_KEY_ID", "test"),
+            ("AWS_SECRET_ACCESS_KEY", "test"),
+            ("AWS_DEFAULT_REGION", "us-east-1"),
+            ("AWS_ENDPOINT_URL", "http://{}:{}".format(*address)),
+        ):
+            patch.setenv(name, value)
+        yield address
+
+
+@pytest.fixture(scope="session")
+def ray_local(s3_address: tuple[str, int]) -> Iterator[None]:
     """A real Ray on this machine, started once for all tests that need one."""
     from lib.cluster import connect
 
@@ -61,22 +79,14 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService
 
 
 @pytest.fixture
-def s3_bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def s3_bucket(s3_address: tuple[str, int]) -> Iterator[str]:
     """An empty bucket of a real S3 server on this machine; the environment says how to reach it."""
     from moto.server import ThreadedMotoServer
     from s3fs import S3FileSystem
 
-    server = ThreadedMotoServer(port=0)
+    server = ThreadedMotoServer(*s3_address)
     server.start()
-    host, port = server.get_host_and_port()
-    for name, value in (
-        ("AWS_ACCESS_KEY_ID", "test"),
-        ("AWS_SECRET_ACCESS_KEY", "test"),
-        ("AWS_DEFAULT_REGION", "us-east-1"),
-        ("AWS_ENDPOINT_URL", f"http://{host}:{port}"),
-    ):
-        monkeypatch.setenv(name, value)
-    # fsspec keeps file systems, and with them the address of a test's server, for good.
+    # fsspec keeps file systems, and with them their connections, for good.
     S3FileSystem.clear_instance_cache()
     S3FileSystem().mkdir("photos")
     yield "s3://photos"

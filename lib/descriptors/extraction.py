@@ -21,10 +21,11 @@ from lib.datasets.captions import Captions
 from lib.descriptors import store
 from lib.descriptors.backbones import Backbone
 from lib.descriptors.engines import Forms, pictures_needed, prepare
+from lib.descriptors.listing import ListedTable, list_source
 from lib.descriptors.merging import merge_files
 from lib.descriptors.naming import name_by_captions
 from lib.descriptors.placement import Place, Placement, options_of
-from lib.descriptors.plan import ExtractionPlan, Pending, carry_out, make_plan
+from lib.descriptors.plan import ExtractionPlan, Pending, carry_out, make_plan, resolve
 from lib.descriptors.shards import (
     ExtractionSettings,
     FailureLimit,
@@ -35,10 +36,9 @@ from lib.descriptors.shards import (
 )
 from lib.descriptors.worker import BackbonePayload, extract_shard, record_crash
 from lib.errors import BadInputError, ConflictError, ImageSearchError
-from lib.images.addresses import allow_private_addresses
 from lib.images.decoding import ImageError
 from lib.images.file_names import UNREADABLE, skipped_in_words
-from lib.images.listing import ListedImage, list_images
+from lib.images.listing import ListedImage, rows_of, tabulate
 from lib.images.preprocessing import Preprocessing, decode
 from lib.images.reading import read_image
 from lib.progress import STAGES, Progress
@@ -101,8 +101,7 @@ def extract(
     backbone = backbone.seeing_as(there)
     settings = _as_before(db, there, backbone, settings)
     skipped: Counter[str] = Counter()
-    allow_private_addresses(settings.private_addresses)
-    listing = list_images(images, skipped, settings.include_hidden)
+    listing = list_source(images, settings, skipped)
     notes: list[str] = []
     plan = _plan(images, listing, skipped, db, captions, notes, prune, retry_failed)
     run = Run(
@@ -153,7 +152,7 @@ def _as_before(
 
 def _plan(
     images: str,
-    listing: Iterator[ListedImage],
+    listing: Iterator[ListedTable],
     skipped: Counter[str],
     db: str,
     captions: Sequence[Captions],
@@ -163,7 +162,9 @@ def _plan(
 ) -> ExtractionPlan:
     store.remove_leftovers(db)
     if captions:
-        listing = name_by_captions(listing, captions, images, db, notes)
+        rows = rows_of(resolve(part.table) for part in listing)
+        named = name_by_captions(rows, captions, images, db, notes)
+        listing = map(ListedTable.of, tabulate(named))
     plan = make_plan(listing, db, prune, retry_failed)
     if not plan.listed:
         besides = f"; besides: {skipped_in_words(skipped)}" if skipped else ""

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import ray
 from ray.exceptions import RayTaskError
 
+from lib.descriptors.listing import ListedTable, planning_cpus
 from lib.descriptors.store import (
     EDITS,
     KNOWN,
@@ -27,14 +28,11 @@ from lib.descriptors.store import (
 )
 from lib.errors import MismatchError
 from lib.images.decoding import ImageError
-from lib.images.listing import ListedImage
+from lib.images.listing import LISTED, ListedImage
 from lib.images.reading import read_image
 from lib.schemas import content_digest
 
-LISTED = pa.schema(
-    [(name, pa.int64() if name == "bytes" else pa.string()) for name in ListedImage._fields]
-)
-_PART_ROWS = 250_000  # of a listing, at a time
+_PART_ROWS = 250_000  # of a listing, at least, that a task cuts
 _HERE_ROWS = 250_000  # of listing and database, at most, that are compared in this process
 _RANGE_ROWS = 1_000_000
 _MOST_RANGES = 200
@@ -115,7 +113,7 @@ class Pending:
 
 
 def make_plan(
-    listing: Iterable[ListedImage], db: str, prune: bool = False, retry_failed: bool = False
+    listing: Iterable[ListedTable], db: str, prune: bool = False, retry_failed: bool = False
 ) -> ExtractionPlan:
     """Compare a listing, in any order, with what the database has. Ray must be up for large ones.
 
@@ -124,56 +122,54 @@ def make_plan(
     """
     states = shard_states(db)
     files = list(states)
-    parts = tabulate(listing)
-    first = next(parts, LISTED.empty_table())
     rows = row_counts(files)
     compared = partial(_compare, prune=prune, retry_failed=retry_failed)
-    second = next(parts, None)
-    if second is None and sum(rows) + len(first) <= _HERE_ROWS:
-        counts, pending, edits = compared(first, known_images(files, range(len(files))))
+    total, first, parts = sum(rows), [], iter(listing)
+    while total <= _HERE_ROWS and (part := next(parts, None)):
+        first.append(part)
+        total += part.rows
+    if total <= _HERE_ROWS:
+        listed = pa.concat_tables([LISTED.empty_table(), *(resolve(part.table) for part in first)])
+        counts, pending, edits = compared(listed, known_images(files, range(len(files))))
         plan = ExtractionPlan(pending=Pending([pending], [len(pending)]), edits=[edits])
         plan.add(counts)
     else:
-        later = itertools.chain([second] if second is not None else [], parts)
-        plan = _plan_in_tasks(itertools.chain([first], later), files, rows, compared)
+        plan = _plan_in_tasks(itertools.chain(first, parts), files, rows, compared)
     plan.files = states
     if plan.clash:
         raise MismatchError(plan.clash)
     return plan
 
 
-def tabulate(listing: Iterable[ListedImage]) -> Iterator[pa.Table]:
-    """A listing as tables of LISTED, a bounded number of images each."""
-    source = iter(listing)
-    while rows := list(itertools.islice(source, _PART_ROWS)):
-        columns = zip(*rows, strict=True)
-        yield pa.table([pa.array(c, f.type) for c, f in zip(columns, LISTED, strict=True)], LISTED)
-
-
 def _plan_in_tasks(
-    parts: Iterator[pa.Table],
+    parts: Iterable[ListedTable],
     files: list[str],
     rows: Sequence[int],
     compared: Callable[..., Any],
 ) -> ExtractionPlan:
-    listed, samples, total = [], [], sum(rows)
+    samples, total = [pa.array([], pa.string())], sum(rows)
+    listed: list[list[Any]] = []  # tables that are cut together
+    length = _PART_ROWS
     for part in parts:
-        total += len(part)
-        samples.append(
-            part["path"].take(np.arange(0, len(part), max(1, _PART_ROWS // 250))).combine_chunks()
-        )
-        listed.append(ray.put(part))
+        if length >= _PART_ROWS:
+            listed.append([])
+            length = 0
+        in_store = isinstance(part.table, ray.ObjectRef)
+        listed[-1].append(part.table if in_store else ray.put(part.table))
+        samples.append(part.paths)
+        length += part.rows
+        total += part.rows
     count = min(-(-total // _RANGE_ROWS), _MOST_RANGES)
-    ordered = pc.sort_indices(sample := pa.chunked_array(samples, pa.string()))
+    ordered = pc.sort_indices(sample := pa.chunked_array(samples))
     cuts = np.linspace(0, len(ordered), count + 1).astype(int)[1:-1]
     splitters = sample.take(ordered.take(cuts)).to_pylist()
     groups = [
         range(at, min(at + _FILES_A_TASK, len(files))) for at in range(0, len(files), _FILES_A_TASK)
     ]
-    cpus = 1 if ray.cluster_resources().get("CPU") else 0  # planning starts no machines
+    cpus = planning_cpus()
     cut = _pieces_task(_cut, count, cpus, "plan: cut a part of the listing")
     read = _pieces_task(_cut_known, count, cpus, "plan: read what is there")
-    pieces = [cut(part, splitters) for part in listed]
+    pieces = [cut(splitters, *tables) for tables in listed]
     names = ray.put(files)
     known = [read(names, group, splitters) for group in groups]
     compare = ray.remote(_compare_pieces).options(
@@ -220,8 +216,9 @@ def resolve(table: Any) -> pa.Table:
     return ray.get(table) if isinstance(table, ray.ObjectRef) else table
 
 
-def _cut(part: pa.Table, splitters: Sequence[str]) -> Any:
-    """The rows of a table in each range of paths, ranges in order."""
+def _cut(splitters: Sequence[str], *parts: pa.Table) -> Any:
+    """The rows of tables in each range of paths, ranges in order."""
+    part = pa.concat_tables(parts)
     if not splitters:
         return part
     ranges = np.zeros(len(part), np.int16)
@@ -234,12 +231,14 @@ def _cut(part: pa.Table, splitters: Sequence[str]) -> Any:
 
 
 def _cut_known(files: list[str], group: range, splitters: Sequence[str]) -> Any:
-    return _cut(known_images(files, group), splitters)
+    return _cut(splitters, known_images(files, group))
 
 
 def _compare_pieces(compared: Callable[..., Any], listed: int, *pieces: pa.Table) -> Any:
     known = pa.concat_tables([KNOWN.empty_table(), *pieces[listed:]])
-    counts, pending, edits = compared(pa.concat_tables(pieces[:listed]), known)
+    counts, pending, edits = compared(
+        pa.concat_tables([LISTED.empty_table(), *pieces[:listed]]), known
+    )
     return (counts, len(pending), len(edits)), pending, edits
 
 
@@ -362,9 +361,7 @@ def carry_out(plan: ExtractionPlan) -> None:
         apply_edits(plan.files, range(len(plan.files)), *plan.edits)
         return
     names = ray.put(plan.files)
-    task = ray.remote(apply_edits).options(
-        num_cpus=1 if ray.cluster_resources().get("CPU") else 0, name="plan: change files"
-    )
+    task = ray.remote(apply_edits).options(num_cpus=planning_cpus(), name="plan: change files")
     changes = [
         task.remote(names, range(at, min(at + _FILES_A_TASK, len(plan.files))), *plan.edits)
         for at in range(0, len(plan.files), _FILES_A_TASK)

@@ -38,7 +38,7 @@ def allow_private_addresses(allowed: bool) -> None:
 
 
 def open_filesystem(uri: str) -> tuple[Any, str]:
-    """The fsspec filesystem of a path or URI, and the path in it.
+    """The fsspec filesystem of a path or URI, and the path in it. It keeps no listings.
 
     Never a chain of them, whatever the address says (`a::b.jpg` is a name). Raises BadInputError
     for a scheme that is not in SCHEMES or whose package is not installed.
@@ -56,7 +56,8 @@ def open_filesystem(uri: str) -> tuple[Any, str]:
         return http(STALL_S), uri
     try:
         kind = fsspec.get_filesystem_class(scheme)
-        return kind(**kind._get_kwargs_from_urls(uri)), kind._strip_protocol(uri)
+        options = kind._get_kwargs_from_urls(uri)
+        return kind(**options, use_listings_cache=False), kind._strip_protocol(uri)
     except (ImportError, ValueError) as error:
         raise BadInputError(f"{uri}: no storage of this kind is installed ({error})") from error
 
@@ -67,7 +68,8 @@ def http(stall_s: float) -> Any:
     import aiohttp
 
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=stall_s, sock_read=stall_s)
-    return fsspec.filesystem("http", get_client=_client, client_kwargs={"timeout": timeout})
+    client = {"get_client": _client, "client_kwargs": {"timeout": timeout}}
+    return fsspec.filesystem("http", **client, use_listings_cache=False)
 
 
 async def _client(**options: Any) -> Any:

@@ -1,24 +1,28 @@
 """Where images come from: what a directory, glob, archive, table or COCO file lists."""
 
+import itertools
 import json
+import math
 import os
 import posixpath
 import re
 import stat
 import tarfile
+import time
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
-from lib.errors import BadInputError, MissingError
+from lib.errors import BadInputError, ImageSearchError, MissingError
 from lib.images.addresses import open_filesystem
 from lib.images.archives import tar_members, zip_members
 from lib.images.file_names import UNREAD, UNREADABLE, ending, is_hidden, is_image
@@ -27,7 +31,8 @@ from lib.images.file_names import UNREAD, UNREADABLE, ending, is_hidden, is_imag
 URI_COLUMNS = ("uri", "url", "coco_url", "image_url", "img_url", "image_link")
 PATH_COLUMNS = ("path", "file_name", "image_path", "filename")
 CONTENT_COLUMNS = ("bytes", "image", "content", "jpg", "jpeg", "png", "webp", "img", "image_bytes")
-_TABLE_ROWS = 16_384
+TABLE_ROWS = 250_000  # of a listing, at a time
+_BATCH_ROWS = 65_536
 _NUMBERS = re.compile(r"\{(\d+)\.\.(\d+)\}")  # as WebDataset writes shards
 _Files = list[tuple[str, dict[str, Any]]]
 
@@ -40,6 +45,11 @@ class ListedImage(NamedTuple):
     bytes: int  # -1 where the source does not tell
     etag: str  # the version that the source tells, empty where it tells none
     image_id: str
+
+
+LISTED = pa.schema(
+    [(name, pa.int64() if name == "bytes" else pa.string()) for name in ListedImage._fields]
+)
 
 
 def list_images(
@@ -58,80 +68,172 @@ def list_images(
 
     Raises MissingError where nothing is there and BadInputError where it cannot be listed.
     """
-    return _Listing(Counter() if skipped is None else skipped, include_hidden).source(source)
+    return rows_of(Listing([whole(source)], include_hidden, skipped).items())
 
 
-class _Listing:
-    def __init__(self, skipped: Counter[str], include_hidden: bool) -> None:
-        self.skipped = skipped
+def tabulate(items: Iterable["ListedImage | pa.Table"]) -> Iterator[pa.Table]:
+    """Images and tables of them as tables of LISTED, of TABLE_ROWS or little more."""
+    images: list[ListedImage] = []
+    tables: list[pa.Table] = []
+    count = 0
+
+    def take() -> None:
+        if images:
+            columns = zip(zip(*images, strict=True), LISTED, strict=True)
+            tables.append(pa.table([pa.array(c, f.type) for c, f in columns], LISTED))
+            images.clear()
+
+    for item in items:
+        if isinstance(item, ListedImage):
+            images.append(item)
+            count += 1
+        else:
+            take()
+            tables.append(item)
+            count += len(item)
+        if count >= TABLE_ROWS:
+            take()
+            yield pa.concat_tables(tables)
+            tables, count = [], 0
+    if count:
+        take()
+        yield pa.concat_tables(tables)
+
+
+def rows_of(items: Iterable["ListedImage | pa.Table"]) -> Iterator[ListedImage]:
+    """The images among items, and those of the tables among them."""
+    for item in items:
+        if isinstance(item, ListedImage):
+            yield item
+        else:
+            for batch in item.to_batches(_BATCH_ROWS):
+                yield from map(ListedImage, *(column.to_pylist() for column in batch.columns))
+
+
+class Part(NamedTuple):
+    """What of a source can be listed apart from the rest, by another process, too."""
+
+    name: str
+    step: Callable[..., "_Items"]  # a method of Listing
+    arguments: tuple[Any, ...]
+
+
+def whole(source: str) -> Part:
+    """A source as a part; see `list_images`."""
+    return Part(source, Listing._source, (source,))
+
+
+class _File(NamedTuple):
+    """An archive or a table that lists images."""
+
+    fs: Any
+    path: str  # in it
+    uri: str
+    below: str | None  # with which paths of images begin; None for a whole source
+    groups: Sequence[int] | None = None  # row groups of a list of URIs; None: all
+
+    @property
+    def kind(self) -> str:
+        """Its ending."""
+        http = self.path.startswith(("http://", "https://"))
+        return ending(urlsplit(self.path).path if http else self.path)
+
+    @property
+    def prefix(self) -> str:
+        """What the paths of its images begin with."""
+        return "" if self.below is None else f"{self.below}/"
+
+    @property
+    def part(self) -> Part:
+        """The file as a part of a source."""
+        return Part(self.uri, Listing._file, (self,))
+
+
+class Listing:
+    """Parts of a source, listed one after another; a part may turn out to consist of parts.
+
+    `skipped` counts what is left out, see `list_images`.
+    """
+
+    def __init__(
+        self,
+        parts: Iterable[Part],
+        include_hidden: bool = False,
+        skipped: Counter[str] | None = None,
+    ) -> None:
+        self._parts = [*parts][::-1]
         self.include_hidden = include_hidden
+        self.skipped = Counter[str]() if skipped is None else skipped
 
-    def source(self, source: str) -> Iterator[ListedImage]:
+    @property
+    def parts(self) -> list[Part]:
+        """Those that are still to be listed, in order."""
+        return self._parts[::-1]
+
+    def items(
+        self, rows: float = math.inf, seconds: float = math.inf
+    ) -> Iterator["ListedImage | pa.Table"]:
+        """Images, and tables of them; no other part is begun after so many, or so long."""
+        end = time.monotonic() + seconds
+        while self._parts and rows > 0 and time.monotonic() < end:
+            part = self._parts.pop()
+            inner = []
+            for item in part.step(self, *part.arguments):
+                if isinstance(item, Part):
+                    inner.append(item)
+                else:
+                    rows -= len(item) if isinstance(item, pa.Table) else 1
+                    yield item
+            self._parts += inner[::-1]
+
+    def _source(self, source: str) -> "_Items":
         fs, path = open_filesystem(source)
         local = isinstance(fs, LocalFileSystem)
         http = source.startswith(("http://", "https://"))
         name = urlsplit(source).path if http else path
-        if not local:
-            fs.invalidate_cache()
         if not (local and os.path.lexists(path)):
             if numbers := _NUMBERS.search(name):
-                return self._numbered(source, numbers)
+                yield from _numbered(source, numbers)
+                return
             if re.search(r"\*" if http else r"[*?[]", name) and not _exists(fs, path):
-                return self._glob(fs, path, source)
+                yield from self._glob(fs, path, source)
+                return
             if local:
                 raise MissingError(f"no images at {source}: there is no such file or directory")
         # To know whether an address of the web is a directory takes reading all of it.
         if ending(name) in _LISTERS and (http or not fs.isdir(path)):
-            return self._file(fs, path, source, ending(name))
-        if re.search(r"\.(tar\.\w+|tgz|tbz2?|txz)$", name, re.I) and not fs.isdir(path):
+            yield _File(fs, path, source, None).part
+        elif re.search(r"\.(tar\.\w+|tgz|tbz2?|txz)$", name, re.I) and not fs.isdir(path):
             raise BadInputError(
                 f"{source} is a compressed tar, which only reads from its start: unpack it or tar "
                 "it without compression (JPEGs do not shrink)"
             )
-        if local and Path(path).is_dir():
-            return self._walk_local(path, "", ())
-        if is_image(name):
-            return iter([_entry(fs, fs.info(path), posixpath.dirname(path))])
-        return self._walk_remote(fs, path, source)
+        elif local and Path(path).is_dir():
+            yield _local_folder(path, "", ())
+        elif is_image(name):
+            yield _entry(fs, fs.info(path), posixpath.dirname(path))
+        else:
+            yield _remote_folder(fs, path, path)
 
-    def _numbered(self, source: str, numbers: re.Match[str]) -> Iterator[ListedImage]:
-        """The shards 000 to 123 of `name-{000..123}.tar`."""
-        first, last = numbers.groups()
-        for number in range(int(first), int(last) + 1):
-            shard = source.replace(numbers[0], str(number).zfill(len(first)), 1)
-            fs, path = open_filesystem(shard)
-            yield from self._nested(fs, path, shard, PurePosixPath(urlsplit(shard).path).name)
-
-    def _file(self, fs: Any, path: str, source: str, kind: str) -> Iterator[ListedImage]:
-        """The images that an archive or table lists, which is the whole source."""
+    def _file(self, where: _File) -> "_Items":
+        """The images that an archive or table lists."""
         try:
-            with fs.open(path) as file:
-                yield from _LISTERS[kind](self, file, source, version(fs.info(path)), "")
-        except FileNotFoundError as error:
-            raise MissingError(f"no images at {source}: {error.__cause__ or error}") from error
-        except (zipfile.BadZipFile, tarfile.TarError) as error:
-            raise BadInputError(f"{source} is no whole {kind[1:]} archive: {error}") from error
-        except (pa.ArrowInvalid, UnicodeDecodeError) as error:
-            raise BadInputError(f"{source} cannot be read as {kind[1:]}: {error}") from error
-        except ValueError as error:
-            if not re.search("seek|range", str(error)):
+            with where.fs.open(where.path) as file:
+                yield from _LISTERS[where.kind](self, file, where)
+        except (zipfile.BadZipFile, tarfile.TarError, pa.ArrowException, ValueError, OSError) as e:
+            if where.below is not None:
+                self.skipped[UNREADABLE] += 1
+            elif refusal := _refusal(where, e):
+                raise refusal from e
+            else:
                 raise
-            raise BadInputError(
-                f"{source}: its server does not send parts of files; fetch it, and give the file"
-            ) from error
 
-    def _nested(self, fs: Any, path: str, uri: str, below: str) -> Iterator[ListedImage]:
-        """The images in one of several archives or tables; their paths begin with its name."""
-        try:
-            with fs.open(path) as file:
-                lister = _LISTERS[ending(urlsplit(uri).path if "://" in uri else uri)]
-                yield from lister(self, file, uri, version(fs.info(path)), f"{below}/")
-        except (zipfile.BadZipFile, tarfile.TarError, pa.ArrowException, ValueError, OSError):
-            self.skipped[UNREADABLE] += 1
+    def _table_beside_images(self, where: _File) -> "_Items":
+        """The images of a table, but none where it tells of those that lie beside it."""
+        if _holds_images(where.fs, where.path):
+            yield where.part
 
-    def _walk_local(
-        self, root: str, below: str, above: tuple[tuple[int, int], ...]
-    ) -> Iterator[ListedImage]:
+    def _folder(self, root: str, below: str, above: tuple[tuple[int, int], ...]) -> "_Items":
         """Images in a folder and those below it; a link to a folder above leads no further."""
         try:
             with os.scandir(f"{root}/{below}") as scan:
@@ -165,22 +267,28 @@ class _Listing:
             info = {"size": status.st_size, "etag": f"{status.st_mtime_ns:x}"}
             files.append((f"{root}/{below}{entry.name}", info))
         yield from self._directory(LocalFileSystem(), root, files, folders)
-        for folder in folders:
-            yield from self._walk_local(root, f"{below}{folder}/", above)
+        for folder in sorted(folders):
+            yield _local_folder(root, f"{below}{folder}/", above)
 
-    def _walk_remote(self, fs: Any, root: str, source: str) -> Iterator[ListedImage]:
+    def _remote_folder(self, fs: Any, root: str, folder: str) -> "_Items":
         try:
-            for _, folders, files in fs.walk(root, detail=True, on_error="raise"):
-                for name in list(folders):
-                    if self._hidden(_below(root, folders[name]["name"])):
-                        del folders[name]  # which the walk then leaves out
-                seen = [(info["name"], info) for info in files.values()]
-                seen = [(name, info) for name, info in seen if not self._hidden(_below(root, name))]
-                yield from self._directory(fs, root, seen, set(folders))
-        except FileNotFoundError as error:
-            raise MissingError(f"no images at {source}: {error}") from error
+            _, folders, files = next(fs.walk(folder, maxdepth=1, detail=True, on_error="raise"))
+        except OSError as error:
+            if folder != root:
+                self.skipped[UNREADABLE] += 1
+                return
+            if not isinstance(error, FileNotFoundError):
+                raise
+            raise MissingError(f"no images at {_uri(fs, root)}: {error}") from error
+        inner = {name: info["name"].rstrip("/") for name, info in folders.items()}
+        inner = {name: path for name, path in inner.items() if not self._hidden(_below(root, path))}
+        seen = [(info["name"], info) for info in files.values()]
+        seen = [(name, info) for name, info in seen if not self._hidden(_below(root, name))]
+        yield from self._directory(fs, root, seen, set(inner))
+        for path in inner.values():
+            yield _remote_folder(fs, root, path)
 
-    def _glob(self, fs: Any, pattern: str, source: str) -> Iterator[ListedImage]:
+    def _glob(self, fs: Any, pattern: str, source: str) -> "_Items":
         matches = fs.glob(pattern, detail=True)
         if not matches:
             raise MissingError(f"no file matches {source}")
@@ -192,7 +300,7 @@ class _Listing:
             if info["type"] != "directory":
                 groups.setdefault(posixpath.dirname(name), []).append((name, info))
             elif "**" not in pattern and isinstance(fs, LocalFileSystem):
-                yield from self._walk_local(root, f"{_below(root, name)}/", ())
+                yield _local_folder(root, f"{_below(root, name)}/", ())
         for files in groups.values():
             yield from self._directory(fs, root, files, set())
 
@@ -202,10 +310,8 @@ class _Listing:
         self.skipped["hidden"] += 1
         return True
 
-    def _directory(
-        self, fs: Any, root: str, files: _Files, folders: set[str]
-    ) -> Iterator[ListedImage]:
-        """Images in one folder, and in the archives and tables there.
+    def _directory(self, fs: Any, root: str, files: _Files, folders: set[str]) -> "_Items":
+        """Images in one folder, and the archives and tables there.
 
         An archive beside a folder of its name is that folder, packed. A table beside a folder or
         an archive of its name tells of the images in it (img2dataset), and a list of URIs beside
@@ -223,32 +329,31 @@ class _Listing:
                     self.skipped["archives beside a folder of their name"] += 1
                 else:
                     plain = False
-                    yield from self._nested(fs, name, _uri(fs, name), _below(root, name))
+                    yield _File(fs, name, _uri(fs, name), _below(root, name)).part
             elif kind == ".parquet":
                 if _stem(name) not in stems:
-                    tables.append(name)
+                    tables.append(_File(fs, name, _uri(fs, name), _below(root, name)))
             elif kind in UNREAD:
                 self.skipped[kind] += 1
-        for name in tables:
-            if plain or _holds_images(fs, name):
-                yield from self._nested(fs, name, _uri(fs, name), _below(root, name))
+        for table in tables:
+            yield table.part if plain else Part(table.uri, Listing._table_beside_images, (table,))
 
-    def zip(self, file: Any, source: str, version: str, prefix: str) -> Iterator[ListedImage]:
+    def _zip(self, file: Any, where: _File) -> "_Items":
         with zipfile.ZipFile(file) as archive:
             for name, member in zip_members(archive).items():
                 if self._is_member(name):
-                    uri = member_uri("zip", name, source)
-                    yield _row(prefix + name, uri, member.file_size, f"{member.CRC:08x}")
+                    uri = member_uri("zip", name, where.uri)
+                    yield _row(where.prefix + name, uri, member.file_size, f"{member.CRC:08x}")
 
-    def tar(self, file: Any, source: str, version: str, prefix: str) -> Iterator[ListedImage]:
+    def _tar(self, file: Any, where: _File) -> "_Items":
         newest: dict[str, ListedImage] = {}
         for member in tar_members(file):
             if self._is_member(member.name):
                 # The offset lets the member be read without the archive before it.
                 offset, name = member.offset_data, member.name.removeprefix("./")
                 etag = f"{offset:x}-{int(member.mtime):x}"
-                uri = member_uri("tar", f"{offset}+{member.size}/{name}", source)
-                newest[name] = _row(prefix + name, uri, member.size, etag)
+                uri = member_uri("tar", f"{offset}+{member.size}/{name}", where.uri)
+                newest[name] = _row(where.prefix + name, uri, member.size, etag)
         yield from newest.values()
 
     def _is_member(self, name: str) -> bool:
@@ -258,34 +363,73 @@ class _Listing:
             self.skipped[ending(name)] += 1
         return is_image(name)
 
-    def coco(self, file: Any, source: str, version: str, prefix: str) -> Iterator[ListedImage]:
+    def _coco(self, file: Any, where: _File) -> "_Items":
         try:
             images = json.load(file)["images"]
             rows = [(image["file_name"], image["coco_url"], str(image["id"])) for image in images]
         except (ValueError, KeyError, TypeError) as error:
             raise BadInputError(
-                f"{source} is no COCO file whose images have file_name, coco_url and id: {error!r}"
+                f"{where.uri} is no COCO file whose images have file_name, coco_url and id: "
+                f"{error!r}"
             ) from error
         for name, url, image_id in rows:
             yield _row(str(name), str(url), -1, "", image_id)
 
-    def csv(self, file: Any, source: str, version: str, prefix: str) -> Iterator[ListedImage]:
+    def _csv(self, file: Any, where: _File) -> "_Items":
         with pyarrow.csv.open_csv(file) as reader:
-            uri, name = _columns(reader.schema, source)
+            uri, name = _columns(reader.schema, where.uri)
             for batch in reader:
-                yield from _rows(batch, uri, name)
+                yield _rows(batch, uri, name)
 
-    def parquet(self, file: Any, source: str, version: str, prefix: str) -> Iterator[ListedImage]:
+    def _parquet(self, file: Any, where: _File) -> "_Items":
         table = pq.ParquetFile(file)
         schema = table.schema_arrow
         content = content_column(schema)
         if content is not None:
-            yield from _content_rows(table, content, source, version, prefix)
+            yield from _content_rows(table, content, where)
             return
-        uri, name = _columns(schema, source)
+        uri, name = _columns(schema, where.uri)
+        ranges = _row_groups(table.metadata) if where.groups is None else [where.groups]
+        if len(ranges) > 1:
+            yield from (where._replace(groups=groups).part for groups in ranges)
+            return
         columns = [column for column in (uri, name) if column]
-        for batch in table.iter_batches(_TABLE_ROWS, columns=columns):
-            yield from _rows(batch, uri, name)
+        for batch in table.iter_batches(_BATCH_ROWS, ranges[0], columns):
+            yield _rows(batch, uri, name)
+
+
+_Items = Iterator[ListedImage | pa.Table | Part]
+
+
+def _local_folder(root: str, below: str, above: tuple[tuple[int, int], ...]) -> Part:
+    return Part(f"{root}/{below}", Listing._folder, (root, below, above))
+
+
+def _remote_folder(fs: Any, root: str, folder: str) -> Part:
+    return Part(_uri(fs, folder), Listing._remote_folder, (fs, root, folder))
+
+
+def _numbered(source: str, numbers: re.Match[str]) -> Iterator[Part]:
+    """The shards 000 to 123 of `name-{000..123}.tar`."""
+    first, last = numbers.groups()
+    for number in range(int(first), int(last) + 1):
+        shard = source.replace(numbers[0], str(number).zfill(len(first)), 1)
+        yield _File(*open_filesystem(shard), shard, PurePosixPath(urlsplit(shard).path).name).part
+
+
+def _refusal(where: _File, error: Exception) -> ImageSearchError | None:
+    """What is said of a whole source that cannot be listed; None where the error says enough."""
+    if isinstance(error, FileNotFoundError):
+        return MissingError(f"no images at {where.uri}: {error.__cause__ or error}")
+    if isinstance(error, zipfile.BadZipFile | tarfile.TarError):
+        return BadInputError(f"{where.uri} is no whole {where.kind[1:]} archive: {error}")
+    if isinstance(error, pa.ArrowException | UnicodeDecodeError):
+        return BadInputError(f"{where.uri} cannot be read as {where.kind[1:]}: {error}")
+    if isinstance(error, ValueError) and re.search("seek|range", str(error)):
+        return BadInputError(
+            f"{where.uri}: its server does not send parts of files; fetch it, and give the file"
+        )
+    return None
 
 
 def member_uri(kind: str, member: str, source: str) -> str:
@@ -371,9 +515,7 @@ def _holds_images(fs: Any, name: str) -> bool:
         return True  # and the listing counts it as unreadable
 
 
-def _content_rows(
-    table: pq.ParquetFile, content: str, source: str, tag: str, prefix: str
-) -> Iterator[ListedImage]:
+def _content_rows(table: pq.ParquetFile, content: str, where: _File) -> Iterator[ListedImage]:
     """Rows of a table that holds the images themselves; a changed file is changed throughout.
 
     Rows are named by a column of paths, else by the `path` beside the bytes (Hugging Face), else
@@ -384,7 +526,8 @@ def _content_rows(
     kind = schema.field(content).type
     if name is None and pa.types.is_struct(kind) and kind.get_field_index("path") >= 0:
         name = f"{content}.path"
-    unnamed = prefix or f"{PurePosixPath(urlsplit(source).path).name}/"
+    tag = version(where.fs.info(where.path))
+    unnamed = where.prefix or f"{PurePosixPath(urlsplit(where.uri).path).name}/"
     names: set[str] = set()
     first = 0
     for group in range(table.num_row_groups):
@@ -395,20 +538,41 @@ def _content_rows(
             values = column.to_pylist()
         for row, value in enumerate(values):
             path = value.get("path") if isinstance(value, dict) else value
-            path = unnamed + str(first + row) if path is None else prefix + str(path)
+            path = unnamed + str(first + row) if path is None else where.prefix + str(path)
             if path in names:
                 path = f"{path}#{first + row}"
             names.add(path)
-            yield _row(path, f"parquet://{group}/{row}::{source}", -1, tag)
+            yield _row(path, f"parquet://{group}/{row}::{where.uri}", -1, tag)
         first += count
 
 
-def _rows(batch: pa.RecordBatch, uri: str, name: str | None) -> Iterator[ListedImage]:
-    uris = batch.column(uri).to_pylist()
-    names = uris if name is None else batch.column(name).to_pylist()
-    for path, address in zip(names, uris, strict=True):
-        if address:
-            yield _row(str(path), str(address), -1, "")
+def _rows(batch: pa.RecordBatch, uri: str, name: str | None) -> pa.Table:
+    """The rows of a list that have a URI, without a Python object for each."""
+    uris = batch.column(uri).cast(pa.string())
+    paths = uris if name is None else pc.coalesce(batch.column(name).cast(pa.string()), uris)
+    for texts in (uris, paths):
+        texts.validate(full=True)
+    count = len(batch)
+    columns = [
+        paths,
+        uris,
+        pa.repeat(pa.scalar(-1, pa.int64()), count),
+        pa.repeat("", count),
+        paths,
+    ]
+    return pa.table(columns, LISTED).filter(pc.greater(pc.binary_length(uris), 0))
+
+
+def _row_groups(metadata: pq.FileMetaData) -> list[range]:
+    """The row groups of a table in ranges of TABLE_ROWS or little more."""
+    counts = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+    starts, rows = [0], 0
+    for group, count in enumerate(counts):
+        if rows >= TABLE_ROWS:
+            starts.append(group)
+            rows = 0
+        rows += count
+    return [range(*bounds) for bounds in itertools.pairwise([*starts, len(counts)])]
 
 
 def _columns(schema: pa.Schema, source: str) -> tuple[str, str | None]:
@@ -426,11 +590,10 @@ def _first(schema: pa.Schema, names: Iterable[str]) -> str | None:
     return next((columns[name] for name in names if name in columns), None)
 
 
-_Lister = Callable[[_Listing, Any, str, str, str], Iterator[ListedImage]]
-_LISTERS: dict[str, _Lister] = {
-    ".zip": _Listing.zip,
-    ".tar": _Listing.tar,
-    ".json": _Listing.coco,
-    ".csv": _Listing.csv,
-    ".parquet": _Listing.parquet,
+_LISTERS: dict[str, Callable[[Listing, Any, _File], _Items]] = {
+    ".zip": Listing._zip,
+    ".tar": Listing._tar,
+    ".json": Listing._coco,
+    ".csv": Listing._csv,
+    ".parquet": Listing._parquet,
 }

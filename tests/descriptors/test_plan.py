@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 
 from lib.descriptors import plan, store
-from lib.images.listing import ListedImage
+from lib.descriptors.listing import ListedTable
+from lib.images.listing import ListedImage, tabulate
 from lib.schemas import FAILURES, Provenance, descriptor_schema, vectors_to_column
 from lib.storage import join, write_table_atomic
 
@@ -53,7 +54,9 @@ def listing() -> list[ListedImage]:
 
 
 def planned(db: str, **options: bool) -> plan.ExtractionPlan:
-    return plan.make_plan(iter(listing()), db, **options)
+    whole = pa.concat_tables(tabulate(listing()))
+    parts = (whole.slice(at, 700) for at in range(0, len(whole), 700))
+    return plan.make_plan(map(ListedTable.of, parts), db, **options)
 
 
 def test_all_that_is_listed_and_known_is_accounted_for(db: str) -> None:
@@ -78,7 +81,7 @@ def test_ranges_in_tasks_come_to_the_same(
     db: str, options: dict[str, bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = planned(db, **options)
-    for name, value in (("_HERE_ROWS", 0), ("_PART_ROWS", 700), ("_RANGE_ROWS", 900)):
+    for name, value in (("_HERE_ROWS", 0), ("_PART_ROWS", 1_000), ("_RANGE_ROWS", 900)):
         monkeypatch.setattr(plan, name, value)
     monkeypatch.setattr(plan, "_FILES_A_TASK", 2)
     there = planned(db, **options)
