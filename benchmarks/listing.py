@@ -104,8 +104,8 @@ def _measured(figures: dict[str, float], what: str) -> Iterator[None]:
 
 
 def _own_mib() -> float:
-    (line,) = (line for line in Path("/proc/self/status").open() if line.startswith("RssAnon"))
-    return int(line.split()[1]) / 1024
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("RssAnon:")[2].split()[0]) / 1024
 
 
 def write_tree(files: int, root: Path) -> None:

@@ -257,7 +257,10 @@ def _compare(
     first[own[::-1]] = np.arange(len(own))[::-1]  # the last assignment stays: the first place
     at = first[theirs]  # the listed row of each row of the database, -1 where there is none
     met = np.flatnonzero(at >= 0)
-    here, there = listed.take(at[met]), known.take(met)
+    there = known.filter(pa.array(at >= 0))
+    here = listed.select(["uri", "bytes", "etag"]).take(
+        at[met]
+    )  # paths are the same, ids no matter
     differs = _differs(here, there)
     elsewhere = pc.not_equal(here["uri"], there["uri"]).to_numpy()
     elsewhere &= pc.not_equal(there["uri"], "").to_numpy()
@@ -306,7 +309,7 @@ def _have_the_same_content(here: pa.Table, there: pa.Table, differs: np.ndarray)
     rows = np.flatnonzero(differs & size & known)
     if not len(rows):
         return equal
-    images = [ListedImage(**row) for row in here.take(rows).to_pylist()]
+    images = [ListedImage("", **row, image_id="") for row in here.take(rows).to_pylist()]
     with ThreadPoolExecutor(_READERS) as pool:
         digests = list(pool.map(_digest, images))
     equal[rows] = np.array(digests) == np.array(there["digest"].take(rows).to_pylist())
@@ -324,11 +327,11 @@ def _clash(here: pa.Table, there: pa.Table, rows: np.ndarray) -> str:
     """What is wrong where changed images are, unchanged, at the address of those described."""
     for row in rows[:3]:
         new, old = here.slice(row, 1).to_pylist()[0], there.slice(row, 1).to_pylist()[0]
-        there_now = _digest(ListedImage(**{**new, "uri": old["uri"], "etag": old["etag"]}))
-        if there_now in ("", _digest(ListedImage(**new))):
+        there_now = _digest(ListedImage("", old["uri"], new["bytes"], old["etag"], ""))
+        if there_now in ("", _digest(ListedImage("", **new, image_id=""))):
             continue
         return (
-            f"{new['path']} is another image than the one in the database under this name: "
+            f"{old['path']} is another image than the one in the database under this name: "
             f"{old['uri']} is there, {new['uri']} was listed ({len(rows):,} names or more are "
             "taken like this). Give this source another --db, or put both below one folder and "
             "name that"
