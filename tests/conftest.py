@@ -45,18 +45,18 @@ def coco_dir() -> Path:
 @pytest.fixture(scope="session")
 def s3_address() -> Iterator[tuple[str, int]]:
     """Where each test's S3 server is; the environment says so, of Ray's workers, too."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address: tuple[str, int] = probe.getsockname()
-    with pytest.MonkeyPatch.context() as patch:
+    with socket.socket() as reserved, pytest.MonkeyPatch.context() as patch:
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the servers do
+        reserved.bind(("127.0.0.1", 0))
+        host, port = reserved.getsockname()
         for name, value in (
             ("AWS_ACCESS_KEY_ID", "test"),
             ("AWS_SECRET_ACCESS_KEY", "test"),
             ("AWS_DEFAULT_REGION", "us-east-1"),
-            ("AWS_ENDPOINT_URL", "http://{}:{}".format(*address)),
+            ("AWS_ENDPOINT_URL", f"http://{host}:{port}"),
         ):
             patch.setenv(name, value)
-        yield address
+        yield host, port
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,5 @@
 """Image files, wherever they lie.
 
-Enters: a folder, glob, archive, table or list of addresses. Leaves: `ListedImage` rows in the
-order of their paths, file contents, and pixels as a person sees them, ready for a network.
+Enters: a folder, glob, archive, table or list of addresses. Leaves: `ListedImage` rows, or
+tables of them, file contents, and pixels as a person sees them, ready for a network.
 """

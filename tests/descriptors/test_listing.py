@@ -86,16 +86,16 @@ def test_parts_together_are_the_whole(tree: Path, source: str) -> None:
 def test_prefixes_and_archives_of_a_bucket(tree: Path, s3_bucket: str) -> None:
     from s3fs import S3FileSystem
 
-    for file in tree.rglob("*"):
-        if file.is_file() and "up" not in file.parts:
+    for pattern in ("*.tar", "2/**/*.*", "4/*.zip"):
+        for file in tree.glob(pattern):
             S3FileSystem().pipe_file(f"{s3_bucket}/{file.relative_to(tree)}", file.read_bytes())
-    for source in ("", "/*.tar", "/{000..003}.tar"):
+    for source, count in (("", 32), ("/*.tar", 24)):
         whole, skipped = in_one_process(s3_bucket + source)
-        assert len(whole) >= 24
+        assert len(whole) == count
         assert in_tasks(s3_bucket + source) == (whole, skipped)
     # What was written after a listing is in the next.
-    S3FileSystem().pipe_file(f"{s3_bucket}/1/new.jpg", b"x")
-    assert "1/new.jpg" in {image.path for image in in_tasks(s3_bucket)[0]}
+    S3FileSystem().pipe_file(f"{s3_bucket}/2/new.jpg", b"x")
+    assert "2/new.jpg" in {image.path for image in in_tasks(s3_bucket)[0]}
 
 
 def test_row_groups_of_a_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
