@@ -67,7 +67,6 @@ def _list_in_tasks(
     tables: dict[_Place, ListedTable] = {}
     references: dict[_Place, Any] = {}
     waiting: list[tuple[_Place, Sequence[Part]]] = []
-    done = 0
 
     def wait(place: _Place, parts: Sequence[Part]) -> None:
         size = min(-(-len(parts) // workers()), _MOST_PARTS) or 1
@@ -81,24 +80,23 @@ def _list_in_tasks(
         return summary
 
     wait((), parts)
+    done, left = 0, len(parts)
     with Progress(None, "images listed") as progress:
         for ended in run_bounded(submit, lambda: waiting.pop() if waiting else None, workers):
-            if ended is None:
-                progress.show()
-                continue
-            (place, _), future = ended
-            try:
-                rows, paths, left_out, rest = future.result()
-            except RayTaskError as error:
-                raise error.cause from error
-            table = references.pop(place)
-            if rows:
-                tables[place] = ListedTable(table, rows, paths)
-            skipped.update(left_out)
-            wait(place, rest)
-            done += 1
-            left = sum(len(parts) for _, parts in waiting)
-            progress.note = f"tasks: {done:,}; folders, archives, parts of lists waiting: {left:,}"
+            rows = 0
+            if ended is not None:
+                (place, listed), future = ended
+                try:
+                    rows, paths, left_out, rest = future.result()
+                except RayTaskError as error:
+                    raise error.cause from error
+                table = references.pop(place)
+                if rows:
+                    tables[place] = ListedTable(table, rows, paths)
+                skipped.update(left_out)
+                wait(place, rest)
+                done, left = done + len(listed), left - len(listed) + len(rest)
+            progress.note = f"folders, archives, parts of lists: {done:,} done, {left:,} to do"
             progress.advance(rows)
     return [tables[place] for place in sorted(tables)]
 
