@@ -425,7 +425,8 @@ def _refusal(where: _File, error: Exception) -> ImageSearchError | None:
         return BadInputError(f"{where.uri} is no whole {where.kind[1:]} archive: {error}")
     if isinstance(error, pa.ArrowException | UnicodeDecodeError):
         return BadInputError(f"{where.uri} cannot be read as {where.kind[1:]}: {error}")
-    if isinstance(error, ValueError) and re.search("seek|range", str(error)):
+    no_ranges = isinstance(error, ValueError) and not isinstance(error, BadInputError)
+    if no_ranges and re.search("seek|range", str(error)):
         return BadInputError(
             f"{where.uri}: its server does not send parts of files; fetch it, and give the file"
         )
