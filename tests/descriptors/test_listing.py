@@ -25,7 +25,7 @@ def from_the_first_part_on(ray_local: None, monkeypatch: pytest.MonkeyPatch) -> 
     """Tasks list all but the first part, each a few images at a time."""
     monkeypatch.setattr(listing, "_HERE_ROWS", 1)
     monkeypatch.setattr(listing, "_HERE_S", 0)
-    monkeypatch.setattr(listing, "_TASK_ROWS", 4)
+    monkeypatch.setattr(listing, "_TASK_ROWS", 10)
 
 
 @pytest.fixture(scope="module")
