@@ -6,11 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.cluster_process import RunningCluster, run_cluster
 from tests.serving_process import RunningService, run_service
 
 # Slow parts first, so that two processes end together.
 _ORDER = ("service", "browser", "cluster", "ray")
-_MARKER_OF_FIXTURE = {"service": "service", "ray_local": "ray", "coco_dir": "photos"}
+_MARKER_OF_FIXTURE = {
+    "service": "service",
+    "cluster": "cluster",
+    "ray_local": "ray",
+    "coco_dir": "photos",
+}
 REAL_DATA = Path(__file__).parents[2] / "shared" / "data" / "coco"
 
 
@@ -18,14 +24,15 @@ REAL_DATA = Path(__file__).parents[2] / "shared" / "data" / "coco"
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark tests by what their fixtures start, and keep together what shares it.
 
-    With `-n 2` each process runs whole files and has a Ray of its own; the service is one's alone.
+    With `-n 2` each process runs whole files and has a Ray of its own; the service is one's alone,
+    and so is the cluster.
     """
     for item in items:
         for fixture in getattr(item, "fixturenames", ()):
             if marker := _MARKER_OF_FIXTURE.get(fixture):
                 item.add_marker(marker)
-        group = "service" if item.get_closest_marker("service") else item.location[0]
-        item.add_marker(pytest.mark.xdist_group(group))
+        shared = (name for name in ("service", "cluster") if item.get_closest_marker(name))
+        item.add_marker(pytest.mark.xdist_group(next(shared, item.location[0])))
 
     def place(item: pytest.Item) -> tuple[int, str]:
         marked = [i for i, name in enumerate(_ORDER) if item.get_closest_marker(name)]
@@ -66,6 +73,13 @@ def ray_local(s3_address: tuple[str, int]) -> Iterator[None]:
 
     with connect():
         yield
+
+
+@pytest.fixture(scope="session")
+def cluster(s3_address: tuple[str, int]) -> Iterator[RunningCluster]:
+    """A Ray of several nodes, started once for all tests that need them."""
+    with run_cluster() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -2,11 +2,11 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,10 @@ from lib.descriptors.placement import size_of_workers
 from lib.descriptors.shards import ExtractionSettings
 from lib.doctor import Finding, diagnose
 from lib.errors import ImageSearchError
+from lib.storage import read_bytes
+from tests.cluster_process import RunningCluster
 from tests.run_job import run_job
+from tests.serving_process import free_port
 
 ROOT = Path(__file__).parents[1]
 
@@ -248,121 +251,68 @@ def test_versions_and_devices_that_differ_are_errors() -> None:
         diagnosis._devices([node], [{**own, "cuda": False}])
 
 
-SUBMIT = """
-import json, os, subprocess, sys, tempfile, time
-import ray
-from ray.cluster_utils import Cluster
+def connecting(addresses: Sequence[str], **environment: str) -> list[str]:
+    """What a process that knows nothing of Ray but the environment hears of each address."""
+    code = """
+import os, sys
+from lib.cluster import choose_token, connect
+from lib.errors import ImageSearchError
 
-command = json.loads(sys.argv[1])
-dashboard, agent = map(int, sys.argv[2:4])
-head = {"num_cpus": 0, "include_dashboard": True, "dashboard_port": dashboard}
-# Another Ray on this machine, as that of the tests, has the agent's usual port already.
-head["dashboard_agent_listen_port"] = agent
-cluster = Cluster(initialize_head=True, head_node_args=head)
-disks = [tempfile.TemporaryDirectory(ignore_cleanup_errors=True) for _ in range(2)]
-for disk in disks:
-    # A directory each, as on machines of their own: otherwise each node unpacks the working
-    # directory anew over the one that the job already runs in.
-    cluster.add_node(num_cpus=1, temp_dir=disk.name)
-address = ray.init(address=cluster.address, log_to_driver=False).dashboard_url
-submit = [sys.executable, "-m", "ray.scripts.scripts", "job", "submit"]
-submit += ["--address", f"http://{address}", "--working-dir", ".", "--", *command]
-try:
-    for _ in range(30):
-        done = subprocess.run(submit, capture_output=True, text=True, timeout=400)
-        if "No available agent" not in done.stderr:
-            break
-        time.sleep(1)  # the head's job agent starts after the head itself
-    print(done.stdout, done.stderr)
-    os.environ.pop("RAY_AUTH_MODE")
-    os.environ["RAY_ADDRESS"] = cluster.address
-    doctor = [sys.executable, "-m", "jobs.doctor", "--backbone", "resnet18", "--weights", "random"]
-    subprocess.run(doctor, check=True, timeout=60)
-finally:
-    ray.shutdown()
-    cluster.shutdown()
-sys.exit(done.returncode)
+for address in sys.argv[1:]:
+    os.environ["RAY_ADDRESS"] = address
+    choose_token()
+    try:
+        with connect():
+            import ray
+            print(ray.get(ray.remote(lambda: os.getpid()).remote()) != os.getpid())
+    except ImageSearchError as error:
+        print(str(error).splitlines()[0])
 """
-
-
-def doctor(**environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the doctor as a process of its own, with nothing said of Ray but what is given."""
     others = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
-    return subprocess.run(
-        [sys.executable, "-m", "jobs.doctor", "--backbone", "resnet18", "--weights", "random"],
+    done = subprocess.run(
+        [sys.executable, "-c", code, *addresses],
         cwd=ROOT,
         env=others | environment,
         capture_output=True,
         text=True,
         timeout=100,
     )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
 
 
 @pytest.mark.ray
 def test_this_machine_alone_needs_no_home_to_write_to() -> None:
     """Containers often have none; Ray by itself would keep a token there."""
-    done = doctor(HOME="/dev/null/home")
-    assert done.returncode == 0, done.stderr
+    assert connecting([""], HOME="/dev/null/home") == ["True"]
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("address", ["127.0.0.1:1", "http://127.0.0.1:1", "nowhere"])
-def test_a_cluster_that_is_not_there_is_named_at_once(address: str) -> None:
-    done = doctor(RAY_ADDRESS=address)
-    assert done.returncode == 1
-    assert f"RAY_ADDRESS is {address}: " in done.stderr
-    assert "Traceback" not in done.stderr
+def test_a_cluster_that_is_not_there_is_named_at_once() -> None:
+    addresses = ["127.0.0.1:1", "http://127.0.0.1:1", "nowhere"]
+    for address, message in zip(addresses, connecting(addresses), strict=True):
+        assert message.startswith(f"RAY_ADDRESS is {address}: ")
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
-@pytest.mark.cluster
+@pytest.mark.usefixtures("ray_local")
 def test_the_submitted_pipeline_runs_on_several_nodes_with_its_database_on_s3(
-    tmp_path: Path, s3_bucket: str
+    tmp_path: Path, cluster: RunningCluster, s3_bucket: str
 ) -> None:
-    """Every stage, from images to a page of answers; nothing but the pictures is on a disk.
-
-    The cluster demands a token, as Ray's do wherever there is one; at the end the doctor joins it
-    from outside, with that token at hand and nothing else said.
-    """
-    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
-    environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": uuid.uuid4().hex}
-    draw = [sys.executable, "-m", "jobs.prepare_data", "--count", "60", "--output", str(tmp_path)]
-    subprocess.run(draw, cwd=ROOT, check=True, capture_output=True, timeout=100)
-    job = [sys.executable, "-m", "jobs.pipeline", "--images", str(tmp_path / "images")]
-    job += ["--captions", str(tmp_path / "captions_train.json"), "--db", f"{s3_bucket}/db"]
-    job += ["--validation-captions", str(tmp_path / "captions_validation.json")]
-    job += ["--test-captions", str(tmp_path / "captions_test.json"), "--query", "a dog"]
-    job += ["--backbone", "resnet18", "--weights", "random"]
-    job += ["--json", str(tmp_path / "summary.json")]
-    done = subprocess.run(
-        [sys.executable, "-c", SUBMIT, json.dumps(job), str(free_port()), str(free_port())],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=500,
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+    """Every stage, from images to a page of answers; nothing but the pictures is on a disk."""
+    run_job("prepare_data", "--count", 60, "--output", tmp_path)
+    job = ["-m", "jobs.pipeline", "--images", tmp_path / "images", "--db", f"{s3_bucket}/db"]
+    job += ["--captions", tmp_path / "captions_train.json", "--backbone", "resnet18"]
+    job += ["--test-captions", tmp_path / "captions_test.json", "--weights", "random"]
+    job += ["--query", "a dog", "--json", tmp_path / "summary.json"]
+    submit = ("-m", "ray.scripts.scripts", "job", "submit", "--address", cluster.dashboard)
+    submit += ("--working-dir", ".", "--", sys.executable)
+    printed = cluster.run(*submit, *job, timeout=300, RAY_AUTH_MODE="token")
     count = len(list((tmp_path / "images").iterdir()))
-    assert f"inputs {count} = descriptors {count} + failures 0" in done.stdout
+    assert f"inputs {count} = descriptors {count} + failures 0" in printed
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["extract_descriptors"]["described"] == count
     assert summary["evaluate"]["images"] > 0
-    read = "import sys; from lib.storage import read_bytes; print(read_bytes(sys.argv[1]).decode())"
-    page = subprocess.run(
-        [sys.executable, "-c", read, f"{s3_bucket}/db/queries.html"],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+    page = read_bytes(f"{s3_bucket}/db/queries.html").decode()
     assert page.count("data:image/jpeg") == 10
 
 

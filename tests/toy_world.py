@@ -43,7 +43,7 @@ def provenance(size: int = SIZE) -> Provenance:
     return Provenance("toy", "0" * 64, "none", "float32", size)
 
 
-def write_database(db: Path, descriptors: np.ndarray, shards: int = 3) -> str:
+def write_database(db: Path | str, descriptors: np.ndarray, shards: int = 3) -> str:
     """Write descriptors as extraction does; returns the database's path."""
     schema = descriptor_schema(provenance(descriptors.shape[1]))
     for shard, rows in enumerate(np.array_split(np.arange(len(descriptors)), shards)):

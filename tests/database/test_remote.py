@@ -1,7 +1,3 @@
-import os
-import subprocess
-import sys
-import uuid
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +16,9 @@ from lib.database.remote import (
 )
 from lib.database.removal import remove_images
 from lib.errors import BadArgumentError, MissingError
+from tests.cluster_process import RunningCluster
 from tests.database.test_local import write_file
 from tests.serving_database import make_database
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -95,55 +90,35 @@ def test_the_number_of_shards_comes_from_size_and_memory(db: str) -> None:
     assert [sum(file.rows for file in part) for part in parts] == [16, 15, 14]
 
 
-ON_TWO_NODES = """
-import os, subprocess, sys
+ON_ITS_NODES = """
+import sys
 import numpy as np
-import ray
-from ray.cluster_utils import Cluster
-from lib.database.opening import open_database
-from lib.database.removal import remove_images
-from lib.database.remote import RemoteCollection
+from lib.cluster import choose_token, connect
 
-db, job_db = sys.argv[1:]
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-cluster.add_node(num_cpus=1)
-ray.init(address=cluster.address, log_to_driver=False)
-try:
+choose_token()
+with connect():
+    import ray
+    from lib.database.opening import open_database
+    from lib.database.remote import RemoteCollection
+
     where = lambda shard: ray.get_runtime_context().get_node_id()
+    collection = RemoteCollection(sys.argv[1], 3)
+    nodes = ray.get([shard.__ray_call__.remote(where) for shard in collection._shards.actors])
+    assert len(set(nodes)) == 3, nodes
+    (alone,) = RemoteCollection(sys.argv[1], 1)._shards.actors
     here = ray.get_runtime_context().get_node_id()
-    for _ in range(2):  # more often than chance puts them there
-        collection = RemoteCollection(db, 2)
-        nodes = ray.get([shard.__ray_call__.remote(where) for shard in collection._shards.actors])
-        assert len(set(nodes)) == 2, nodes
-        (alone,) = RemoteCollection(db, 1)._shards.actors
-        assert ray.get(alone.__ray_call__.remote(where)) == here
+    assert ray.get(alone.__ray_call__.remote(where)) == here
     queries = np.eye(4, dtype=np.float32)
-    found, expected = (each.search_images(queries, 9) for each in (collection, open_database(db)))
-    assert found.images.to_pylist() == expected.images.to_pylist()
-    environment = {**os.environ, "RAY_ADDRESS": cluster.address}
-    query = [sys.executable, "-m", "jobs.query", "--db", job_db, "--k", "2", "red ball"]
-    subprocess.run(query, check=True, env=environment)
-finally:
-    ray.shutdown()
-    cluster.shutdown()
+    remote, local = (c.search_images(queries, 9) for c in (collection, open_database(sys.argv[1])))
+    assert remote.images.to_pylist() == local.images.to_pylist()
 """
 
 
-@pytest.mark.cluster
 def test_shards_lie_on_nodes_of_their_own_and_a_job_searches_on_its_cluster(
-    db: str, tmp_path: Path
+    db: str, cluster: RunningCluster, tmp_path: Path
 ) -> None:
+    cluster.run("-c", ON_ITS_NODES, db, timeout=120, RAY_ADDRESS=cluster.address)
     job_db = make_database(tmp_path / "drawn", images=8)
-    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
-    # As `ray start` does where there is a token; whether this machine has one decides nothing.
-    environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": uuid.uuid4().hex}
-    done = subprocess.run(
-        [sys.executable, "-c", ON_TWO_NODES, db, str(job_db)],
-        cwd=ROOT,
-        env={**environment, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=180,
-    )
-    assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
-    assert "1 queries over 8 images" in done.stdout
+    query = ("-m", "jobs.query", "--db", job_db, "--k", 2, "red ball")
+    printed = cluster.run(*query, timeout=120, RAY_ADDRESS=cluster.address)
+    assert "1 queries over 8 images" in printed

@@ -1,5 +1,6 @@
 """Training learns, repeats, resumes, and gives one result for any number of workers."""
 
+import io
 import json
 import os
 import signal
@@ -28,8 +29,10 @@ from lib.embedder.seen import training_rows
 from lib.embedder.space import load_semantic_space, save_semantic_space
 from lib.embedder.training import prepare, train
 from lib.errors import BadArgumentError, BadInputError, MissingError
+from lib.storage import filesystem, join, read_bytes
 from lib.text.word_vectors import word_vectors_digest
 from tests import toy_world
+from tests.cluster_process import RunningCluster
 
 CPU = torch.device("cpu")
 PROJECT = Path(__file__).parents[2]
@@ -225,28 +228,34 @@ def test_two_workers_sum_to_the_gradient_of_one(tmp_path: Path) -> None:
 
 
 def test_two_workers_of_which_one_is_killed_give_the_result_of_one(
-    ray_local: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    cluster: RunningCluster, s3_bucket: str, tmp_path: Path
 ) -> None:
+    """On a cluster joined from outside with its token at hand, and a database on S3."""
     descriptors, captions = toy_world.world(600)
-    db = toy_world.write_database(tmp_path / "db", descriptors)
+    db = toy_world.write_database(f"{s3_bucket}/db", descriptors)
     images = sorted(captions.images, key=int)
     training, validation, test = (
         select(captions, set(part)) for part in (images[:400], images[400:520], images[520:])
     )
-    settings = FitSettings(epochs=12, patience=12)
     vectors = toy_world.word_vectors()
-    killer = threading.Thread(target=_kill_a_worker, args=(tmp_path / "db",))
+    settings = FitSettings(epochs=12, patience=12)
+    job = ["-m", "jobs.train_embedder", "--db", db, "--workers", 2, *_inputs(tmp_path, training)]
+    job += ["--validation-captions", _captions_file(tmp_path / "validation.csv", validation)]
+    job += ["--epochs", 12, "--patience", 12, "--json", tmp_path / "report.json"]
+    killer = threading.Thread(target=_kill_a_worker, args=(db,))
     killer.start()
-    report = train(db, training, validation, vectors, "toy", settings, rejoin=False, workers=2)
+    printed = cluster.run(*job, timeout=200, RAY_ADDRESS=cluster.address)
     killer.join()
-    assert [row["epoch"] for row in report.history] == list(range(13))
+    report = json.loads((tmp_path / "report.json").read_text())
+    history = report["history"]
+    assert [row["epoch"] for row in history] == list(range(13))
     prepared = prepare(db, training, validation, vectors, rejoin=False)
     data = prepared.data(lambda rows: descriptors[rows], rejoin=False)
     alone = fit(data, settings, CPU)
     for figure in ("validation_recall@10", "validation_ndcg"):
-        assert report.history[0][figure] == pytest.approx(alone["history"][0][figure], abs=0.02)
-        assert report.history[-1][figure] == pytest.approx(alone["history"][-1][figure], abs=0.05)
-    space = load_semantic_space(db, vectors)
+        assert history[0][figure] == pytest.approx(alone["history"][0][figure], abs=0.02)
+        assert history[-1][figure] == pytest.approx(alone["history"][-1][figure], abs=0.05)
+    space = load_semantic_space(db, str(tmp_path / "toy.txt"))
     unseen = np.arange(520, 600)
     ranks = caption_ranks(
         space.text.embed(test.texts),
@@ -254,22 +263,37 @@ def test_two_workers_of_which_one_is_killed_give_the_result_of_one(
         np.array([int(image) - 520 for image in test.image_ids]),
     )
     assert recall(ranks, 10) > 0.7
-    written = {path.name for path in (tmp_path / "db" / "embedder").iterdir()}
+    fs, path = filesystem(f"{db}/embedder")
+    written = {Path(file).name for file in fs.ls(path, detail=False)}
     files = {"embedder.npz", "training_images.parquet", "metrics.csv", "training.png"}
     assert written == files | {"tensorboard"}
-    assert training_rows(db, report.digest, prepared.index).tolist() == list(range(400))
-    assert len(pd.read_csv(tmp_path / "db" / "embedder" / "metrics.csv")) == 13
-    assert "epoch 12 of at most 12" in capsys.readouterr().out
+    assert training_rows(db, report["digest"], prepared.index).tolist() == list(range(400))
+    assert _epochs_done(db) == 13
+    assert "epoch 12 of at most 12" in printed
 
 
-def _epochs_done(db: Path) -> int:
+def _captions_file(path: Path, captions: Captions) -> Path:
+    rows = zip(captions.image_ids, captions.texts, strict=True)
+    table = pd.DataFrame([(f"{image}.jpg", text) for image, text in rows])
+    table.to_csv(path, index=False, header=["image", "caption"])
+    return path
+
+
+def _inputs(directory: Path, training: Captions) -> list[object]:
+    """The options that name training captions and the toy world's words, in files."""
+    toy_world.word_vectors().save_word2vec_format(str(directory / "toy.txt"), write_header=False)
+    captions = _captions_file(directory / "captions.csv", training)
+    return ["--captions", captions, "--word-vectors", directory / "toy.txt"]
+
+
+def _epochs_done(db: str) -> int:
     try:
-        return len(pd.read_csv(db / "embedder" / "metrics.csv"))
-    except (OSError, ValueError):
+        return len(pd.read_csv(io.BytesIO(read_bytes(join(db, "embedder", "metrics.csv")))))
+    except (MissingError, ValueError):
         return 0
 
 
-def _kill_a_worker(db: Path) -> None:
+def _kill_a_worker(db: str) -> None:
     """SIGKILL one of this test's Ray Train workers once two epochs are done."""
     deadline = time.monotonic() + 120
     while _epochs_done(db) < 3 and time.monotonic() < deadline:
@@ -301,24 +325,15 @@ def _train_workers_below(ancestor: int) -> list[int]:
 @pytest.mark.ray
 def test_a_killed_job_goes_on_where_it_was(tmp_path: Path) -> None:
     descriptors, captions = toy_world.world(1400)
-    toy_world.write_database(tmp_path / "db", descriptors)
-    toy_world.word_vectors().save_word2vec_format(str(tmp_path / "toy.txt"), write_header=False)
-    rows = zip(captions.image_ids, captions.texts, strict=True)
-    table = pd.DataFrame([(f"{image}.jpg", text) for image, text in rows])
-    table.to_csv(tmp_path / "captions.csv", index=False, header=["image", "caption"])
-    command = [sys.executable, "-m", "jobs.train_embedder", "--db", str(tmp_path / "db")]
-    command += ["--captions", str(tmp_path / "captions.csv"), "--epochs", "30", "--patience", "30"]
-    command += [
-        "--word-vectors",
-        str(tmp_path / "toy.txt"),
-        "--json",
-        str(tmp_path / "report.json"),
-    ]
+    db = toy_world.write_database(tmp_path / "db", descriptors)
+    job_of = ["-m", "jobs.train_embedder", "--db", db, *_inputs(tmp_path, captions)]
+    job_of += ["--epochs", 30, "--patience", 30, "--json", tmp_path / "report.json"]
+    command = [sys.executable, *map(str, job_of)]
     # A group of its own, so that Ray's processes die with the job.
     job = subprocess.Popen(command, cwd=PROJECT, start_new_session=True)
     try:
         deadline = time.monotonic() + 300
-        while _epochs_done(tmp_path / "db") < 4:
+        while _epochs_done(db) < 4:
             assert job.poll() is None
             assert time.monotonic() < deadline, "four epochs are not done in time"
             time.sleep(0.05)
