@@ -156,19 +156,19 @@ def test_the_loss_of_a_node_changes_no_row(
     assert rows(tmp_path / "db") == undisturbed
 
 
-def describe_or_die(
-    package: list[Any], digest: str, settings: ExtractionSettings, db: str, shard: Shard
-) -> ShardReport:
-    """Stands in for a decoder that crashes on one image."""
-    if any("poison" in image.path for image in shard.images):
-        os.kill(os.getpid(), signal.SIGKILL)
-    return ShardReport(len(shard.images), 0, Counter(), "", {})
-
-
 def test_an_image_that_kills_its_worker_is_found_and_the_rest_described(
     tmp_path: Path, ray_local: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import ray
+
+    # Within the test, so that a new process need not import all that the tests do.
+    def describe_or_die(
+        package: list[Any], digest: str, settings: ExtractionSettings, db: str, shard: Shard
+    ) -> ShardReport:
+        """Stands in for a decoder that crashes on one image."""
+        if any("poison" in image.path for image in shard.images):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return ShardReport(len(shard.images), 0, Counter(), "", {})
 
     task = ray.remote(max_retries=0)(describe_or_die)
     monkeypatch.setattr("lib.descriptors.extraction.extract_shard", task)
