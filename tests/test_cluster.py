@@ -304,8 +304,8 @@ def test_the_submitted_pipeline_runs_on_several_nodes_with_its_database_on_s3(
     job += ["--captions", tmp_path / "captions_train.json", "--backbone", "resnet18"]
     job += ["--test-captions", tmp_path / "captions_test.json", "--weights", "random"]
     job += ["--query", "a dog", "--json", tmp_path / "summary.json"]
-    submit = ("-m", "ray.scripts.scripts", "job", "submit", "--address", cluster.dashboard)
-    submit += ("--working-dir", ".", "--", sys.executable)
+    submit = ["-m", "ray.scripts.scripts", "job", "submit", "--address", cluster.dashboard]
+    submit += ["--working-dir", ".", "--", sys.executable]
     printed = cluster.run(*submit, *job, timeout=300, RAY_AUTH_MODE="token")
     count = len(list((tmp_path / "images").iterdir()))
     assert f"inputs {count} = descriptors {count} + failures 0" in printed
