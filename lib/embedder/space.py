@@ -92,52 +92,6 @@ def space_digest(text: TextEncoder, embedder: Embedder, word_vectors: str) -> st
     return digest.hexdigest()
 
 
-def save_embedder(
-    url: str,
-    text: TextEncoder,
-    embedder: Embedder,
-    metadata: dict[str, Any],
-    whitening: np.ndarray | None = None,
-    prior: Embedder | None = None,
-) -> str:
-    """Write an embedder file in one atomic write; returns its digest (see `space_digest`).
-
-    `metadata` must hold "descriptors" (the fields of Provenance) and "word_vectors" (source,
-    digest, dimension); what else it holds is kept for the reader.
-    """
-    words = list(text.idf.weights)
-    common = text.common_direction
-    arrays: dict[str, np.ndarray] = {
-        "M": np.ascontiguousarray(embedder.matrix, np.float32),
-        "b": np.asarray(embedder.bias, np.float32),
-        "common_direction": np.zeros(text.dimension, np.float32)
-        if common is None
-        else common.astype(np.float32),
-        "idf_words": np.frombuffer("\n".join(words).encode(), np.uint8),
-        "idf_values": np.array([text.idf.weights[word] for word in words], np.float64),
-        "metadata": np.frombuffer(
-            json.dumps(
-                {
-                    **metadata,
-                    "format_version": FORMAT_VERSION,
-                    "idf_document_count": text.idf.document_count,
-                    "idf_power": text.idf.power,
-                },
-                sort_keys=True,
-            ).encode(),
-            np.uint8,
-        ),
-    }
-    if whitening is not None:
-        arrays["whitening"] = whitening.astype(np.float32)
-    if prior is not None:
-        arrays |= {"prior_M": np.ascontiguousarray(prior.matrix), "prior_b": prior.bias}
-    sink = io.BytesIO()
-    np.savez_compressed(sink, allow_pickle=False, **arrays)
-    write_bytes_atomic(url, sink.getbuffer())
-    return space_digest(text, embedder, metadata["word_vectors"]["digest"])
-
-
 def save_semantic_space(
     db: str,
     text: TextEncoder,
@@ -146,8 +100,34 @@ def save_semantic_space(
     whitening: np.ndarray | None = None,
     prior: Embedder | None = None,
 ) -> str:
-    """`save_embedder` in the place where a database keeps it."""
-    return save_embedder(embedder_file(db), text, embedder, metadata, whitening, prior)
+    """Write the embedder file of a database in one atomic write; returns its digest.
+
+    `metadata` must hold "descriptors" (the fields of Provenance) and "word_vectors" (source,
+    digest, dimension); what else it holds is kept for the reader.
+    """
+    common = np.zeros(text.dimension) if text.common_direction is None else text.common_direction
+    recorded = {
+        **metadata,
+        "format_version": FORMAT_VERSION,
+        "idf_document_count": text.idf.document_count,
+        "idf_power": text.idf.power,
+    }
+    arrays: dict[str, np.ndarray] = {
+        "M": np.ascontiguousarray(embedder.matrix, np.float32),
+        "b": np.asarray(embedder.bias, np.float32),
+        "common_direction": common.astype(np.float32),
+        "idf_words": np.frombuffer("\n".join(text.idf.weights).encode(), np.uint8),
+        "idf_values": np.array([*text.idf.weights.values()], np.float64),
+        "metadata": np.frombuffer(json.dumps(recorded, sort_keys=True).encode(), np.uint8),
+    }
+    if whitening is not None:
+        arrays["whitening"] = whitening.astype(np.float32)
+    if prior is not None:
+        arrays |= {"prior_M": np.ascontiguousarray(prior.matrix), "prior_b": prior.bias}
+    sink = io.BytesIO()
+    np.savez_compressed(sink, allow_pickle=False, **arrays)
+    write_bytes_atomic(embedder_file(db), sink.getbuffer())
+    return space_digest(text, embedder, metadata["word_vectors"]["digest"])
 
 
 def keep_embedder(db: str, digest: str) -> None:
@@ -202,10 +182,11 @@ def load_semantic_space(
             "run jobs.train_embedder again"
         )
     if word_vectors is None or isinstance(word_vectors, str):
-        vectors = load_word_vectors(word_vectors or recorded["source"])
+        name = word_vectors or recorded["source"]
+        vectors = load_word_vectors(name)
     else:
-        vectors = word_vectors
-    _require_word_vectors(url, vectors, word_vectors, recorded)
+        name, vectors = "those given", word_vectors
+    _require_word_vectors(url, name, vectors, recorded)
     encoder = TextEncoder(vectors, idf, common if common.any() else None)
     if digest != hashlib.sha256(content).hexdigest():  # by which an older program named it
         digest = space_digest(encoder, embedder, recorded["digest"])
@@ -230,15 +211,8 @@ def adopt_embedder(
 
 
 def _require_word_vectors(
-    url: str, vectors: "KeyedVectors", chosen: "str | KeyedVectors | None", recorded: dict[str, Any]
+    url: str, name: str, vectors: "KeyedVectors", recorded: dict[str, Any]
 ) -> None:
-    name = (
-        chosen
-        if isinstance(chosen, str)
-        else recorded["source"]
-        if chosen is None
-        else "those given"
-    )
     remedy = (
         f"Name the word vectors of training with --word-vectors ({recorded['source']}), or train "
         "for the new ones with jobs.train_embedder --word-vectors FILE"
