@@ -295,7 +295,7 @@ def dispatch(
     again: deque[Shard] = deque()
     crashes: Counter[str] = Counter()
     places: dict[str, Place] = {}
-    digest = f"{payload.weights_digest} {payload.preprocessing} {payload.forms.digest}"
+    digest = f"{payload.bare.weights_digest} {payload.bare.preprocessing} {payload.forms.digest}"
 
     def submit(shard: Shard) -> "ray.ObjectRef[ShardReport]":
         place = places[shard.name] = placement.take()

@@ -16,17 +16,17 @@ import numpy as np
 import pyarrow as pa
 
 from lib.descriptors.engines import Engine
+from lib.descriptors.store import DescribedImage, Failure, descriptor_table
 from lib.images.decoding import ImageError
 from lib.images.listing import ListedImage
 from lib.images.preprocessing import DecodedImage, Preprocessing, decode
 from lib.images.reading import read_image
 from lib.progress import STAGES
-from lib.schemas import FAILURES, vectors_to_column
+from lib.schemas import FAILURES
 
 _READERS = 16  # threads that wait for storage
 _CHUNK_BYTES, _AHEAD_BYTES = 64_000_000, 512_000_000  # of files that are read ahead
 _CHUNK = 8  # images that go from thread to thread together: one at a time costs 5 % of the rate
-DescribedImage = tuple[ListedImage, int, int, int, str]  # width, height, bytes, digest
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
@@ -58,29 +58,6 @@ class Clock:
                 self.seconds[stage] += time.perf_counter() - start
 
 
-@dataclass(frozen=True)
-class Failure:
-    """Why an image has no descriptor."""
-
-    reason: str
-    message: str
-    bytes: int = -1  # -1 where none could be read
-    sha256: str = ""
-
-    def row(self, image: ListedImage) -> dict[str, Any]:
-        """A row of `DB/failures`."""
-        return {
-            "image_id": image.image_id,
-            "uri": image.uri,
-            "path": image.path,
-            "reason": self.reason,
-            "message": self.message,
-            "sha256": self.sha256,
-            "bytes": image.bytes if self.bytes < 0 else self.bytes,
-            "etag": image.etag,
-        }
-
-
 class DescriptorExtractor:
     """An engine with threads that read and decode ahead of it."""
 
@@ -108,8 +85,16 @@ class DescriptorExtractor:
         clock = Clock()
         rows: list[DescribedImage] = []
         failures: list[dict[str, Any]] = []
-        vectors: dict[int, np.ndarray] = {}
+        size = self.schema.field("descriptor").type.list_size
+        descriptors = np.empty((len(images), size), np.float32)
         batches: defaultdict[tuple[int, ...], dict[int, np.ndarray]] = defaultdict(dict)
+
+        def forward(batch: dict[int, np.ndarray]) -> None:
+            """Fill the rows of a batch of pictures that have one shape."""
+            with clock.time("forward"):
+                descriptors[list(batch)] = self.engine(list(batch.values()))
+            batch.clear()
+
         pictures = itertools.chain.from_iterable(self._pictures(images, clock))
         for image, picture in zip(images, pictures, strict=True):
             if isinstance(picture, Failure):
@@ -119,14 +104,14 @@ class DescriptorExtractor:
             pixels = picture.pixels.permute(1, 2, 0).numpy()
             batch = batches[pixels.shape]
             batch[len(rows)] = pixels
-            rows.append((image, picture.width, picture.height, picture.bytes, picture.digest))
+            known = picture.width, picture.height, picture.bytes, picture.digest
+            rows.append(DescribedImage(image, *known))
             if len(batch) == self.engine.batch_size:
-                vectors.update(self._forward(batch, clock))
-                batch.clear()
+                forward(batch)
         for batch in filter(None, batches.values()):
-            vectors.update(self._forward(batch, clock))
+            forward(batch)
         return ExtractedShard(
-            self._descriptor_table(rows, [vectors[row] for row in range(len(rows))]),
+            descriptor_table(rows, descriptors[: len(rows)], self.schema),
             pa.Table.from_pylist(failures, schema=FAILURES),
             clock.seconds,
         )
@@ -142,29 +127,6 @@ class DescriptorExtractor:
         if self.decoders is None:
             return map(decoding, contents)
         return _ahead(self.decoders, self.ahead, decoding, contents)
-
-    def _forward(self, batch: dict[int, np.ndarray], clock: Clock) -> Iterator[tuple[int, Any]]:
-        """Row and (D,) float32 descriptor of each picture of a batch; all have one shape."""
-        with clock.time("forward"):
-            return zip(batch, self.engine(list(batch.values())), strict=True)
-
-    def _descriptor_table(self, rows: list[DescribedImage], vectors: list[np.ndarray]) -> pa.Table:
-        kind = self.schema.field("descriptor").type
-        values = np.concatenate(
-            [np.empty((0, kind.list_size), np.float32), *(v[None] for v in vectors)]
-        ).astype(kind.value_type.to_pandas_dtype())
-        columns = [
-            [image.image_id for image, *_ in rows],
-            [image.uri for image, *_ in rows],
-            [image.path for image, *_ in rows],
-            [width for _, width, *_ in rows],
-            [height for _, _, height, *_ in rows],
-            [size for *_, size, _ in rows],
-            [image.etag for image, *_ in rows],
-            [digest for *_, digest in rows],
-        ]
-        arrays = [pa.array(c, self.schema.field(i).type) for i, c in enumerate(columns)]
-        return pa.Table.from_arrays([*arrays, vectors_to_column(values)], schema=self.schema)
 
 
 def _read(clock: Clock, images: list[ListedImage]) -> list[bytes | Failure]:

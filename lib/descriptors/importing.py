@@ -3,22 +3,24 @@
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from lib.datasets.captions import CaptionedImage, Captions
 from lib.descriptors.import_formats import Batch
-from lib.descriptors.store import DESCRIPTOR_WRITING, descriptor_files, provenance
-from lib.errors import BadInputError
-from lib.schemas import (
-    FAILURES,
-    Precision,
-    Provenance,
-    descriptor_schema,
-    require_same,
-    vectors_to_column,
+from lib.descriptors.store import (
+    DescribedImage,
+    Failure,
+    descriptor_files,
+    descriptor_table,
+    provenance,
+    writing,
 )
+from lib.errors import BadInputError
+from lib.images.listing import ListedImage
+from lib.schemas import FAILURES, Precision, Provenance, descriptor_schema, require_same
 from lib.storage import join, read_table, write_table_atomic
 
 UNRECORDED = "not recorded"
@@ -102,30 +104,33 @@ def _import_batch(
     origin: Provenance,
     report: ImportReport,
 ) -> None:
-    good: list[int] = []
-    bad: list[tuple[int, str, str]] = []
-    rows = [np.asarray(vector).reshape(-1) for vector in vectors]
+    known = {} if captions is None else _captioned(ids, captions)
+    images: list[DescribedImage] = []
+    rows: list[np.ndarray] = []
+    failures: list[dict[str, Any]] = []
     dtype = np.float16 if origin.precision == "float16" else np.float32
-    for at, row in enumerate(rows):
+    for image_id, vector in zip(ids, vectors, strict=True):
+        named = known.get(image_id, CaptionedImage("", ""))
+        image = ListedImage(named.file_name or image_id, named.url, -1, "", image_id)
+        row = np.asarray(vector).reshape(-1)
         if row.size != origin.descriptor_size:
             message = f"{row.size} values where the first descriptor has {origin.descriptor_size}"
-            bad.append((at, "wrong_length", message))
+            failures.append(Failure("wrong_length", message).row(image))
         elif row.dtype.kind not in "fiu" or not _is_finite(row, dtype):
-            bad.append((at, "not_finite", f"not all values are finite numbers of {dtype.__name__}"))
+            message = f"not all values are finite numbers of {dtype.__name__}"
+            failures.append(Failure("not_finite", message).row(image))
         else:
-            good.append(at)
-    if good:
-        matrix = np.stack([rows[at] for at in good]).astype(dtype)
-        table = _table([ids[at] for at in good], matrix, captions, origin)
-        url = join(db, "descriptors", _file_name([ids[at] for at in good]))
-        write_table_atomic(table, url, **DESCRIPTOR_WRITING)
-    if bad:
-        url = join(db, "failures", _file_name([ids[at] for at, *_ in bad]))
-        write_table_atomic(_failures([(ids[at], *why) for at, *why in bad], captions), url)
-    report.imported += len(good)
-    report.failed += len(bad)
+            images.append(DescribedImage(image, 0, 0, -1, ""))
+            rows.append(row)
+    if images:
+        table = descriptor_table(images, np.stack(rows).astype(dtype), descriptor_schema(origin))
+        _write(table, db, "descriptors")
+    if failures:
+        _write(pa.Table.from_pylist(failures, schema=FAILURES), db, "failures")
+    report.imported += len(images)
+    report.failed += len(failures)
     if captions is not None:
-        report.without_caption += len(ids) - len(_captioned(ids, captions))
+        report.without_caption += len(ids) - len(known)
 
 
 def _is_finite(row: np.ndarray, dtype: type[np.floating]) -> bool:
@@ -133,59 +138,13 @@ def _is_finite(row: np.ndarray, dtype: type[np.floating]) -> bool:
         return bool(np.isfinite(row.astype(dtype)).all())
 
 
-def _file_name(ids: Sequence[str]) -> str:
-    """The same for the same images, so that a repeated import writes over itself."""
-    digest = hashlib.sha256("\n".join(ids).encode()).hexdigest()
-    return f"imported-{digest[:16]}.parquet"
-
-
-def _names(ids: Sequence[str], captions: Captions | None) -> tuple[list[str], list[str]]:
-    """URI and path of each image, as far as the captions tell."""
-    known = {} if captions is None else _captioned(ids, captions)
-    uris = [known[i].url if i in known else "" for i in ids]
-    paths = [(known[i].file_name if i in known else "") or i for i in ids]
-    return uris, paths
+def _write(table: pa.Table, db: str, kind: str) -> None:
+    """Under a name that is the same for the same images: a repeated import writes over itself."""
+    digest = hashlib.sha256("\n".join(table["image_id"].to_pylist()).encode()).hexdigest()
+    write_table_atomic(table, join(db, kind, f"imported-{digest[:16]}.parquet"), **writing(kind))
 
 
 def _captioned(ids: Sequence[str], captions: Captions) -> dict[str, CaptionedImage]:
     """What the captions say of each image that they name."""
     own = captions.match((image_id, image_id) for image_id in ids).image_ids
     return {image_id: captions.images[name] for name, image_id in own.items()}
-
-
-def _table(
-    ids: Sequence[str], matrix: np.ndarray, captions: Captions | None, origin: Provenance
-) -> pa.Table:
-    uris, paths = _names(ids, captions)
-    unknown = np.zeros(len(ids), np.int32)
-    columns = [
-        pa.array(ids, pa.string()),
-        pa.array(uris, pa.string()),
-        pa.array(paths, pa.string()),
-        pa.array(unknown),
-        pa.array(unknown),
-        pa.array(unknown.astype(np.int64) - 1),
-        *[pa.array([""] * len(ids), pa.string())] * 2,
-        vectors_to_column(matrix),
-    ]
-    return pa.Table.from_arrays(columns, schema=descriptor_schema(origin))
-
-
-def _failures(failed: Sequence[tuple[str, ...]], captions: Captions | None) -> pa.Table:
-    uris, paths = _names([row[0] for row in failed], captions)
-    return pa.Table.from_pylist(
-        [
-            {
-                "image_id": image_id,
-                "uri": uri,
-                "path": path,
-                "reason": reason,
-                "message": message,
-                "sha256": "",
-                "bytes": -1,
-                "etag": "",
-            }
-            for (image_id, reason, message), uri, path in zip(failed, uris, paths, strict=True)
-        ],
-        schema=FAILURES,
-    )

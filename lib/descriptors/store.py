@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +13,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lib.errors import BadInputError, ConflictError, MissingError
-from lib.schemas import Computation, Provenance, column_to_vectors, require_same
+from lib.images.listing import ListedImage
+from lib.schemas import (
+    Computation,
+    Provenance,
+    column_to_vectors,
+    require_same,
+    vectors_to_column,
+)
 from lib.storage import (
     StoredFile,
     content_of,
@@ -58,6 +65,55 @@ KINDS = ("descriptors", "failures")
 PARTS_KEY = b"merged_from"  # JSON: contents of the files that a merged one replaces
 _READERS = 16  # ends of files read at a time
 _ATTEMPTS = 10  # at a listing, while a merge begins or ends
+
+
+class DescribedImage(NamedTuple):
+    """An image that has a descriptor, and what is known of its file."""
+
+    image: ListedImage
+    width: int  # pixels, 0 where not known, as the next
+    height: int
+    bytes: int  # -1 where not known
+    digest: str  # `content_digest`, empty where not known
+
+
+def descriptor_table(
+    images: Sequence[DescribedImage], descriptors: np.ndarray, schema: pa.Schema
+) -> pa.Table:
+    """Rows of `DB/descriptors` of N images; descriptors (N, D), `schema` of `descriptor_schema`."""
+    rows = [
+        (image.image_id, image.uri, image.path, width, height, size, image.etag, digest)
+        for image, width, height, size, digest in images
+    ]
+    columns = [*zip(*rows, strict=True)] or [()] * (len(schema) - 1)
+    arrays = [pa.array(c, schema.field(i).type) for i, c in enumerate(columns)]
+    kind = schema.field("descriptor").type.value_type.to_pandas_dtype()
+    return pa.Table.from_arrays(
+        [*arrays, vectors_to_column(descriptors.astype(kind))], schema=schema
+    )
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why an image has no descriptor."""
+
+    reason: str
+    message: str
+    bytes: int = -1  # -1 where none could be read
+    sha256: str = ""
+
+    def row(self, image: ListedImage) -> dict[str, Any]:
+        """A row of `DB/failures`."""
+        return {
+            "image_id": image.image_id,
+            "uri": image.uri,
+            "path": image.path,
+            "reason": self.reason,
+            "message": self.message,
+            "sha256": self.sha256,
+            "bytes": image.bytes if self.bytes < 0 else self.bytes,
+            "etag": image.etag,
+        }
 
 
 @dataclass(frozen=True)
@@ -240,15 +296,21 @@ def read_descriptors(files: list[str], rows: np.ndarray) -> np.ndarray:
     memory is bounded by a file and the result.
     """
     parts: list[np.ndarray] = []
+    for file, own in _rows_by_file(files, rows):
+        if len(own) or not parts:  # the first gives the length where no row is wanted
+            vectors = column_to_vectors(read_table(file, ["descriptor"])["descriptor"])
+            parts.append(vectors[own].astype(np.float32))
+    return np.concatenate(parts)
+
+
+def _rows_by_file(files: list[str], rows: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """Each file, and which of its rows are among the sorted rows over all files."""
     first = 0
     for file in files:
         last = first + footer(file).num_rows
         start, end = np.searchsorted(rows, [first, last])
-        if start < end or not parts:  # the first gives the length where no row is wanted
-            vectors = column_to_vectors(read_table(file, ["descriptor"])["descriptor"])
-            parts.append(vectors[rows[start:end] - first].astype(np.float32))
+        yield file, rows[start:end] - first
         first = last
-    return np.concatenate(parts)
 
 
 def contents_of(files: Sequence[str]) -> list[str]:
@@ -264,14 +326,9 @@ def contents_of(files: Sequence[str]) -> list[str]:
 def read_uris(files: list[str], rows: np.ndarray) -> list[str]:
     """What opens the images of sorted rows over all files."""
     uris: list[str] = []
-    first = 0
-    for file in files:
-        last = first + footer(file).num_rows
-        start, end = np.searchsorted(rows, [first, last])
-        if start < end:
-            column = read_table(file, ["uri"])["uri"]
-            uris += column.take(rows[start:end] - first).to_pylist()
-        first = last
+    for file, own in _rows_by_file(files, rows):
+        if len(own):
+            uris += read_table(file, ["uri"])["uri"].take(own).to_pylist()
     return uris
 
 
@@ -327,7 +384,7 @@ def footer(file: str) -> pq.FileMetaData:
 
 def remove_leftovers(db: str) -> None:
     """Delete unfinished files of runs that were killed, where the database is a directory."""
-    for kind in ("descriptors", "failures"):
+    for kind in KINDS:
         sweep_temporary(join(db, kind))
 
 

@@ -3,22 +3,22 @@
 import os
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import ray
 import torch
 
 from lib.descriptors.backbones import Backbone, build_network
 from lib.descriptors.engines import Forms, choose
-from lib.descriptors.extractor import DescriptorExtractor, Failure
+from lib.descriptors.extractor import DescriptorExtractor
 from lib.descriptors.shards import ExtractionSettings, Shard, ShardReport
-from lib.descriptors.store import writing
+from lib.descriptors.store import Failure, writing
 from lib.errors import MissingError
 from lib.images.addresses import allow_private_addresses
-from lib.images.preprocessing import Preprocessing
-from lib.schemas import FAILURES, Provenance, descriptor_schema
+from lib.schemas import FAILURES, descriptor_schema
 from lib.storage import join, write_table_atomic
 
 
@@ -26,33 +26,20 @@ from lib.storage import join, write_table_atomic
 class BackbonePayload:
     """All a worker needs to compute descriptors; travels through Ray's object store once."""
 
-    name: str
-    state: dict[str, Any]
-    preprocessing: Preprocessing
-    descriptor_size: int
-    weights_digest: str
+    bare: Backbone  # without its network
+    state: dict[str, np.ndarray]
     forms: Forms
 
     @classmethod
     def of(cls, backbone: Backbone, forms: Forms) -> "BackbonePayload":
         """Pack a loaded backbone; arrays, because Ray hands those out without a copy."""
         state = {name: value.numpy() for name, value in backbone.network.state_dict().items()}
-        return cls(
-            backbone.name,
-            state,
-            backbone.preprocessing,
-            backbone.descriptor_size,
-            backbone.weights_digest,
-            forms,
-        )
+        return cls(replace(backbone, network=torch.nn.Identity()), state, forms)
 
     def backbone(self) -> Backbone:
         """The backbone for PyTorch, in the memory of this process."""
         state = {name: torch.from_numpy(value.copy()) for name, value in self.state.items()}
-        network = build_network(self.name, state)
-        return Backbone(
-            self.name, network, self.preprocessing, self.descriptor_size, self.weights_digest
-        )
+        return replace(self.bare, network=build_network(self.bare.name, state))
 
 
 # Without a limit on calls Ray keeps a process, and the network in it, from shard to shard, also
@@ -69,11 +56,7 @@ def extract_shard(
     _write(db, "failures", shard, result.failures)
     _write(db, "descriptors", shard, result.descriptors)
     result.seconds["write"] += time.perf_counter() - start
-    return ShardReport(
-        result.descriptors.num_rows,
-        *_failures(result.failures),
-        result.seconds,
-    )
+    return ShardReport(result.descriptors.num_rows, *_failures(result.failures), result.seconds)
 
 
 def record_crash(db: str, shard: Shard, error: BaseException) -> ShardReport:
@@ -95,15 +78,8 @@ def _failures(table: pa.Table) -> tuple[int, Counter[str], str]:
     return table.num_rows, Counter(table.column("reason").to_pylist()), example
 
 
-@dataclass(frozen=True)
-class _Kept:
-    """The network of this process, ready on one device."""
-
-    key: tuple[str, ExtractionSettings, str]
-    extractor: DescriptorExtractor
-
-
-_kept: _Kept | None = None
+# The network of this process, ready on one device: digest, settings, device; and what has it.
+_kept: tuple[tuple[str, ExtractionSettings, str], DescriptorExtractor] | None = None
 
 
 def _extractor(
@@ -113,8 +89,8 @@ def _extractor(
     global _kept
     device = _device(settings)
     key = digest, settings, device
-    if _kept is None or _kept.key != key:
-        if _kept is not None and _kept.key[2] != device and "cuda" in _kept.key[2]:
+    if _kept is None or _kept[0] != key:
+        if _kept is not None and _kept[0][2] not in (device, "cpu"):
             # A context on a GPU lasts as long as its process, and holds memory there. The driver
             # hands the shard out again, to a process that begins with the GPU it is given.
             os._exit(0)
@@ -122,19 +98,12 @@ def _extractor(
         torch.set_num_threads(settings.cpus)
         payload: BackbonePayload = ray.get(package[0])
         engine, computation = choose(payload.forms, payload.backbone, device, settings.cpus)
-        provenance = Provenance(
-            payload.name,
-            payload.weights_digest,
-            str(payload.preprocessing),
-            settings.stored,
-            payload.descriptor_size,
-        )
-        schema = descriptor_schema(provenance, computation)
+        schema = descriptor_schema(payload.bare.provenance(settings.stored), computation)
         extractor = DescriptorExtractor(
-            engine, payload.preprocessing, schema, settings.cpus, overlap=device != "cpu"
+            engine, payload.bare.preprocessing, schema, settings.cpus, overlap=device != "cpu"
         )
-        _kept = _Kept(key, extractor)
-    return _kept.extractor
+        _kept = key, extractor
+    return _kept[1]
 
 
 def _device(settings: ExtractionSettings) -> str:
