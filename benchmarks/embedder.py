@@ -34,7 +34,7 @@ from lib.embedder.ridge import RidgePath, judge_choices, moments
 from lib.embedder.training import POWERS, fit_prior, prepare_from, sample_collection
 from lib.embedder.triples import uniform_triples
 from lib.errors import MissingError
-from lib.text.encoder import TextEncoder, fit_idf
+from lib.text.encoder import TextEncoder, fit_idf, unit_rows
 from lib.text.word_vectors import load_word_vectors
 
 CPU = torch.device("cpu")
@@ -197,10 +197,6 @@ def joined(parts: list[Captions]) -> Captions:
     )
 
 
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-
-
 def folds(images: list[str], count: int, seed: int) -> Iterator[tuple[set[str], set[str]]]:
     """Training and test images of each fold."""
     order = np.random.default_rng(seed).permutation(len(images))
@@ -219,7 +215,7 @@ def measure(
     seconds = time.perf_counter() - begun
     unseen: Examples = match_captions(select(collection.captions, test), collection.index, text)
     report = retrieval_report(
-        _unit(unseen.texts @ text_map),
+        unit_rows(unseen.texts @ text_map),
         se_image(collection.read(unseen.images)),
         np.searchsorted(unseen.images, unseen.rows),
     )

@@ -25,7 +25,6 @@ from lib.descriptors.merging import merge_files
 from lib.errors import BadInputError, ConflictError, MissingError
 from lib.storage import (
     LEFTOVER_AGE_S,
-    StoredFile,
     absolute,
     delete,
     join,
@@ -140,7 +139,7 @@ def delete_unneeded(db: str, grace_s: float) -> int:
     for version, end in zip(versions, ends, strict=True):
         # Of an old version that is damaged or half deleted, nothing is known to be past.
         with suppress(BadInputError, MissingError):
-            names = names_of(db, _number(version))
+            names = names_of(db, int(version.name.removesuffix(".json")))
             (live if now - end < grace_s else past).update(names)
     unneeded = [
         f"{directory}/{file.name}"
@@ -160,7 +159,3 @@ def delete_unneeded(db: str, grace_s: float) -> int:
     for directory in _SWEPT:
         sweep_temporary(join(db, directory), min(LEFTOVER_AGE_S, grace_s))
     return len(unneeded)
-
-
-def _number(version: StoredFile) -> int:
-    return int(version.name.removesuffix(".json"))

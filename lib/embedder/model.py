@@ -4,6 +4,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from lib.text.encoder import unit_rows
+
 
 class Embedder(nn.Module):
     """se_image(x) = normalise(x·M + b), with one matrix M (descriptor_size × d) and one bias b."""
@@ -47,7 +49,5 @@ class Embedder(nn.Module):
                 f"the embedder takes {self.dense.in_features}"
             )
         rows = np.atleast_2d(np.asarray(descriptors, np.float32))
-        sums = rows @ self.matrix + self.bias
-        norms = np.linalg.norm(sums, axis=1, keepdims=True)
-        embeddings = np.divide(sums, norms, out=np.zeros_like(sums), where=norms > 0)
+        embeddings = unit_rows(rows @ self.matrix + self.bias)
         return embeddings if descriptors.ndim == 2 else embeddings[0]

@@ -25,7 +25,7 @@ from lib.images.listing import ListedImage
 from lib.images.reading import read_image
 from lib.schemas import column_to_vectors, descriptor_schema
 from lib.text.caption_words import CaptionWords
-from lib.text.encoder import TextEncoder, tokenize
+from lib.text.encoder import TextEncoder, tokenize, unit_rows
 
 TEMPERATURE = 1.5  # T: an image shows more than its most probable class
 RIDGE_LAMBDA = 1.0  # per image, of standardised descriptors
@@ -77,10 +77,10 @@ def class_targets(embeddings: np.ndarray, logits: np.ndarray) -> np.ndarray:
 
     embeddings: (C, d) of the classes' names; logits: (N, C).
     """
-    directions = _unit(embeddings - embeddings.mean(axis=0))
+    directions = unit_rows(embeddings - embeddings.mean(axis=0))
     shares = np.exp((logits - logits.max(axis=1, keepdims=True)) / TEMPERATURE)
     targets = (shares / shares.sum(axis=1, keepdims=True)) @ directions
-    return _unit(targets - targets.mean(axis=0)).astype(np.float32)
+    return unit_rows(targets - targets.mean(axis=0)).astype(np.float32)
 
 
 def class_embeddings(names: list[str], text: TextEncoder, table: CaptionWords) -> np.ndarray:
@@ -96,10 +96,10 @@ def class_embeddings(names: list[str], text: TextEncoder, table: CaptionWords) -
         return own
     vectors = text.word_embeddings(table.words).astype(np.float64)
     company = np.einsum("ck,ckd->cd", table.together[held], vectors[table.company[held]])
-    company = _unit(company + table.counts[held, None] * vectors[held])
-    cosines = own @ _unit(vectors[held]).T
+    company = unit_rows(company + table.counts[held, None] * vectors[held])
+    cosines = own @ unit_rows(vectors[held]).T
     weights = np.exp(CLOSENESS * (cosines - cosines.max(axis=1, keepdims=True)))
-    return _unit(own + _unit(weights @ company))
+    return unit_rows(own + unit_rows(weights @ company))
 
 
 def _name_embeddings(names: list[str], text: TextEncoder, known: set[str]) -> np.ndarray:
@@ -120,8 +120,8 @@ def _name_embeddings(names: list[str], text: TextEncoder, known: set[str]) -> np
     sums = np.zeros((len(name_of), text.dimension))
     np.add.at(sums, synonym_of, text.word_embeddings(words))
     embeddings = np.zeros((len(names), text.dimension))
-    np.add.at(embeddings, name_of, _unit(sums))
-    return _unit(embeddings)
+    np.add.at(embeddings, name_of, unit_rows(sums))
+    return unit_rows(embeddings)
 
 
 def distil(standardised: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -199,8 +199,3 @@ def teach_classes(
     logits = column_to_vectors(seen["descriptor"]) @ head.weight + head.bias
     places = np.array(seen["image_id"].to_pylist(), np.int64)
     return Lesson(places, logits, head.names, f"the class names of {PACKAGED}, another network")
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0)

@@ -146,7 +146,7 @@ class Choice:
     ridge_lambda: float | None  # None: the prior alone
     gamma: float
     prior_scale: float
-    gain: float  # see lib.embedder.metrics.ndcg
+    gain: float  # see lib.embedder.metrics.gains
 
 
 def judging_folds(count: int, seed: int = 0) -> list[torch.Tensor]:

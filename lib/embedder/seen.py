@@ -10,6 +10,7 @@ from lib.datasets.captions import Captions
 from lib.descriptors.store import DescriptorIndex, contents_of, read_descriptors
 from lib.errors import MissingError
 from lib.storage import join, read_table, write_table_atomic
+from lib.text.encoder import unit_rows
 
 COPY = 0.9999  # cosine of descriptors from which two images are the same
 _CHUNK = 4096
@@ -54,9 +55,9 @@ def copies(index: DescriptorIndex, rows: np.ndarray, others: np.ndarray) -> np.n
     known = {contents[row] for row in others if " " not in contents[row]}  # digests alone
     same = np.array([contents[row] in known for row in rows], bool)
     if len(rows):
-        own = _unit(read_descriptors(index.files, rows))
+        own = unit_rows(read_descriptors(index.files, rows))
         for start in range(0, len(others), _CHUNK):
-            part = _unit(read_descriptors(index.files, others[start : start + _CHUNK]))
+            part = unit_rows(read_descriptors(index.files, others[start : start + _CHUNK]))
             for first in range(0, len(own), _CHUNK):
                 near = (own[first : first + _CHUNK] @ part.T >= COPY).any(axis=1)
                 same[first : first + _CHUNK] |= near
@@ -65,7 +66,3 @@ def copies(index: DescriptorIndex, rows: np.ndarray, others: np.ndarray) -> np.n
 
 def _file(db: str) -> str:
     return join(db, "embedder", "training_images.parquet")
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)

@@ -85,6 +85,12 @@ def fit_idf(captions: Iterable[str]) -> Idf:
     return Idf(weights, document_count)
 
 
+def unit_rows(vectors: np.ndarray) -> np.ndarray:
+    """(N, d) vectors scaled to length 1; zeros stay zeros."""
+    norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0)
+
+
 class TextEncoder:
     """Embeds texts: the sum of their words' vectors, each weighted by its IDF, normalised.
 
@@ -140,9 +146,7 @@ class TextEncoder:
             (np.asarray(weights, np.float32), positions, indptr), shape=(len(texts), len(used))
         )
         sums = np.asarray(counts @ np.asarray(self.vectors.vectors[used], np.float32))
-        sums = self._without_common(sums.reshape(len(texts), self.dimension))
-        norms = np.linalg.norm(sums, axis=1, keepdims=True)
-        return np.divide(sums, norms, out=np.zeros_like(sums), where=norms > 0)
+        return unit_rows(self._without_common(sums.reshape(len(texts), self.dimension)))
 
     def se_text(self, text: str) -> np.ndarray:
         """Semantic embedding of a caption or query; (d,) float32 of unit length.
