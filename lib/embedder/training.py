@@ -3,14 +3,14 @@
 import dataclasses
 import hashlib
 import io
-import json
 import os
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +66,6 @@ POWERS = (0.25, 0.5, 1.0)
 PRIOR_GAMMA = 0.5  # of the covariance of words, where there are no captions
 MAX_SAMPLE = 20_000  # images that standardise descriptors and teach class names
 MAX_POWER_JUDGES = 1500
-_ARRAYS = ("texts", "rows", "captions")  # of Examples, in the order of its fields
 
 
 @dataclass(frozen=True)
@@ -167,17 +166,16 @@ def _fit_on_ray(
     rejoin: bool,
     workers: int,
 ) -> FitState:
-    content = _pack(prepared, settings, rejoin)
     runs = join(db, "embedder", "runs")
     index = prepared.index
     # What a run is known by again: never a computed number, whose last bits may differ.
     what = [*index.files, *index.image_ids, *inputs, repr(settings), str(rejoin)]
     run = hashlib.sha256("\n".join(what).encode("utf-8", "surrogatepass")).hexdigest()[:16]
-    write_bytes_atomic(join(runs, f"{run}.npz"), content)
     metrics = join(db, "embedder", "metrics.csv")
-    config = {"examples": join(runs, f"{run}.npz"), "files": index.files, "metrics": metrics}
+    data = prepared.data(partial(read_descriptors, index.files), rejoin)
+    worker = partial(train_worker, data, settings, metrics)
     with following(metrics, settings.epochs):
-        state = _run_workers(config, runs, run, workers)
+        state = _run_workers(worker, runs, run, workers)
     fs, path = filesystem(runs)
     fs.rm(path, recursive=True)
     return state
@@ -279,7 +277,7 @@ def sample_collection(index: DescriptorIndex) -> Sample:
         rows,
         descriptors,
         Standardisation.of(descriptors),
-        lambda some: read_descriptors(index.files, some),
+        partial(read_descriptors, index.files),
     )
 
 
@@ -384,41 +382,8 @@ def _caption_counts(
     }
 
 
-def _pack(prepared: Prepared, settings: FitSettings, rejoin: bool) -> bytes:
-    sink = io.BytesIO()
-    prior = prepared.prior
-    np.savez(
-        sink,
-        allow_pickle=False,
-        **{f"training_{name}": getattr(prepared.training, name) for name in _ARRAYS},
-        **{f"validation_{name}": getattr(prepared.validation, name) for name in _ARRAYS},
-        settings=np.array(json.dumps(dataclasses.asdict(settings))),
-        rejoin=np.array(rejoin),
-        prior=np.empty(0, np.float32) if prior is None else prior.matrix,
-        word_covariance=prepared.word_covariance,
-        mean=prepared.standardisation.mean,
-        scale=prepared.standardisation.scale,
-    )
-    return sink.getvalue()
-
-
-def unpack(content: bytes, files: list[str]) -> tuple[TrainingData, FitSettings]:
-    """What `train` hands to its workers through the storage."""
-    with np.load(io.BytesIO(content), allow_pickle=False) as packed:
-        data = TrainingData(
-            Examples(*(packed[f"training_{name}"] for name in _ARRAYS)),
-            Examples(*(packed[f"validation_{name}"] for name in _ARRAYS)),
-            lambda rows: read_descriptors(files, rows),
-            bool(packed["rejoin"]),
-            packed["prior"] if packed["prior"].size else None,
-            (packed["mean"], packed["scale"]),
-            packed["word_covariance"],
-        )
-        return data, FitSettings(**json.loads(str(packed["settings"])))
-
-
-def _run_workers(config: dict[str, Any], storage_url: str, name: str, workers: int) -> FitState:
-    """Run `train_worker` on Ray Train; returns the state of its last checkpoint."""
+def _run_workers(worker: Callable[[], None], storage_url: str, name: str, workers: int) -> FitState:
+    """Run a `train_worker` on Ray Train; returns the state of its last checkpoint."""
     import pyarrow.fs as pafs
     import ray
     from fsspec.implementations.local import LocalFileSystem
@@ -434,8 +399,7 @@ def _run_workers(config: dict[str, Any], storage_url: str, name: str, workers: i
     fs, path = filesystem(storage_url)
     local = isinstance(fs, LocalFileSystem)
     trainer = TorchTrainer(
-        train_worker,
-        train_loop_config=config,
+        worker,
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu),
         run_config=RunConfig(
             name=name,
@@ -451,12 +415,11 @@ def _run_workers(config: dict[str, Any], storage_url: str, name: str, workers: i
     return _load_state(result.checkpoint)
 
 
-def train_worker(config: dict[str, Any]) -> None:
+def train_worker(data: TrainingData, settings: FitSettings, metrics_url: str) -> None:
     """What each Ray Train worker runs: `fit`, with a checkpoint an epoch and one at the end."""
     import ray.train
     from ray.train.torch import get_device
 
-    data, settings = unpack(read_bytes(config["examples"]), config["files"])
     checkpoint = ray.train.get_checkpoint()
     state = _load_state(checkpoint) if checkpoint else None
 
@@ -465,7 +428,7 @@ def train_worker(config: dict[str, Any]) -> None:
         if ray.train.get_context().get_world_rank() > 0:
             ray.train.report(metrics)
             return
-        write_bytes_atomic(config["metrics"], metrics_csv(state["history"]))
+        write_bytes_atomic(metrics_url, metrics_csv(state["history"]))
         with tempfile.TemporaryDirectory() as directory:
             torch.save(state, Path(directory) / "state.pt")
             ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(directory))
