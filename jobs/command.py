@@ -17,6 +17,9 @@ from lib.storage import write_json_atomic
 if TYPE_CHECKING:
     from lib.datasets.captions import Captions
 
+Job = Callable[[argparse.Namespace], object]  # returns its summary, see `as_json`
+Main = Callable[..., NoReturn]
+
 # In the order in which a collection meets them.
 ORDER = (
     "doctor",
@@ -36,15 +39,56 @@ ORDER = (
 )
 
 
-def parser(name: str, description: str, example: str) -> argparse.ArgumentParser:
-    """Parser of `python -m jobs.NAME`, with the options that every job has."""
+# Options that several jobs have.
+SHARED: dict[str, dict[str, Any]] = {
+    "--db": {
+        "required": True,
+        "metavar": "DB",
+        "help": "database: a directory, or a URL such as s3://…",
+    },
+    "--backbone": {
+        "default": "resnet18",
+        "metavar": "NAME",
+        "help": "a torchvision or timm model, efficientnet_lite0 (packaged weights), or auto: "
+        "resnet18, else the packaged one (default resnet18)",
+    },
+    "--weights": {
+        "metavar": "FILE_OR_URL",
+        "help": "the backbone's state dict, as in extraction (default: official ImageNet weights)",
+    },
+    "--embedder": {
+        "metavar": "DB_OR_FILE_OR_URL",
+        "help": "take one that was trained elsewhere, on descriptors of the same network",
+    },
+    "--word-vectors": {
+        "metavar": "FILE",
+        "help": "GloVe or word2vec text file, or a gensim file (default: those of training, else "
+        "the packaged glove.6B.50d)",
+    },
+    "--images": {"required": True, "metavar": "DIR_OR_URL", "help": "where the images are"},
+    "--include-hidden": {
+        "action": "store_true",
+        "help": "take hidden files, thumbnails, recycle bins and conflict copies, too",
+    },
+    "--allow-private-addresses": {
+        "action": "store_true",
+        "help": "let http(s) addresses lead to this machine and network, not to public hosts alone",
+    },
+    "--prune": {"action": "store_true", "help": "drop images that the source no longer has"},
+}
+
+
+def parser(description: str | None, example: str, shared: str = "") -> argparse.ArgumentParser:
+    """Parser of the job of an example `python -m jobs.NAME …`: options of SHARED, and --json."""
     arguments = argparse.ArgumentParser(
-        prog=f"python -m jobs.{name}",
+        prog=" ".join(example.split()[:3]),
         description=description,
         epilog=f"example:\n  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     arguments.register("action", None, _StoreOnce)
+    for name in shared.split():
+        arguments.add_argument(name, **SHARED[name])
     arguments.add_argument("--json", metavar="FILE", help="write the summary as JSON, too")
     return arguments
 
@@ -66,13 +110,6 @@ class _StoreOnce(argparse._StoreAction):
         super().__call__(parser, namespace, values, option)
 
 
-def add_database(arguments: argparse.ArgumentParser) -> None:
-    """The option --db."""
-    arguments.add_argument(
-        "--db", required=True, metavar="DB", help="database: a directory, or a URL such as s3://…"
-    )
-
-
 def load_captions(source: str) -> "Captions":
     """Captions of a file, with a line on stderr for what was left out of it."""
     from lib.datasets.captions import load_captions
@@ -83,11 +120,12 @@ def load_captions(source: str) -> "Captions":
     return captions
 
 
-def run(
-    arguments: argparse.ArgumentParser,
-    job: Callable[[argparse.Namespace], Mapping[str, Any]],
-    argv: list[str] | None = None,
-) -> NoReturn:
+def main(build_parser: Callable[[], argparse.ArgumentParser], job: Job) -> Main:
+    """What runs a job as a command, with the arguments of this process unless others are given."""
+    return lambda argv=None: run(build_parser(), job, argv)
+
+
+def run(arguments: argparse.ArgumentParser, job: Job, argv: list[str] | None = None) -> NoReturn:
     """Parse, run the job, report what it returns, and exit: 0 done, 1 failed, 2 bad arguments."""
     options = arguments.parse_args(argv)
     choose_token()
@@ -114,7 +152,7 @@ def run(
     sys.exit(0)
 
 
-def _write(url: str | None, summary: Mapping[str, Any]) -> None:
+def _write(url: str | None, summary: object) -> None:
     if url:
         write_json_atomic(url, as_json(summary))
 

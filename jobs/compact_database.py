@@ -1,18 +1,13 @@
 """Merge small embedding files and drop removed images for good."""
 
 import argparse
-import dataclasses
-from typing import Any, NoReturn
 
 from jobs import command
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Arguments of this job."""
-    arguments = command.parser(
-        "compact_database", __doc__ or "", "python -m jobs.compact_database --db my.db"
-    )
-    command.add_database(arguments)
+    arguments = command.parser(__doc__, "python -m jobs.compact_database --db my.db", "--db")
     arguments.add_argument(
         "--grace-hours",
         type=float,
@@ -23,7 +18,7 @@ def build_parser() -> argparse.ArgumentParser:
     return arguments
 
 
-def compact(options: argparse.Namespace) -> dict[str, Any]:
+def compact(options: argparse.Namespace) -> object:
     """Run the job; returns its summary."""
     from lib.cluster import connect, run_on_workers
     from lib.database.compaction import compact_database
@@ -40,13 +35,10 @@ def compact(options: argparse.Namespace) -> dict[str, Any]:
         f"images dropped, {report.files_deleted} files of older versions deleted; database version "
         f"{report.version}"
     )
-    return dataclasses.asdict(report)
+    return report
 
 
-def main(argv: list[str] | None = None) -> NoReturn:
-    """Run this job as a command."""
-    command.run(build_parser(), compact, argv)
-
+main = command.main(build_parser, compact)
 
 if __name__ == "__main__":
     main()

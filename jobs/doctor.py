@@ -2,24 +2,22 @@
 
 import argparse
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 from jobs import command
-from jobs.extract_descriptors import add_backbone
 from lib.errors import ImageSearchError
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Arguments of this job."""
     arguments = command.parser(
-        "doctor",
         "Find what usually goes wrong: a GPU that PyTorch does not see, storage that nodes do not\n"
         "share, a working directory too large to upload, missing weights or word vectors, and\n"
         "versions that differ between this process and the workers.",
         "python -m jobs.doctor --db s3://bucket/db --backbone auto",
+        "--backbone --weights",
     )
     arguments.add_argument("--db", metavar="DB", help="database that all nodes must reach")
-    add_backbone(arguments)
     return arguments
 
 
@@ -42,10 +40,7 @@ def examine(options: argparse.Namespace) -> Mapping[str, Any]:
     return {"findings": findings}
 
 
-def main(argv: list[str] | None = None) -> NoReturn:
-    """Run this job as a command."""
-    command.run(build_parser(), examine, argv)
-
+main = command.main(build_parser, examine)
 
 if __name__ == "__main__":
     main()

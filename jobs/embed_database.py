@@ -1,8 +1,6 @@
 """Embed the whole collection: DB/descriptors through the embedder into DB/embeddings."""
 
 import argparse
-import dataclasses
-from typing import Any, NoReturn
 
 from jobs import command
 
@@ -10,13 +8,7 @@ from jobs import command
 def build_parser() -> argparse.ArgumentParser:
     """Arguments of this job."""
     arguments = command.parser(
-        "embed_database", __doc__ or "", "python -m jobs.embed_database --db my.db"
-    )
-    command.add_database(arguments)
-    arguments.add_argument(
-        "--embedder",
-        metavar="DB_OR_FILE_OR_URL",
-        help="take one that was trained elsewhere, on descriptors of the same network",
+        __doc__, "python -m jobs.embed_database --db my.db", "--db --embedder"
     )
     arguments.add_argument(
         "--check", action="store_true", help="read all embeddings, and restore what is damaged"
@@ -24,7 +16,7 @@ def build_parser() -> argparse.ArgumentParser:
     return arguments
 
 
-def embed(options: argparse.Namespace) -> dict[str, Any]:
+def embed(options: argparse.Namespace) -> object:
     """Run the job; returns its summary."""
     from lib.cluster import connect, run_on_workers
     from lib.database.embed import embed_database
@@ -40,13 +32,10 @@ def embed(options: argparse.Namespace) -> dict[str, Any]:
         f"{report.images} images can be searched{removed}, in {report.files} files, "
         f"{report.files_embedded} of them embedded now; database version {report.version}"
     )
-    return dataclasses.asdict(report)
+    return report
 
 
-def main(argv: list[str] | None = None) -> NoReturn:
-    """Run this job as a command."""
-    command.run(build_parser(), embed, argv)
-
+main = command.main(build_parser, embed)
 
 if __name__ == "__main__":
     main()

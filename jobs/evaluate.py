@@ -2,20 +2,19 @@
 
 import argparse
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
 from jobs import command
 from lib.datasets.captions import Captions
-from lib.descriptors.store import DescriptorIndex, index_descriptors, read_descriptors, read_uris
+from lib.descriptors.store import DescriptorIndex, read_descriptors, read_uris
 from lib.embedder.dataset import Examples, match_captions
 from lib.embedder.metrics import Retrieval, evaluate_retrieval, retrieval_report
 from lib.embedder.plots import recall_plot
 from lib.embedder.seen import captions_digest, copies, training_rows
-from lib.embedder.space import SemanticSpace, load_semantic_space
+from lib.embedder.space import SemanticSpace, load_with_descriptors
 from lib.images.contact_sheet import Section, Tile, write_sections
-from lib.schemas import require_same
 from lib.storage import join, write_bytes_atomic, write_json_atomic
 
 SHOWN_QUERIES = 8  # best, and as many worst
@@ -27,15 +26,13 @@ LEAST_TEST_IMAGES, LEAST_TRAINING_IMAGES = 100, 30
 def build_parser() -> argparse.ArgumentParser:
     """Arguments of the job."""
     arguments = command.parser(
-        "evaluate",
-        __doc__ or "",
+        __doc__,
         "python -m jobs.evaluate --db my.db --captions test_captions.json",
+        "--db --word-vectors",
     )
-    command.add_database(arguments)
     arguments.add_argument(
         "--captions", required=True, metavar="FILE", help="captions of images unseen in training"
     )
-    arguments.add_argument("--word-vectors", metavar="FILE", help="default: those of training")
     arguments.add_argument(
         "--seed", type=int, default=0, help="of triples and intervals (default: 0)"
     )
@@ -47,22 +44,26 @@ def build_parser() -> argparse.ArgumentParser:
     return arguments
 
 
-def evaluate(options: argparse.Namespace, captions: Captions | None = None) -> dict[str, Any]:
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Run the job; returns its summary."""
+    captions = command.load_captions(options.captions)
+    return evaluate(options.db, captions, options.word_vectors, options.seed, options.output)
+
+
+def evaluate(
+    db: str,
+    captions: Captions,
+    word_vectors: str | None = None,
+    seed: int = 0,
+    output: str | None = None,
+) -> dict[str, Any]:
     """Embed the named images and their captions, and report retrieval in both directions."""
-    captions = captions or command.load_captions(options.captions)
-    space = load_semantic_space(options.db, options.word_vectors)
-    index = index_descriptors(options.db)
-    require_same(
-        "the origins of the embedder's and the database's descriptors",
-        space.provenance,
-        index.provenance,
-        "Train anew with jobs.train_embedder",
-    )
-    examples, seen = _unseen(match_captions(captions, index, space.text), options.db, space, index)
+    space, index = load_with_descriptors(db, word_vectors)
+    examples, seen = _unseen(match_captions(captions, index, space.text), db, space, index)
     descriptors = read_descriptors(index.files, examples.images)
     images = space.se_image(descriptors)
     caption_to_row = np.searchsorted(examples.images, examples.rows)
-    report = retrieval_report(examples.texts, images, caption_to_row, options.seed)
+    report = retrieval_report(examples.texts, images, caption_to_row, seed)
     report |= {
         "captions_of_absent_images": examples.absent,
         "captions_without_known_word": examples.wordless,
@@ -72,11 +73,11 @@ def evaluate(options: argparse.Namespace, captions: Captions | None = None) -> d
     }
     if space.prior is not None:
         prior = space.prior.se_image(descriptors)
-        alone = retrieval_report(examples.texts, prior, caption_to_row, options.seed)
+        alone = retrieval_report(examples.texts, prior, caption_to_row, seed)
         report["prior"] = {"source": space.metadata["prior"], **alone["caption_to_image"]}
     trained_on = space.metadata.get("captions", {})
     report["warnings"] = _warnings(report, trained_on, captions_digest([captions]))
-    output = options.output or join(options.db, "evaluation")
+    output = output or join(db, "evaluation")
     write_json_atomic(join(output, "report.json"), report)
     ranks = evaluate_retrieval(examples.texts, images, caption_to_row)
     write_bytes_atomic(join(output, "recall.png"), _recall_plot(ranks))
@@ -218,10 +219,7 @@ def _in_words(direction: Mapping[str, Any]) -> str:
     return f"{', '.join(recalls)}, median rank {direction['median_rank']:g}"
 
 
-def main(argv: list[str] | None = None) -> NoReturn:
-    """Run this job as a command."""
-    command.run(build_parser(), evaluate, argv)
-
+main = command.main(build_parser, run)
 
 if __name__ == "__main__":
     main()

@@ -4,7 +4,7 @@ import argparse
 import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from jobs import command
 from lib.errors import BadArgumentError
@@ -26,14 +26,11 @@ command goes on. Images that cannot be described are listed in DB/failures with 
 def build_parser() -> argparse.ArgumentParser:
     """Arguments of this job."""
     arguments = command.parser(
-        "extract_descriptors",
         DESCRIPTION,
         "python -m jobs.extract_descriptors --images photos/ --db demo/db",
+        "--images --include-hidden --allow-private-addresses --db --backbone --weights --prune",
     )
     add = arguments.add_argument
-    add_images(arguments)
-    command.add_database(arguments)
-    add_backbone(arguments)
     add(
         "--captions",
         action="append",
@@ -66,7 +63,6 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="default 1 where nodes have GPUs or may come, else 0",
     )
-    add("--prune", action="store_true", help="drop images that the source no longer has")
     add("--retry-failed", action="store_true", help="try images again that failed before")
     add(
         "--max-failures",
@@ -75,38 +71,6 @@ def build_parser() -> argparse.ArgumentParser:
         help="stop after more failures than this (default 50%%, once 100 images were tried)",
     )
     return arguments
-
-
-def add_images(arguments: argparse.ArgumentParser) -> None:
-    """The option --images, and what of it is taken."""
-    add = arguments.add_argument
-    add("--images", required=True, metavar="DIR_OR_URL", help="where the images are")
-    add(
-        "--include-hidden",
-        action="store_true",
-        help="take hidden files, thumbnails, recycle bins and conflict copies, too",
-    )
-    add(
-        "--allow-private-addresses",
-        action="store_true",
-        help="let http(s) addresses lead to this machine and network, not to public hosts alone",
-    )
-
-
-def add_backbone(arguments: argparse.ArgumentParser) -> None:
-    """The options --backbone and --weights."""
-    arguments.add_argument(
-        "--backbone",
-        default="resnet18",
-        metavar="NAME",
-        help="a torchvision or timm model, efficientnet_lite0 (packaged weights), or auto: "
-        "resnet18, else the packaged one (default resnet18)",
-    )
-    arguments.add_argument(
-        "--weights",
-        metavar="FILE_OR_URL",
-        help="the backbone's state dict (default: its official ImageNet weights)",
-    )
 
 
 def extract_descriptors(options: argparse.Namespace) -> Mapping[str, Any]:
@@ -221,10 +185,7 @@ def summary(run: "Run") -> str:
     return "\n".join([*lines, *run.notes])
 
 
-def main(argv: list[str] | None = None) -> NoReturn:
-    """Run this job as a command."""
-    command.run(build_parser(), extract_descriptors, argv)
-
+main = command.main(build_parser, extract_descriptors)
 
 if __name__ == "__main__":
     main()

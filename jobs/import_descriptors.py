@@ -1,9 +1,6 @@
 """Import ready-made descriptors: from then on everything works without the images."""
 
 import argparse
-import dataclasses
-from collections.abc import Mapping
-from typing import Any, NoReturn
 
 from jobs import command
 
@@ -11,15 +8,14 @@ from jobs import command
 def build_parser() -> argparse.ArgumentParser:
     """Arguments of this job."""
     arguments = command.parser(
-        "import_descriptors",
         "Take descriptors that another program made into a database, in place of extracting them.",
         "python -m jobs.import_descriptors resnet18_features.pkl --db course.db "
         "--captions captions_train2014.json",
+        "--db",
     )
     arguments.add_argument(
         "file", metavar="FILE", help=".pkl (dict of image id → array), .npz, .npy or .parquet"
     )
-    command.add_database(arguments)
     arguments.add_argument("--ids", metavar="FILE", help="the ids of a .npy file: .npy, or text")
     arguments.add_argument(
         "--captions",
@@ -33,7 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
     return arguments
 
 
-def import_descriptors(options: argparse.Namespace) -> Mapping[str, Any]:
+def import_descriptors(options: argparse.Namespace) -> object:
     """Run the job; returns its summary."""
     from lib.descriptors.import_formats import read_descriptor_file
     from lib.descriptors.importing import import_descriptors as import_batches
@@ -53,13 +49,10 @@ def import_descriptors(options: argparse.Namespace) -> Mapping[str, Any]:
     )
     if report.without_caption:
         print(f"{report.without_caption} of them have no entry in {options.captions}: no link")
-    return dataclasses.asdict(report)
+    return report
 
 
-def main(argv: list[str] | None = None) -> NoReturn:
-    """Run this job as a command."""
-    command.run(build_parser(), import_descriptors, argv)
-
+main = command.main(build_parser, import_descriptors)
 
 if __name__ == "__main__":
     main()

@@ -1,28 +1,26 @@
 """Make triples (caption, good image, bad image) of a database's images, as a Parquet file."""
 
 import argparse
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from jobs import command
-from lib.descriptors.store import index_descriptors, read_descriptors
+from lib.descriptors.store import read_descriptors
 from lib.embedder.dataset import match_captions
-from lib.embedder.space import load_semantic_space
+from lib.embedder.space import load_with_descriptors
 from lib.embedder.triples import STRATEGIES, draw_triples
-from lib.schemas import require_same
 from lib.storage import write_table_atomic
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Arguments of the job."""
     arguments = command.parser(
-        "make_triples",
-        __doc__ or "",
+        __doc__,
         "python -m jobs.make_triples --db my.db --captions captions.json --output triples.parquet",
+        "--db",
     )
-    command.add_database(arguments)
     arguments.add_argument("--captions", required=True, metavar="FILE")
     arguments.add_argument("--output", required=True, metavar="FILE", help="Parquet file to write")
     arguments.add_argument(
@@ -39,14 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
 def make_triples(options: argparse.Namespace) -> dict[str, Any]:
     """Draw the triples with the trained embedder's scores and write them."""
     captions = command.load_captions(options.captions)
-    space = load_semantic_space(options.db)
-    index = index_descriptors(options.db)
-    require_same(
-        "the origins of the embedder's and the database's descriptors",
-        space.provenance,
-        index.provenance,
-        "Train anew with jobs.train_embedder",
-    )
+    space, index = load_with_descriptors(options.db)
     examples = match_captions(captions, index, space.text)
     triples = draw_triples(
         options.strategy,
@@ -73,10 +64,7 @@ def make_triples(options: argparse.Namespace) -> dict[str, Any]:
     return {"triples": len(triples), "strategy": options.strategy, "output": options.output}
 
 
-def main(argv: list[str] | None = None) -> NoReturn:
-    """Run this job as a command."""
-    command.run(build_parser(), make_triples, argv)
-
+main = command.main(build_parser, make_triples)
 
 if __name__ == "__main__":
     main()

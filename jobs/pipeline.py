@@ -10,16 +10,17 @@ import argparse
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
 from jobs import command
-from jobs import evaluate as evaluation_job
 from jobs import extract_descriptors as extraction_job
 from jobs import query as query_job
-from jobs import train_embedder as training_job
+from jobs.evaluate import evaluate
+from jobs.train_embedder import split, teach
 from lib.datasets.captions import Captions, held_out, load_captions, select, write_captions
+from lib.embedder.fitting import FitSettings
 from lib.errors import BadInputError, MissingError
 from lib.storage import join, read_json, write_json_atomic
 
@@ -31,11 +32,11 @@ SAMPLED_IMAGES = 2_000  # of those that suggest queries
 def build_parser() -> argparse.ArgumentParser:
     """Arguments of this job."""
     arguments = command.parser(
-        "pipeline",
-        __doc__ or "",
+        __doc__,
         "python -m jobs.pipeline --images photos/ --db my.db",
+        "--images --include-hidden --allow-private-addresses --db "
+        "--backbone --weights --embedder --word-vectors --prune",
     )
-    extraction_job.add_images(arguments)
     arguments.add_argument("--captions", metavar="FILE", help="captions of some images, or of all")
     arguments.add_argument("--validation-captions", metavar="FILE", help="see jobs.train_embedder")
     arguments.add_argument(
@@ -44,21 +45,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="captions to evaluate on; default: those of 10%% of the images, which training "
         "then does not see",
     )
-    command.add_database(arguments)
-    arguments.add_argument(
-        "--backbone", default="resnet18", metavar="NAME", help="resnet18, auto, …"
-    )
-    arguments.add_argument("--weights", metavar="FILE_OR_URL", help="state dict of the backbone")
-    arguments.add_argument(
-        "--embedder", metavar="DB_OR_FILE_OR_URL", help="take this one instead of training one"
-    )
     arguments.add_argument(
         "--retrain", action="store_true", help="train though nothing has changed"
     )
-    arguments.add_argument(
-        "--prune", action="store_true", help="drop images that --images lacks now"
-    )
-    arguments.add_argument("--word-vectors", metavar="FILE", help="see jobs.train_embedder")
     arguments.add_argument(
         "--query",
         action="append",
@@ -104,11 +93,7 @@ def pipeline(options: argparse.Namespace) -> dict[str, Any]:
         test = captions.test if captions else ""
         if test:
             _announce("evaluate on images that training did not see")
-            arguments = ["--db", options.db, "--captions", test]
-            arguments += _option("--word-vectors", options.word_vectors)
-            summary["evaluate"] = evaluation_job.evaluate(
-                evaluation_job.build_parser().parse_args(arguments)
-            )
+            summary["evaluate"] = evaluate(options.db, load_captions(test), options.word_vectors)
         _announce("answer sample queries")
         arguments = ["--db", options.db, "--k", str(options.k), "--output", page]
         arguments += _option("--captions", test) + _option("--word-vectors", options.word_vectors)
@@ -129,11 +114,9 @@ def pipeline(options: argparse.Namespace) -> dict[str, Any]:
 class CaptionParts:
     """Captions by what they are for, and the files of them."""
 
-    training: Captions
+    training: Captions | None
     validation: Captions | None
-    training_file: str
-    test: str
-
+    test: str  # a file
     files: tuple[str, ...]  # as they were named: which images they are of
 
 
@@ -143,19 +126,17 @@ def load_parts(options: argparse.Namespace) -> CaptionParts | None:
         if options.validation_captions:
             raise BadInputError("--validation-captions judge what --captions train; give both")
         only = options.test_captions
-        return None if not only else CaptionParts(Captions([], [], {}), None, "", only, (only,))
+        return CaptionParts(None, None, only, (only,)) if only else None
     captions = load_captions(options.captions)
     validation = options.validation_captions and load_captions(options.validation_captions)
     files = [options.captions, *filter(None, [options.validation_captions])]
     if options.test_captions:
         files.append(options.test_captions)
-        return CaptionParts(
-            captions, validation, options.captions, options.test_captions, tuple(files)
-        )
+        return CaptionParts(captions, validation, options.test_captions, tuple(files))
     apart = held_out(captions.images, TEST_SHARE, purpose="test")
     if len(apart) in (0, len(captions.images)):
         if options.embedder:
-            return CaptionParts(captions, validation, options.captions, "", tuple(files))
+            return CaptionParts(captions, validation, "", tuple(files))
         raise BadInputError(
             f"{options.captions} names too few images ({len(captions.images)}) to keep some for "
             "the evaluation; give --test-captions"
@@ -164,8 +145,7 @@ def load_parts(options: argparse.Namespace) -> CaptionParts | None:
     urls = {name: join(options.db, "captions", f"{name}.parquet") for name in parts}
     for name, images in parts.items():
         write_captions(urls[name], select(captions, images))
-    training = select(captions, parts["training"])
-    return CaptionParts(training, validation, urls["training"], urls["test"], tuple(files))
+    return CaptionParts(select(captions, parts["training"]), validation, urls["test"], tuple(files))
 
 
 def choose_embedder(
@@ -196,12 +176,18 @@ def choose_embedder(
             return done["summary"]
     except (MissingError, KeyError):  # none yet, or one of an older program
         pass
-    arguments = ["--db", options.db, *_option("--word-vectors", options.word_vectors)]
-    arguments += _option("--weights", options.weights)
-    if captions and captions.training_file:
-        arguments += ["--captions", captions.training_file]
-        arguments += _option("--validation-captions", options.validation_captions)
-    summary = training_job.train_embedder(training_job.build_parser().parse_args(arguments))
+    training, validation = (captions.training, captions.validation) if captions else (None, None)
+    if training and not validation:
+        training, validation = split(training)
+    summary = teach(
+        options.db,
+        options.word_vectors,
+        training=training,
+        validation=validation,
+        settings=FitSettings(),
+        rejoin=options.validation_captions is None,
+        weights=options.weights,
+    )
     kept = {"pairs": pairs, "images": len(index.image_ids), "summary": command.as_json(summary)}
     write_json_atomic(record, kept)
     return summary
@@ -251,10 +237,7 @@ def _announce(text: str) -> None:
     print(f"\n== {text}", flush=True)
 
 
-def main(argv: list[str] | None = None) -> NoReturn:
-    """Run this job as a command."""
-    command.run(build_parser(), pipeline, argv)
-
+main = command.main(build_parser, pipeline)
 
 if __name__ == "__main__":
     main()

@@ -5,7 +5,7 @@ import hashlib
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from jobs import command
 from lib.errors import BadArgumentError, MissingError
@@ -21,7 +21,6 @@ _RECORD = "drawn.json"  # what the sample in its directory was drawn with
 def build_parser() -> argparse.ArgumentParser:
     """Arguments of this job."""
     arguments = command.parser(
-        "prepare_data",
         "Draw the sample collection, or fetch real data. What is there is not fetched again; what "
         "was interrupted goes on.",
         "python -m jobs.prepare_data --coco val2017 --limit 500",
@@ -217,10 +216,7 @@ def _next_step(images: Path, captions: Path, output: Path) -> None:
     print(f"next: python -m jobs.pipeline --images {images} --captions {captions} --db {output}.db")
 
 
-def main(argv: list[str] | None = None) -> NoReturn:
-    """Run this job as a command."""
-    command.run(build_parser(), prepare_data, argv)
-
+main = command.main(build_parser, prepare_data)
 
 if __name__ == "__main__":
     main()

@@ -1,7 +1,6 @@
 """Find the images that text queries describe: rank, image id, score and file of the top k."""
 
 import argparse
-import dataclasses
 import itertools
 import os
 import re
@@ -22,9 +21,10 @@ if TYPE_CHECKING:
 def build_parser() -> argparse.ArgumentParser:
     """Arguments of this job."""
     arguments = command.parser(
-        "query", __doc__ or "", 'python -m jobs.query --db my.db "orange juice" "two dogs"'
+        __doc__,
+        'python -m jobs.query --db my.db "orange juice" "two dogs"',
+        "--db --word-vectors --weights",
     )
-    command.add_database(arguments)
     arguments.add_argument(
         "query",
         nargs="*",
@@ -33,7 +33,6 @@ def build_parser() -> argparse.ArgumentParser:
     )
     arguments.add_argument("--like", metavar="ID", help="images like this one of the database")
     arguments.add_argument("--image", metavar="FILE", help="images like this file or URL")
-    arguments.add_argument("--weights", metavar="FILE", help="of the backbone, for --image")
     arguments.add_argument(
         "--queries", metavar="FILE", help=".txt (one a line), .csv or .parquet (column query)"
     )
@@ -45,7 +44,6 @@ def build_parser() -> argparse.ArgumentParser:
         "that answers any number of --queries into Parquet files and resumes",
     )
     arguments.add_argument("--captions", metavar="FILE", help="captions to show below the images")
-    arguments.add_argument("--word-vectors", metavar="FILE", help="default: those of training")
     images = arguments.add_argument_group("which images may be found (all conditions must hold)")
     images.add_argument("--path-prefix", metavar="PATH", help="below this directory of --images")
     images.add_argument("--min-width", type=int, metavar="PIXELS")
@@ -173,7 +171,7 @@ def _query_as_ray_job(options: argparse.Namespace) -> dict[str, Any]:
         + f": {report.seconds:.1f} s, {report.queries_answered / report.seconds:,.0f} queries/s; "
         f"{report.failed:,} could not be answered"
     )
-    return {**dataclasses.asdict(report), "output": options.output}
+    return vars(report) | {"output": options.output}
 
 
 def main(argv: list[str] | None = None) -> NoReturn:

@@ -2,7 +2,7 @@
 
 import argparse
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from jobs import command
 
@@ -10,9 +10,8 @@ from jobs import command
 def build_parser() -> argparse.ArgumentParser:
     """Arguments of this job."""
     arguments = command.parser(
-        "remove_images", __doc__ or "", "python -m jobs.remove_images --db my.db --id 139 --id 285"
+        __doc__, "python -m jobs.remove_images --db my.db --id 139 --id 285", "--db"
     )
-    command.add_database(arguments)
     arguments.add_argument("--id", action="append", default=[], metavar="ID", help="an image id")
     arguments.add_argument("--ids", metavar="FILE", help="a text file of image ids, one a line")
     arguments.add_argument("--undo", action="store_true", help="bring these images back")
@@ -38,10 +37,7 @@ def remove(options: argparse.Namespace) -> dict[str, Any]:
     return {"removed": report.changed}
 
 
-def main(argv: list[str] | None = None) -> NoReturn:
-    """Run this job as a command."""
-    command.run(build_parser(), remove, argv)
-
+main = command.main(build_parser, remove)
 
 if __name__ == "__main__":
     main()

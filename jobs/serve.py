@@ -2,7 +2,7 @@
 
 import argparse
 import signal
-from typing import Any, NoReturn
+from typing import Any
 
 from jobs import command
 from lib.errors import BadArgumentError
@@ -11,20 +11,14 @@ from lib.service.launcher import own_proxy, require_address, running
 
 def build_parser() -> argparse.ArgumentParser:
     """The job's options."""
-    arguments = command.parser("serve", __doc__ or "", "python -m jobs.serve --db DB --port 8000")
-    command.add_database(arguments)
+    arguments = command.parser(
+        __doc__,
+        "python -m jobs.serve --db DB --port 8000",
+        "--db --embedder --word-vectors --weights",
+    )
     arguments.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     arguments.add_argument("--port", type=int, default=8000, help="port to listen on (%(default)s)")
-    arguments.add_argument(
-        "--embedder",
-        metavar="DB_OR_FILE_OR_URL",
-        help="embed the database first with one that was trained elsewhere, as embed_database does",
-    )
     arguments.add_argument("--captions", metavar="FILE", help="captions to show beside the images")
-    arguments.add_argument(
-        "--word-vectors", metavar="FILE", help="those of training, if they moved"
-    )
-    arguments.add_argument("--weights", metavar="FILE_OR_URL", help="backbone, for image queries")
     arguments.add_argument(
         "--max-replicas",
         type=int,
@@ -83,10 +77,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     return {"address": address}
 
 
-def main(argv: list[str] | None = None) -> NoReturn:
-    """Run this job as a command."""
-    command.run(build_parser(), run, argv)
-
+main = command.main(build_parser, run)
 
 if __name__ == "__main__":
     main()

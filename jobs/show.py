@@ -1,7 +1,7 @@
 """Show images given their ids, with their captions, as a page (.html) or a contact sheet (.png)."""
 
 import argparse
-from typing import Any, NoReturn
+from typing import Any
 
 from jobs import command
 
@@ -9,9 +9,8 @@ from jobs import command
 def build_parser() -> argparse.ArgumentParser:
     """Arguments of this job."""
     arguments = command.parser(
-        "show", __doc__ or "", "python -m jobs.show --db my.db 139 285 --output page.html"
+        __doc__, "python -m jobs.show --db my.db 139 285 --output page.html", "--db"
     )
-    command.add_database(arguments)
     arguments.add_argument("image_id", nargs="+", help="id of an image")
     arguments.add_argument("--output", required=True, metavar="FILE", help=".html or .png")
     arguments.add_argument("--captions", metavar="FILE", help="captions to show below the images")
@@ -38,10 +37,7 @@ def show(options: argparse.Namespace) -> dict[str, Any]:
     return {"shown": shown, "absent": absent, "output": options.output}
 
 
-def main(argv: list[str] | None = None) -> NoReturn:
-    """Run this job as a command."""
-    command.run(build_parser(), show, argv)
-
+main = command.main(build_parser, show)
 
 if __name__ == "__main__":
     main()

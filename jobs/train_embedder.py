@@ -1,7 +1,7 @@
 """Train the embedder, M and b, into DB/embedder/: from captions, or from class names alone."""
 
 import argparse
-from typing import Any, NoReturn
+from typing import Any
 
 from jobs import command
 from lib.datasets.captions import Captions, held_out, select
@@ -16,11 +16,10 @@ HELD_OUT_SHARE = 0.1
 def build_parser() -> argparse.ArgumentParser:
     """Arguments of the job."""
     arguments = command.parser(
-        "train_embedder",
-        __doc__ or "",
+        __doc__,
         "python -m jobs.train_embedder --db my.db --captions captions.json",
+        "--db --weights --word-vectors",
     )
-    command.add_database(arguments)
     arguments.add_argument(
         "--captions",
         metavar="FILE",
@@ -32,21 +31,10 @@ def build_parser() -> argparse.ArgumentParser:
         help="an embedder made elsewhere to start from, instead of the names of classes",
     )
     arguments.add_argument(
-        "--weights",
-        metavar="FILE_OR_URL",
-        help="the backbone's, where extraction was given them: they hold its classes",
-    )
-    arguments.add_argument(
         "--validation-captions",
         metavar="FILE",
         help="captions of other images, which choose the weights; "
         "default: those of 10%% of the images, by a hash of the id, held out",
-    )
-    arguments.add_argument(
-        "--word-vectors",
-        metavar="FILE",
-        default=PACKAGED,
-        help=f"GloVe or word2vec text file, or a gensim file (default: {PACKAGED})",
     )
     defaults = FitSettings()
     arguments.add_argument("--margin", type=float, default=defaults.margin)
@@ -60,14 +48,9 @@ def build_parser() -> argparse.ArgumentParser:
     return arguments
 
 
-def train_embedder(
-    options: argparse.Namespace, parts: tuple[Captions | None, Captions | None] | None = None
-) -> dict[str, Any]:
-    """Train, write the embedder, and return the summary.
-
-    `parts`: training and validation captions where they are loaded already.
-    """
-    training, validation = parts or load_parts(options.captions, options.validation_captions)
+def train_embedder(options: argparse.Namespace) -> dict[str, Any]:
+    """Run the job; returns its summary."""
+    training, validation = load_parts(options.captions, options.validation_captions)
     settings = FitSettings(
         margin=options.margin,
         epochs=options.epochs,
@@ -75,20 +58,25 @@ def train_embedder(
         batch_size=options.batch_size,
         seed=options.seed,
     )
-    report = train(
+    return teach(
         options.db,
-        training,
-        validation,
-        load_word_vectors(options.word_vectors),
         options.word_vectors,
-        settings,
+        training=training,
+        validation=validation,
+        settings=settings,
         rejoin=options.validation_captions is None,
         workers=options.workers,
         start=options.start,
         weights=options.weights,
     )
-    _print_summary(report, options.db)
-    return {"db": options.db, "digest": report.digest, **report.metadata, "history": report.history}
+
+
+def teach(db: str, word_vectors: str | None, **options: Any) -> dict[str, Any]:
+    """Train, tell what was done, and return it; `options` go to `lib.embedder.training.train`."""
+    vectors = load_word_vectors(word_vectors)
+    report = train(db, vectors=vectors, word_vectors_source=word_vectors or PACKAGED, **options)
+    _print_summary(report, db)
+    return {"db": db, "digest": report.digest, **report.metadata, "history": report.history}
 
 
 def _print_summary(report: TrainingReport, db: str) -> None:
@@ -147,16 +135,10 @@ def split(training: Captions) -> tuple[Captions, Captions]:
     kept_apart = held_out(training.images, HELD_OUT_SHARE)
     if len(training.images) - len(kept_apart) < MIN_JUDGES:
         kept_apart = set()
-    return (
-        select(training, set(training.images) - kept_apart),
-        select(training, kept_apart),
-    )
+    return select(training, set(training.images) - kept_apart), select(training, kept_apart)
 
 
-def main(argv: list[str] | None = None) -> NoReturn:
-    """Run this job as a command."""
-    command.run(build_parser(), train_embedder, argv)
-
+main = command.main(build_parser, train_embedder)
 
 if __name__ == "__main__":
     main()

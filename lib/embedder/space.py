@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from lib.descriptors.store import index_descriptors
+from lib.descriptors.store import DescriptorIndex, index_descriptors
 from lib.embedder.model import Embedder
 from lib.errors import BadInputError, MismatchError, MissingError
-from lib.schemas import Provenance
+from lib.schemas import Provenance, require_same
 from lib.storage import exists, join, read_bytes, write_bytes_atomic
 from lib.text.encoder import Idf, TextEncoder
 from lib.text.query import embed_query
@@ -191,6 +191,23 @@ def load_semantic_space(
     if digest != hashlib.sha256(content).hexdigest():  # by which an older program named it
         digest = space_digest(encoder, embedder, recorded["digest"])
     return SemanticSpace(encoder, embedder, digest, metadata, arrays.get("whitening"), prior)
+
+
+def load_with_descriptors(
+    db: str, word_vectors: str | None = None
+) -> tuple[SemanticSpace, DescriptorIndex]:
+    """The embedder of a database, and its descriptors, of which it must be.
+
+    Raises MismatchError where it is of others, and what loading either raises.
+    """
+    space, index = load_semantic_space(db, word_vectors), index_descriptors(db)
+    require_same(
+        "the origins of the embedder's and the database's descriptors",
+        space.provenance,
+        index.provenance,
+        "Train anew with jobs.train_embedder",
+    )
+    return space, index
 
 
 def adopt_embedder(

@@ -16,7 +16,7 @@ from jobs.import_descriptors import build_parser
 from jobs.import_descriptors import import_descriptors as run_job
 from lib.datasets.captions import load_captions
 from lib.descriptors.import_formats import read_descriptor_file
-from lib.descriptors.importing import import_descriptors
+from lib.descriptors.importing import ImportReport, import_descriptors
 from lib.descriptors.safe_pickle import load_arrays
 from lib.descriptors.store import index_descriptors, read_descriptors
 from lib.errors import BadArgumentError, BadInputError, MismatchError, MissingError
@@ -251,5 +251,5 @@ def test_ids_must_be_named_for_npy_only(tmp_path: Path) -> None:
 
 def test_the_job_reports_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = build_parser().parse_args([write(tmp_path / "4.pkl"), "--db", str(tmp_path / "db")])
-    assert run_job(options)["imported"] == 4
+    assert run_job(options) == ImportReport(imported=4, descriptor_size=512)
     assert "4 descriptors of 512 values imported" in capsys.readouterr().out
