@@ -3,13 +3,12 @@
 python -m benchmarks.batch_queries --db my.db --queries 1000000
 """
 
-import argparse
 import dataclasses
 import itertools
-import json
 import tempfile
 from pathlib import Path
 
+import benchmarks
 from benchmarks.serving import queries, random_database
 from lib.cluster import connect
 from lib.search.batch import run_batch_queries
@@ -17,14 +16,11 @@ from lib.search.batch import run_batch_queries
 
 def main() -> None:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = benchmarks.parser(__doc__)
     parser.add_argument("--db", help="default: random 50-d embeddings")
     parser.add_argument("--images", type=int, default=1_000_000, help="without --db")
     parser.add_argument("--queries", type=int, default=1_000_000)
     parser.add_argument("--k", type=int, default=10)
-    parser.add_argument("--json", metavar="FILE")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         db = options.db or f"{temporary}/db"
@@ -41,8 +37,7 @@ def main() -> None:
             "answer_megabytes": round(sum(part.stat().st_size for part in files) / 1e6),
         }
     print(summary)
-    if options.json:
-        Path(options.json).write_text(json.dumps(summary, indent=1) + "\n")
+    benchmarks.write_json(options.json, summary)
 
 
 if __name__ == "__main__":

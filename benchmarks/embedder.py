@@ -8,19 +8,17 @@ together.
   python -m benchmarks.embedder --db my.db --captions captions.json --json table.json
 """
 
-import argparse
-import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+import benchmarks
 from jobs.train_embedder import HELD_OUT_SHARE
 from lib.datasets.captions import Captions, held_out, load_captions, select
 from lib.descriptors.store import DescriptorIndex, index_descriptors, read_descriptors
@@ -309,9 +307,7 @@ def extract(images: str, captions: str, backbone: str, db: str, weights: str | N
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = benchmarks.parser(__doc__)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--images", metavar="DIR", help="photographs to describe first")
     source.add_argument("--db", help="database whose descriptors are there")
@@ -328,7 +324,6 @@ def main() -> None:
     parser.add_argument("--across-captions", metavar="FILE", help="its captions")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", metavar="FILE")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         db = options.db or directory
@@ -342,8 +337,7 @@ def main() -> None:
         report = curve(collection, options.curve or [*CURVE], options.folds, options.seed)
         if options.plot:
             plot(report, options.plot)
-        if options.json:
-            Path(options.json).write_text(json.dumps(report, indent=1) + "\n")
+        benchmarks.write_json(options.json, report)
         return
     if options.across:
         other = Collection(
@@ -361,8 +355,7 @@ def main() -> None:
     for name, figures in results.items():
         cells = (f"{x['mean']:.3f} ± {x['standard_error']:.3f}" for x in figures.values())
         print(f"{name:16}" + "".join(f"{cell:>18}" for cell in cells))
-    if options.json:
-        Path(options.json).write_text(json.dumps(results, indent=1) + "\n")
+    benchmarks.write_json(options.json, results)
 
 
 if __name__ == "__main__":

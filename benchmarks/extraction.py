@@ -9,12 +9,10 @@ nothing beyond themselves: on a CPU 1/(1/decode + 1/forward), on a GPU the slowe
 """
 
 import argparse
-import json
 import multiprocessing
 import os
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -36,6 +34,7 @@ from torchvision.transforms import (
     ToTensor,
 )
 
+import benchmarks
 from lib.descriptors.backbones import Backbone, load_backbone
 from lib.descriptors.engines import Engine, Forms, OpenVinoEngine, TorchEngine, choose, prepare
 from lib.descriptors.graphs import cosines_of, has_bfloat16
@@ -78,15 +77,6 @@ def main() -> None:
         figures["limit_images_per_s"] = limit
         figures["limit_ratio"] = figures["job_images_per_s"] / limit
         figures["plain_ratio"] = figures["job_images_per_s"] / figures["plain_images_per_s"]
-        if options.all:
-            figures["start_to_finish_images_per_s"] = start_to_finish(
-                options, weights, listing, folder
-            )
-            figures["thousand_tiny_shards_s"] = overhead(backbone, Path(folder))
-            figures["one_worker_images_per_s"] = one_worker(options, weights, listing, folder)
-            figures["rate_with_one_percent_corrupt"] = corrupt_rate(
-                options, backbone, files, listing, device, threads
-            )
     fast = engine_of(backbone, files, device, 1)
     figures["engine"] = fast.name
     figures.update(fidelity(backbone, fast, files))
@@ -100,23 +90,18 @@ def main() -> None:
     }
     for name, value in figures.items():
         print(f"{name:32} {value:.4g}" if isinstance(value, float) else f"{name:32} {value}")
-    if options.json:
-        Path(options.json).write_text(json.dumps(figures, indent=1) + "\n")
+    benchmarks.write_json(options.json, figures)
 
 
 def parse() -> argparse.Namespace:
     """Arguments of the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = benchmarks.parser(__doc__)
     parser.add_argument("--images", required=True, help="directory of JPEG photographs")
     parser.add_argument("--count", type=int, default=2000, help="images a job describes")
     parser.add_argument("--rounds", type=int, default=1, help="rounds; the median counts")
     parser.add_argument("--backbone", default="resnet18")
     parser.add_argument("--weights", help="default: official, else random (as fast)")
     parser.add_argument("--engines", action="store_true", help="compare engines, nothing else")
-    parser.add_argument(
-        "--all", action="store_true", help="start-up, tiny shards, one worker, corrupt files, too"
-    )
-    parser.add_argument("--json", metavar="FILE")
     return parser.parse_args()
 
 
@@ -244,42 +229,6 @@ def job(backbone: Backbone, listing: Path, db: Path, device: str, threads: int) 
     return (run.described + run.failed) / seconds
 
 
-def corrupt_rate(
-    options: argparse.Namespace,
-    backbone: Backbone,
-    files: list[str],
-    listing: Path,
-    device: str,
-    threads: int,
-) -> float:
-    """Images a second where every hundredth file is cut off, as a share of those where none is."""
-    cut = listing.with_name("cut.jpg")
-    cut.write_bytes(Path(files[0]).read_bytes()[:20_000])
-    table = pq.read_table(listing).to_pydict()
-    table["uri"][::100] = [str(cut)] * len(table["uri"][::100])
-    corrupt = listing.with_name("corrupt.parquet")
-    pq.write_table(pa.table(table), corrupt)
-    db = listing.with_name("db")
-    ratios = [
-        job(backbone, corrupt, db, device, threads) / job(backbone, listing, db, device, threads)
-        for _ in range(options.rounds)
-    ]
-    return statistics.median(ratios)
-
-
-def start_to_finish(
-    options: argparse.Namespace, weights: str | None, listing: Path, folder: str
-) -> float:
-    """Images a second of the whole command, with imports, Ray's start and the network's load."""
-    command = [sys.executable, "-m", "jobs.extract_descriptors", "--images", str(listing)]
-    command += ["--db", f"{folder}/whole", "--backbone", options.backbone]
-    command += ["--weights", weights] if weights else []
-    start = time.perf_counter()
-    subprocess.run(command, check=True, capture_output=True)
-    shutil.rmtree(f"{folder}/whole")
-    return options.count / (time.perf_counter() - start)
-
-
 def pictures_of(backbone: Backbone, files: list[str]) -> list[np.ndarray]:
     """Pictures (height, width, 3) uint8 as the network sees them."""
     decoded = (decode(Path(file).read_bytes(), backbone.preprocessing).pixels for file in files)
@@ -326,37 +275,6 @@ def compare_engines(backbone: Backbone, files: list[str]) -> None:
         rate = done / (time.process_time() - start)
         cosine = fidelity(backbone, engine, files[:64])["min_cosine"]
         print(f"{engine.name:60} {rate:8.1f} images/s and core, least cosine {cosine:.5f}")
-
-
-def overhead(backbone: Backbone, folder: Path) -> float:
-    """Seconds for 1,000 shards of one empty file each: what Ray and the result files cost."""
-    from lib.cluster import connect
-    from lib.descriptors.extraction import extract
-    from lib.descriptors.shards import ExtractionSettings, FailureLimit
-
-    (folder / "empty.jpg").touch()
-    listing = repeat([str(folder / "empty.jpg")], 1000, folder / "tiny.parquet")
-    with connect():
-        for name in ("warm", "measured"):
-            start = time.perf_counter()
-            settings, limit = ExtractionSettings(shard_size=1), FailureLimit(share=None)
-            extract(str(listing), str(folder / name), backbone, settings, limit=limit)
-            seconds = time.perf_counter() - start
-    return seconds
-
-
-def one_worker(
-    options: argparse.Namespace, weights: str | None, listing: Path, folder: str
-) -> float:
-    """Images a second with a single worker of one core, workers up."""
-    import ray
-
-    backbone = load_backbone(options.backbone, weights)
-    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
-    try:
-        return job(backbone, listing, Path(folder) / "one", "cpu", 1)
-    finally:
-        ray.shutdown()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ writes, and exact search over a million embeddings against the CPU's answers.
 
 import argparse
 import itertools
-import json
 import platform
 import tempfile
 import time
@@ -23,6 +22,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 
+import benchmarks
 from benchmarks.extraction import available_weights, pictures_of
 from lib.cores import usable_cores
 from lib.descriptors.backbones import Backbone, load_backbone
@@ -62,13 +62,12 @@ def main() -> None:
     least = min(figures["decode_images_per_s"], figures["forward_bfloat16_images_per_s"])
     show(figures, share_of_limit=figures["files_to_parquet_images_per_s"] / least)
     show(figures, **searching(options))
-    if options.json:
-        Path(options.json).write_text(json.dumps(figures, indent=1) + "\n")
+    benchmarks.write_json(options.json, figures)
 
 
 def parse() -> argparse.Namespace:
     """Arguments of the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = benchmarks.parser(__doc__)
     parser.add_argument("--images", required=True, help="directory of JPEG photographs")
     parser.add_argument("--count", type=int, default=40_000, help="images from files to Parquet")
     parser.add_argument("--backbone", default="resnet18")
@@ -76,7 +75,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--rows", type=int, default=1_000_000, help="embeddings to search")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each stage")
-    parser.add_argument("--json", metavar="FILE")
     return parser.parse_args()
 
 

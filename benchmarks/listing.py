@@ -6,8 +6,6 @@ Memory is the driver's own, without what it sees of Ray's object store. `--files
 folders, listed in one process and then in tasks.
 """
 
-import argparse
-import json
 import multiprocessing
 import random
 import tempfile
@@ -23,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+import benchmarks
 from lib.cluster import connect
 from lib.descriptors.listing import list_source
 from lib.descriptors.plan import ExtractionPlan, carry_out, make_plan
@@ -37,10 +36,9 @@ _FOLDER_FILES = 200
 
 def main() -> None:
     """Write a list in random order, plan it, describe it in pretence, plan it again, and report."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = benchmarks.parser(__doc__)
     parser.add_argument("--names", type=int, default=1_000_000)
     parser.add_argument("--files", type=int, default=0)
-    parser.add_argument("--json", metavar="FILE")
     options = parser.parse_args()
     figures: dict[str, float] = {"names": options.names}
     spawn = multiprocessing.get_context("spawn")
@@ -72,8 +70,7 @@ def main() -> None:
             assert sum(table.rows for table in tables) == options.files
     for name, value in figures.items():
         print(f"{name:32} {value:,.1f}")
-    if options.json:
-        Path(options.json).write_text(json.dumps(figures, indent=1) + "\n")
+    benchmarks.write_json(options.json, figures)
 
 
 def _plan(source: str, db: str, prune: bool = False) -> ExtractionPlan:

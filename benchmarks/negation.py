@@ -7,14 +7,12 @@ precision, and how many of the first five images show B. Each gallery is unseen 
   python -m benchmarks.negation --db my.db --captions captions.json
 """
 
-import argparse
-import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from gensim.parsing.preprocessing import STOPWORDS
 
+import benchmarks
 from benchmarks.embedder import Collection, folds, trained
 from lib.datasets.captions import load_captions, select
 from lib.descriptors.store import index_descriptors
@@ -79,16 +77,13 @@ def measure(collection: Collection, count: int, shares: list[float]) -> list[dic
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = benchmarks.parser(__doc__)
     parser.add_argument("--db", required=True, help="database whose descriptors are there")
     parser.add_argument("--captions", required=True, metavar="FILE")
     parser.add_argument("--folds", type=int, default=3)
     parser.add_argument(
         "--shares", type=float, nargs="+", default=[0.4, 0.5, query.NEGATIVE_SHARE, 0.7]
     )
-    parser.add_argument("--json", metavar="FILE")
     options = parser.parse_args()
     collection = Collection(index_descriptors(options.db), load_captions(options.captions), None)
     table = measure(collection, options.folds, options.shares)
@@ -98,8 +93,7 @@ def main() -> None:
             f"{name:10} {row['pairs']} pairs  MAP {row['map']:.3f} ({row['map_ratio']:.2f})  "
             f"B in first five {row['b_in_first_five']:.3f} ({row['b_ratio']:.2f})"
         )
-    if options.json:
-        Path(options.json).write_text(json.dumps(table, indent=1) + "\n")
+    benchmarks.write_json(options.json, table)
 
 
 if __name__ == "__main__":

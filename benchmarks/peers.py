@@ -9,7 +9,6 @@ pip install daft. All three take the same ResNet18 without its last layer.
 """
 
 import argparse
-import json
 import shutil
 import subprocess
 import sys
@@ -20,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+import benchmarks
 
 
 def ours(images: str, output: str, weights: str) -> None:
@@ -99,9 +100,7 @@ PEERS: dict[str, Callable[[str, str, str], None]] = {
 
 def main() -> None:
     """Time each command, or run one."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = benchmarks.parser(__doc__)
     parser.add_argument("--images", required=True, help="directory of JPEG photographs")
     parser.add_argument(
         "--count", type=int, default=1_400, help="images; copies where there are fewer"
@@ -109,7 +108,6 @@ def main() -> None:
     parser.add_argument("--weights", default="random", metavar="FILE", help="of a ResNet18")
     parser.add_argument("--run", choices=list(PEERS), help="one of them, for OUTPUT")
     parser.add_argument("--output", metavar="DIR")
-    parser.add_argument("--json", metavar="FILE")
     options = parser.parse_args()
     if options.run:
         PEERS[options.run](options.images, options.output, options.weights)
@@ -126,8 +124,7 @@ def main() -> None:
     own = rates["this project"]
     for name, rate in rates.items():
         print(f"{name:14} {rate:7.1f} images/s, start to finish; this project {own / rate:.1f} ×")
-    if options.json:
-        Path(options.json).write_text(json.dumps(rates, indent=1) + "\n")
+    benchmarks.write_json(options.json, rates)
 
 
 def start_to_finish(name: str, images: Path, output: Path, options: argparse.Namespace) -> float:

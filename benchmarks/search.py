@@ -5,7 +5,6 @@ python -m benchmarks.search --rows 1000000     one size
 python -m benchmarks.search --plan FILE        what 10⁹ images need, from a --json FILE
 """
 
-import argparse
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ import pyarrow as pa
 import torch
 from usearch.index import search as usearch_search
 
+import benchmarks
 from lib.database.interface import Hits, merge_hits
 from lib.database.remote import shards_needed
 from lib.topk.adaptive import AdaptiveSearch
@@ -141,13 +141,10 @@ def merging_ms(shards: int, queries: int, k: int) -> float:
 
 def main() -> None:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = benchmarks.parser(__doc__)
     parser.add_argument("--rows", type=int, nargs="+", default=ROWS)
     parser.add_argument("--dimension", type=int, default=50)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--json", metavar="FILE")
     parser.add_argument("--plan", metavar="FILE", help="measure nothing")
     options = parser.parse_args()
     if options.plan:
@@ -165,8 +162,7 @@ def main() -> None:
                 f"{'' if row['precisions_identical'] else '  DIFFERENT ANSWERS'}",
                 flush=True,
             )
-    if options.json:
-        Path(options.json).write_text(json.dumps(table, indent=1) + "\n")
+    benchmarks.write_json(options.json, table)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ python -m benchmarks.serving --db DB         a database of yours, such as the sa
 python -m benchmarks.serving --soak 300      also five minutes at 80 % of capacity
 """
 
-import argparse
 import asyncio
 import dataclasses
 import json
@@ -19,7 +18,6 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -27,6 +25,7 @@ import numpy as np
 import psutil
 import pyarrow as pa
 
+import benchmarks
 from lib.database.manifest import Manifest, commit_version, read_manifest, write_embeddings
 from lib.embedder.model import Embedder
 from lib.embedder.space import keep_embedder, save_semantic_space
@@ -271,14 +270,11 @@ async def soak(
 
 def main() -> None:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = benchmarks.parser(__doc__)
     parser.add_argument("--db", help="a database to serve; its version number is counted up")
     parser.add_argument("--images", type=int, default=1_000_000, help="without --db")
     parser.add_argument("--seconds", type=float, default=10.0, help="of each run")
     parser.add_argument("--soak", type=float, default=0.0, metavar="SECONDS")
-    parser.add_argument("--json", metavar="FILE")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         if options.db is None:
@@ -286,8 +282,7 @@ def main() -> None:
             random_database(temporary, options.images)
         with service(options.db) as (address, process):
             report = asyncio.run(measure(address, process, options))
-    if options.json:
-        Path(options.json).write_text(json.dumps(report, indent=1) + "\n")
+    benchmarks.write_json(options.json, report)
 
 
 if __name__ == "__main__":

@@ -13,15 +13,13 @@ Of a batch of B pairs all 2·B·(B - 1) triples count, since each adds its hinge
 per second is the figure for comparing with a recipe of one drawn triple a caption.
 """
 
-import argparse
-import json
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
 
+import benchmarks
 from lib.embedder.dataset import Share
 from lib.embedder.fitting import FitSettings, run_epoch
 from lib.embedder.model import Embedder
@@ -64,16 +62,13 @@ def seconds(work: Callable[[], object], repeats: int) -> list[float]:
 
 def main() -> None:
     """Print the figures."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = benchmarks.parser(__doc__)
     parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--captions", type=int, default=5)
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--dimension", type=int, default=50)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=7, help="the median counts")
-    parser.add_argument("--json", metavar="FILE")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     share = synthetic(options.images, options.captions, options.size, options.dimension)
@@ -101,8 +96,7 @@ def main() -> None:
         f"({report['captions_per_second']:,.0f} captions/s, one an image and epoch), "
         f"{report['times_the_products']:.2f} × the time of the matrix products alone"
     )
-    if options.json:
-        Path(options.json).write_text(json.dumps(report, indent=1) + "\n")
+    benchmarks.write_json(options.json, report)
 
 
 if __name__ == "__main__":
