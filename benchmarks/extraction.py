@@ -17,6 +17,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -175,18 +177,12 @@ _barrier: Any = None
 
 def decode_alone(case: Case, files: list[str]) -> float:
     """Images a second of reading and decoding as a worker does it, with all its threads."""
-    from concurrent.futures import ThreadPoolExecutor
-
     torch.set_num_threads(1)
     name, _, _, threads = case
-    preprocessing = load_backbone(name, "random").preprocessing
-    contents = [Path(file).read_bytes() for file in files]
-
-    def one(content: bytes) -> None:
-        decode(content, preprocessing)
-
+    one = partial(decode, preprocessing=load_backbone(name, "random").preprocessing)
+    contents = [Path(file).read_bytes() for file in files[:64]]
     with ThreadPoolExecutor(threads) as pool:
-        return _rate(lambda: list(pool.map(one, contents[:64])), min(64, len(contents)))
+        return _rate(lambda: len(list(pool.map(one, contents))))
 
 
 def forward_alone(case: Case, files: list[str]) -> float:
@@ -195,18 +191,13 @@ def forward_alone(case: Case, files: list[str]) -> float:
     torch.set_num_threads(threads)
     engine = engine_of(load_backbone(name, weights), files, device, threads)
     batch = [np.zeros((224, 288, 3), np.uint8)] * engine.batch_size
-    return _rate(lambda: engine(batch), engine.batch_size)
+    return _rate(lambda: len(engine(batch)))
 
 
-def _rate(function: Callable[[], object], images: int) -> float:
-    function()
+def _rate(work: Callable[[], int]) -> float:
+    work()
     _barrier.wait()
-    start = time.perf_counter()
-    done = 0
-    while time.perf_counter() - start < MEASURED_S:
-        function()
-        done += images
-    return done / (time.perf_counter() - start)
+    return benchmarks.rate(work, MEASURED_S)
 
 
 def job(backbone: Backbone, listing: Path, db: Path, device: str, threads: int) -> float:

@@ -90,13 +90,10 @@ def name_of(device: str) -> str:
     return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
 
 
-def rate(function: Callable[[], int], seconds: float) -> float:
-    """Images a second of a function that says how many it has done."""
-    function()
-    start, done = time.perf_counter(), 0
-    while time.perf_counter() - start < seconds:
-        done += function()
-    return done / (time.perf_counter() - start)
+def rate(work: Callable[[], int], for_s: float) -> float:
+    """See `benchmarks.rate`; after a run to warm up."""
+    work()
+    return benchmarks.rate(work, for_s)
 
 
 def decoding(backbone: Backbone, contents: Sequence[bytes], seconds: float) -> float:
@@ -176,32 +173,21 @@ def files_to_parquet(
 
 
 def searching(options: argparse.Namespace) -> dict[str, Any]:
-    """Milliseconds of exact top 10 of batches over random embeddings; whether they are right."""
-    random = np.random.default_rng(0)
-    embeddings = random.standard_normal((options.rows, 50)).astype(np.float32)
-    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+    """Mean milliseconds of exact top 10 over random embeddings by batch; whether they are right."""
+    embeddings = benchmarks.unit_rows(options.rows, 50, 0)
     cpu = ExactSearch(embeddings)
     figures: dict[str, Any] = {}
     for kind in ("float32", "bfloat16"):
         search = ExactSearch(embeddings, precision=kind, device=options.device)
         for batch in (1, 32, 256):
             queries = embeddings[:batch]
-            figures[f"search_{kind}_{batch}_ms"] = milliseconds(search, queries)
+            times = benchmarks.seconds(lambda: search.top_k(queries, 10), 50)  # noqa: B023
+            figures[f"search_{kind}_{batch}_ms"] = 1_000 * float(np.mean(times))
         same = np.array_equal(
             search.top_k(embeddings[:32], 10)[0], cpu.top_k(embeddings[:32], 10)[0]
         )
         figures[f"search_{kind}_same_rows"] = same
     return figures
-
-
-def milliseconds(search: ExactSearch, queries: np.ndarray) -> float:
-    """Of one batch, over two seconds of them."""
-
-    def once() -> int:
-        search.top_k(queries, 10)
-        return 1
-
-    return 1_000 / rate(once, 2.0)
 
 
 if __name__ == "__main__":

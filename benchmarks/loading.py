@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.search import unit_rows
+from benchmarks import unit_rows
 from benchmarks.serving import random_database
 from lib.database.opening import open_database
 from lib.datasets.download import RemoteFile, download

@@ -6,7 +6,6 @@ python -m benchmarks.search --plan FILE        what 10⁹ images need, from a --
 """
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,22 +28,9 @@ BATCHES = (1, 32, 256)
 MAX_SCORES = 5 * 10**8  # the bare product and numpy keep all of them: 2 GB
 
 
-def unit_rows(rows: int, dimension: int, seed: int) -> np.ndarray:
-    """Random unit vectors, (rows, dimension) float32."""
-    vectors = np.random.default_rng(seed).standard_normal((rows, dimension), dtype=np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors
-
-
 def milliseconds(work: Callable[[], Any], repeats: int) -> float:
     """The best of some runs after one to warm up: others use the machine as well."""
-    work()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return min(times) * 1000
+    return min(benchmarks.seconds(work, repeats)) * 1000
 
 
 def methods(
@@ -76,7 +62,7 @@ def methods(
 
 def measure(rows: int, dimension: int, repeats: int) -> Iterator[dict[str, Any]]:
     """One row of the table for each batch, k and method."""
-    embeddings = unit_rows(rows, dimension, 0)
+    embeddings = benchmarks.unit_rows(rows, dimension, 0)
     default = AdaptiveSearch(embeddings)
     default.prepare()
     searches: dict[str, ExactSearch | AdaptiveSearch] = {
@@ -87,7 +73,7 @@ def measure(rows: int, dimension: int, repeats: int) -> Iterator[dict[str, Any]]
     if rows <= 1_000_000:
         searches["exact bfloat16"] = ExactSearch(embeddings, "bfloat16")
     for batch, k in [(batch, 10) for batch in BATCHES] + [(32, 100)]:
-        queries = unit_rows(batch, dimension, 1)
+        queries = benchmarks.unit_rows(batch, dimension, 1)
         answers = [search.top_k(queries, k) for search in searches.values()]
         identical = all(
             np.array_equal(answers[0][part], answer[part]) for answer in answers for part in (0, 1)

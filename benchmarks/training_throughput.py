@@ -13,13 +13,11 @@ Of a batch of B pairs all 2·B·(B - 1) triples count, since each adds its hinge
 per second is the figure for comparing with a recipe of one drawn triple a caption.
 """
 
-import time
-from collections.abc import Callable
-
 import numpy as np
 import torch
 
 import benchmarks
+from benchmarks import seconds
 from lib.embedder.dataset import Share
 from lib.embedder.fitting import FitSettings, run_epoch
 from lib.embedder.model import Embedder
@@ -47,17 +45,6 @@ def products(share: Share, matrix: torch.Tensor, batch: int, steps: int) -> None
         scores = texts @ images.T
         slope = scores.T @ texts
         torch.mm(inputs.T, slope)
-
-
-def seconds(work: Callable[[], object], repeats: int) -> list[float]:
-    """Wall time of each repeat, after one to warm up."""
-    work()
-    seconds = []
-    for _ in range(repeats):
-        begun = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - begun)
-    return seconds
 
 
 def main() -> None:
