@@ -4,7 +4,6 @@ import io
 import sys
 import time
 from collections import deque
-from types import TracebackType
 from typing import Self, TextIO
 
 from tqdm import tqdm
@@ -43,12 +42,7 @@ class Progress:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def advance(self, count: float, failed: int = 0) -> None:

@@ -1,10 +1,9 @@
 """One version of the embedded collection, held by this process and searched in it."""
 
 import bisect
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import overload
 
 import numpy as np
 import pyarrow as pa
@@ -34,20 +33,8 @@ class Strings(Sequence[str]):
     def __len__(self) -> int:
         return len(self.column)
 
-    @overload
-    def __getitem__(self, row: int) -> str: ...
-
-    @overload
-    def __getitem__(self, row: slice) -> list[str]: ...
-
-    def __getitem__(self, row: int | slice) -> str | list[str]:
-        if isinstance(row, slice):
-            return [self[each] for each in range(*row.indices(len(self)))]
+    def __getitem__(self, row: int) -> str:  # type: ignore[override]  # no slices
         return self.column[int(row)].as_py()
-
-    def __iter__(self) -> Iterator[str]:
-        for chunk in self.column.chunks:
-            yield from chunk.to_pylist()
 
 
 @dataclass(frozen=True)

@@ -283,19 +283,11 @@ def commit_version(db: str, manifest: Manifest) -> Manifest:
     return new
 
 
+_KINDS: dict[Any, pa.DataType] = {int: pa.int64(), tuple[str, ...]: pa.list_(pa.string())}
 _FILES = pa.schema(
     [
-        pa.field("name", pa.string()),
-        pa.field("rows", pa.int64()),
-        pa.field("sources", pa.list_(pa.string())),
-        pa.field("sources_seen", pa.list_(pa.string())),
-        pa.field("bytes", pa.int64()),
-        pa.field("sha256", pa.string()),
-        pa.field("state", pa.string()),
-        pa.field("hidden", pa.int64()),
-        pa.field("dropped", pa.int64()),
-        pa.field("first_id", pa.string()),
-        pa.field("last_id", pa.string()),
+        (field.name, _KINDS.get(field.type, pa.string()))
+        for field in dataclasses.fields(ManifestFile)
     ]
 )
 

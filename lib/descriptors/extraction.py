@@ -103,7 +103,14 @@ def extract(
     skipped: Counter[str] = Counter()
     listing = list_source(images, settings, skipped)
     notes: list[str] = []
-    plan = _plan(images, listing, skipped, db, captions, notes, prune, retry_failed)
+    store.remove_leftovers(db)
+    if captions:
+        rows = rows_of(resolve(part.table) for part in listing)
+        named = name_by_captions(rows, captions, images, db, notes)
+        listing = map(ListedTable.of, tabulate(named))
+    plan = make_plan(listing, db, prune, retry_failed)
+    _require_images(images, plan.listed, skipped, prune)
+    carry_out(plan)  # before anything is described anew, so that no image ever has two rows
     run = Run(
         listed=plan.listed,
         already_described=plan.described,
@@ -150,23 +157,9 @@ def _as_before(
     return replace(settings, fidelity=fidelity)
 
 
-def _plan(
-    images: str,
-    listing: Iterator[ListedTable],
-    skipped: Counter[str],
-    db: str,
-    captions: Sequence[Captions],
-    notes: list[str],
-    prune: bool,
-    retry_failed: bool,
-) -> ExtractionPlan:
-    store.remove_leftovers(db)
-    if captions:
-        rows = rows_of(resolve(part.table) for part in listing)
-        named = name_by_captions(rows, captions, images, db, notes)
-        listing = map(ListedTable.of, tabulate(named))
-    plan = make_plan(listing, db, prune, retry_failed)
-    if not plan.listed:
+def _require_images(images: str, listed: int, skipped: Counter[str], prune: bool) -> None:
+    """Raise BadInputError where there are none, or where some would be pruned for no reason."""
+    if not listed:
         besides = f"; besides: {skipped_in_words(skipped)}" if skipped else ""
         raise BadInputError(f"{images} holds no image{besides}")
     if prune and skipped[UNREADABLE]:
@@ -174,9 +167,6 @@ def _plan(
             f"{images} has {skipped[UNREADABLE]} {UNREADABLE}: their images would be dropped as if "
             "they were gone; repair them, or run without --prune"
         )
-    # Before anything is described anew, so that no image ever has two rows.
-    carry_out(plan)
-    return plan
 
 
 def _describe(
@@ -190,11 +180,10 @@ def _describe(
     placement = Placement(settings)
     print(placement, file=sys.stderr, flush=True)
     payload = BackbonePayload.of(backbone, _forms(plan.pending, backbone, settings))
-    progress = Progress(plan.pending.count)
     metrics = _Metrics()
     size = settings.shard_size or suitable_shard_size(plan.pending.count)
     shards = cut_shards(plan.pending, size)
-    try:
+    with Progress(plan.pending.count) as progress:
         for report in dispatch(shards, db, payload, placement):
             if report is None:
                 progress.show(placement.waiting())
@@ -205,8 +194,6 @@ def _describe(
             progress.advance(report.described + report.failed, report.failed)
             if limit.exceeded(run.failed, run.described + run.failed):
                 raise ImageSearchError(_too_many(run, report), vars(run))
-    finally:
-        progress.close()
 
 
 def _forms(pending: Pending, backbone: Backbone, settings: ExtractionSettings) -> Forms:

@@ -386,7 +386,7 @@ def test_beyond_its_limit_it_sheds_load_and_recovers(http: httpx.Client) -> None
 def test_a_new_version_is_taken_up_under_load_and_a_wrong_one_refused(
     service: RunningService, http: httpx.Client
 ) -> None:
-    names = open_database(str(service.db)).image_ids
+    names = list(open_database(str(service.db)).image_ids)
     stop = threading.Event()
     seen: list[tuple[int, int]] = []
 
