@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -108,21 +109,6 @@ def trained(
     return prepared.text, embedder.se_image, np.eye(prepared.text.dimension, dtype=np.float32)
 
 
-def without_class_names(collection: Collection, training: Captions | None, seed: int) -> Scorer:
-    """The closed form from captions alone."""
-    return trained(collection, training, seed, lesson=False)
-
-
-def idf_as_it_is(collection: Collection, training: Captions | None, seed: int) -> Scorer:
-    """The default with the IDF to the power of 1."""
-    return trained(collection, training, seed, powers=(1.0,))
-
-
-def class_names_alone(collection: Collection, training: Captions | None, seed: int) -> Scorer:
-    """No caption."""
-    return trained(collection, None, seed)
-
-
 def _standardised(collection: Collection, training: Captions) -> tuple[TextEncoder, Share]:
     text = fit_text_side(training.texts, collection.vectors)
     examples = match_captions(training, collection.index, text)
@@ -176,9 +162,9 @@ def plain_recipe(collection: Collection, training: Captions | None, seed: int) -
 METHODS: dict[str, Method] = {
     "plain recipe": plain_recipe,
     "ridge": ridge,
-    "class names alone": class_names_alone,
-    "without class names": without_class_names,
-    "IDF as it is": idf_as_it_is,
+    "class names alone": lambda collection, _, seed: trained(collection, None, seed),
+    "without class names": partial(trained, lesson=False),
+    "IDF as it is": partial(trained, powers=(1.0,)),
     "train_embedder": trained,
 }
 CURVE = (0, 20, 50, 100, 200, 500)  # captioned images

@@ -47,14 +47,14 @@ def write_descriptors(db: str, first: int, count: int, size: int) -> None:
     write_table_atomic(table, join(db, "descriptors", f"{first:012d}.parquet"))
 
 
-def save_embedder(db: str, size: int) -> None:
-    """A drawn embedder over the packaged word vectors."""
+def save_embedder(db: str, size: int) -> str:
+    """A drawn embedder over the packaged word vectors; returns its digest."""
     vectors = load_word_vectors()
     matrix = np.random.default_rng(0).standard_normal((size, 50), np.float32)
     words = {"source": PACKAGED, "digest": word_vectors_digest(vectors), "dimension": 50}
     metadata = {"descriptors": dataclasses.asdict(provenance(size)), "word_vectors": words}
     embedder = Embedder.from_arrays(matrix, np.zeros(50, np.float32))
-    save_semantic_space(db, TextEncoder(vectors, Idf({}, 1)), embedder, metadata)
+    return save_semantic_space(db, TextEncoder(vectors, Idf({}, 1)), embedder, metadata)
 
 
 def embed(db: str) -> str:

@@ -26,12 +26,11 @@ import psutil
 import pyarrow as pa
 
 import benchmarks
+from benchmarks.scale import save_embedder
 from lib.database.manifest import Manifest, commit_version, read_manifest, write_embeddings
-from lib.embedder.model import Embedder
-from lib.embedder.space import keep_embedder, save_semantic_space
-from lib.schemas import Provenance, embedding_schema, vectors_to_column
-from lib.text.encoder import Idf, TextEncoder
-from lib.text.word_vectors import PACKAGED, load_word_vectors, word_vectors_digest
+from lib.embedder.space import keep_embedder
+from lib.schemas import embedding_schema, vectors_to_column
+from lib.text.word_vectors import load_word_vectors
 
 CLIENTS = (1, 8, 64)
 WARM_UP_S = 3.0
@@ -67,25 +66,7 @@ class Load:
 
 def random_database(directory: str, images: int) -> None:
     """A database of random unit embeddings (50 dimensions), files of 250,000 rows each."""
-    vectors = load_word_vectors()
-    random = np.random.default_rng(0)
-    embedder = Embedder.from_arrays(
-        random.normal(size=(512, 50)).astype(np.float32), np.zeros(50, np.float32)
-    )
-    provenance = Provenance("resnet18", "random", "none", "float32", 512)
-    digest = save_semantic_space(
-        directory,
-        TextEncoder(vectors, Idf({}, 1)),
-        embedder,
-        {
-            "descriptors": dataclasses.asdict(provenance),
-            "word_vectors": {
-                "source": PACKAGED,
-                "digest": word_vectors_digest(vectors),
-                "dimension": 50,
-            },
-        },
-    )
+    digest = save_embedder(directory, 512)
     files = []
     for start in range(0, images, 250_000):
         rows = np.arange(start, min(images, start + 250_000))
