@@ -76,27 +76,24 @@ def load_state(
     """Put a state into a network, its last layer aside. Raises BadInputError, naming up to three
     differences of each sort, where the state is another network's.
     """
-    expected = classifier.state_dict()
-    missing = [key for key in expected if key not in state and "num_batches_tracked" not in key]
-    unexpected = [key for key in state if key not in expected]
-    shapes = [
-        f"{key} {tuple(state[key].shape)} instead of {tuple(expected[key].shape)}"
-        for key in expected
-        if key in state and state[key].shape != expected[key].shape
-    ]
+    own = classifier.state_dict()
+    fitting = {k: v for k, v in state.items() if k in own and v.shape == own[k].shape}
+    differences = {
+        "missing": [key for key in own if key not in state and "num_batches_tracked" not in key],
+        "unexpected": [key for key in state if key not in own],
+        "shape": [
+            f"{key} {tuple(state[key].shape)} instead of {tuple(own[key].shape)}"
+            for key in own
+            if key in state and key not in fitting
+        ],
+    }
     # A classification layer of another size, or none, does no harm: it is taken out anyway.
-    last = [key.rpartition(".")[0] for key in expected][-1]
-    missing, unexpected = (
-        [key for key in keys if not key.startswith(f"{last}.")] for keys in (missing, unexpected)
-    )
-    shapes = [text for text in shapes if not text.startswith(f"{last}.")]
-    problems = [
-        f"{what} {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
-        for what, names in (("missing", missing), ("unexpected", unexpected), ("shape", shapes))
-        if names
-    ]
+    last = [key.rpartition(".")[0] for key in own][-1]
+    problems = []
+    for what, keys in differences.items():
+        if keys := [key for key in keys if not key.startswith(f"{last}.")]:
+            more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+            problems.append(f"{what} {', '.join(keys[:3])}{more}")
     if problems:
         raise BadInputError(f"the weights of {source} are not of {name}: {'; '.join(problems)}")
-    fitting = {key: value for key, value in state.items() if key in expected}
-    fitting = {key: v for key, v in fitting.items() if v.shape == expected[key].shape}
     classifier.load_state_dict(fitting, strict=False)
