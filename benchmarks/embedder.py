@@ -102,9 +102,9 @@ def trained(
         powers,
     )
     if training is None:
-        state = fit_prior(prepared)
+        state = fit_prior(prepared.data)
     else:
-        state = fit(prepared.data(collection.read, True), FitSettings(seed=seed), CPU)
+        state = fit(prepared.data, FitSettings(seed=seed), CPU)
     embedder = Embedder.from_arrays(state["M"].numpy(), state["b"].numpy())
     return prepared.text, embedder.se_image, np.eye(prepared.text.dimension, dtype=np.float32)
 

@@ -22,7 +22,6 @@ from lib.cluster import connect, require_workers
 from lib.datasets.captions import Captions
 from lib.descriptors.store import DescriptorIndex, index_descriptors, read_descriptors
 from lib.embedder.dataset import (
-    Examples,
     ReadDescriptors,
     fit_text_side,
     load_share,
@@ -102,7 +101,7 @@ def train(
     """
     db = absolute(db)
     prepared = prepare(db, training, validation, vectors, rejoin, start, weights)
-    index = prepared.index
+    index, data = prepared.index, prepared.data
     metadata: dict[str, Any] = {
         "descriptors": dataclasses.asdict(index.provenance),
         "word_vectors": {
@@ -110,35 +109,39 @@ def train(
             "digest": word_vectors_digest(vectors),
             "dimension": int(vectors.vector_size),
         },
-        "captions": _caption_counts(training, validation, prepared)
+        "captions": _caption_counts(training, validation, data)
         | {
             "images_in_database": len(index.image_ids),
             "digest": captions_digest(part for part in (training, validation) if part),
         },
         "settings": dataclasses.asdict(settings),
-        "prior": prepared.prior.source if prepared.prior else prepared.no_prior,
+        "prior": prepared.prior,
     }
     if training is None:
-        state = fit_prior(prepared)
+        state = fit_prior(data)
     else:
         captions = [part for part in (training, validation) if part is not None]
         inputs = [line for part in captions for line in (*part.image_ids, *part.texts)]
-        inputs += [metadata["word_vectors"]["digest"], str(metadata["prior"])]
-        if workers == 1 and not tries_ranking(prepared.validation, settings):
-            state = _fit_here(db, prepared, settings, rejoin)
-        else:
-            with connect():
-                state = _fit_on_ray(db, prepared, inputs, settings, rejoin, workers)
+        inputs += [metadata["word_vectors"]["digest"], prepared.prior]
+        # What a run is known by again: never a computed number, whose last bits may differ.
+        known_by = [*index.files, *index.image_ids, *inputs, repr(settings), str(rejoin)]
+        metrics = join(db, "embedder", "metrics.csv")
+        with following(metrics, settings.epochs):
+            if workers == 1 and not tries_ranking(data.validation, settings):
+                state = _fit_here(data, settings, metrics)
+            else:
+                with connect():
+                    state = _fit_on_ray(db, data, known_by, settings, workers, metrics)
     metadata["chosen"] = state["chosen"] | {"idf_power": prepared.text.idf.power}
     embedder = Embedder.from_arrays(state["M"].numpy(), state["b"].numpy())
     prior = None
-    if prepared.prior is not None:
-        alone = fit_prior(prepared)
+    if data.prior is not None:
+        alone = fit_prior(data)
         prior = Embedder.from_arrays(alone["M"].numpy(), alone["b"].numpy())
     digest = save_semantic_space(
         db, prepared.text, embedder, metadata, state["whitening"].numpy(), prior
     )
-    taught = prepared.training + prepared.validation if rejoin else prepared.training
+    taught = data.training + data.validation if rejoin else data.training
     keep_training_images(db, digest, [index.image_ids[row] for row in taught.images])
     if state["history"]:
         write_bytes_atomic(join(db, "embedder", "training.png"), training_plot(state["history"]))
@@ -146,47 +149,38 @@ def train(
     return TrainingReport(digest, metadata, state["history"])
 
 
-def _fit_here(db: str, prepared: "Prepared", settings: FitSettings, rejoin: bool) -> FitState:
-    metrics = join(db, "embedder", "metrics.csv")
-    data = prepared.data(lambda rows: read_descriptors(prepared.index.files, rows), rejoin)
-    with following(metrics, settings.epochs):
-        return fit(
-            data,
-            settings,
-            torch.device("cpu"),
-            after_epoch=lambda state: write_bytes_atomic(metrics, metrics_csv(state["history"])),
-        )
+def _fit_here(data: TrainingData, settings: FitSettings, metrics: str) -> FitState:
+    def note(state: FitState) -> None:
+        write_bytes_atomic(metrics, metrics_csv(state["history"]))
+
+    return fit(data, settings, torch.device("cpu"), after_epoch=note)
 
 
 def _fit_on_ray(
     db: str,
-    prepared: "Prepared",
-    inputs: Sequence[str],
+    data: TrainingData,
+    known_by: Sequence[str],
     settings: FitSettings,
-    rejoin: bool,
     workers: int,
+    metrics: str,
 ) -> FitState:
     runs = join(db, "embedder", "runs")
-    index = prepared.index
-    # What a run is known by again: never a computed number, whose last bits may differ.
-    what = [*index.files, *index.image_ids, *inputs, repr(settings), str(rejoin)]
-    run = hashlib.sha256("\n".join(what).encode("utf-8", "surrogatepass")).hexdigest()[:16]
-    metrics = join(db, "embedder", "metrics.csv")
-    data = prepared.data(partial(read_descriptors, index.files), rejoin)
+    run = hashlib.sha256("\n".join(known_by).encode("utf-8", "surrogatepass")).hexdigest()[:16]
     worker = partial(train_worker, data, settings, metrics)
-    with following(metrics, settings.epochs):
-        state = _run_workers(worker, runs, run, workers)
+    state = _run_workers(worker, runs, run, workers)
     fs, path = filesystem(runs)
     fs.rm(path, recursive=True)
     return state
 
 
-def fit_prior(prepared: "Prepared") -> FitState:
+def fit_prior(data: TrainingData) -> FitState:
     """The embedder before any caption: the prior, whitened by the covariance of words."""
-    assert prepared.prior is not None
-    whitening = whitening_powers(torch.from_numpy(prepared.word_covariance))[PRIOR_GAMMA]
-    matrix = torch.from_numpy(prepared.prior.matrix) @ whitening
-    mean = torch.from_numpy(prepared.standardisation.mean)
+    assert data.prior is not None
+    assert data.standardisation is not None
+    assert data.word_covariance is not None
+    whitening = whitening_powers(torch.from_numpy(data.word_covariance))[PRIOR_GAMMA]
+    matrix = torch.from_numpy(data.prior) @ whitening
+    mean = torch.from_numpy(data.standardisation[0])
     chosen = {"method": "prior alone", "epoch": 0, "gamma": PRIOR_GAMMA}
     return {
         "M": matrix,
@@ -203,24 +197,8 @@ class Prepared:
 
     index: DescriptorIndex
     text: TextEncoder
-    training: Examples
-    validation: Examples
-    standardisation: Standardisation
-    word_covariance: np.ndarray  # (d, d)
-    prior: Prior | None
-    no_prior: str = ""  # why there is none
-
-    def data(self, read: ReadDescriptors, rejoin: bool) -> TrainingData:
-        """What is fitted."""
-        return TrainingData(
-            self.training,
-            self.validation,
-            read,
-            rejoin,
-            None if self.prior is None else self.prior.matrix,
-            (self.standardisation.mean, self.standardisation.scale),
-            self.word_covariance,
-        )
+    data: TrainingData
+    prior: str  # its source, or why there is none
 
 
 def prepare(
@@ -252,7 +230,7 @@ def prepare(
                 f"elsewhere (--start DB_OR_FILE): {error}"
             ) from error
         prepared = prepare_from(sample, training, validation, vectors, rejoin, None)
-        return replace(prepared, no_prior=f"none ({error})")
+        return replace(prepared, prior=f"none ({error})")
     return prepare_from(sample, training, validation, vectors, rejoin, lesson)
 
 
@@ -308,40 +286,41 @@ def prepare_from(
             prior = prior_of_classes(
                 taught, sample.descriptors, sample.standardisation, text, caption_words()
             )
-        return Prepared(
-            sample.index,
-            text,
-            match_captions(training, sample.index, text) if training else nothing(text.dimension),
-            match_captions(validation, sample.index, text)
-            if validation
-            else nothing(text.dimension),
-            sample.standardisation,
-            word_covariance(text),
-            prior,
+        matched, unseen = (
+            match_captions(part, sample.index, text) if part else nothing(text.dimension)
+            for part in (training, validation)
         )
+        data = TrainingData(
+            matched,
+            unseen,
+            sample.read,
+            rejoin,
+            prior.matrix if prior else None,
+            (sample.standardisation.mean, sample.standardisation.scale),
+            word_covariance(text),
+        )
+        return Prepared(sample.index, text, data, prior.source if prior else "")
 
     first = prepared(powers[0])
     if training is None:
         return first
-    _require_usable(first.training, first.validation, training)
-    if isinstance(taught, tuple) or len(first.training.images) < MIN_JUDGES:
+    _require_usable(first.data, training)
+    if isinstance(taught, tuple) or len(first.data.training.images) < MIN_JUDGES:
         return first
     candidates = (first, *map(prepared, powers[1:]))
-    return max(candidates, key=lambda candidate: _left_out_gain(candidate, sample.read))
+    return max(candidates, key=lambda candidate: _left_out_gain(candidate.data))
 
 
-def _left_out_gain(prepared: Prepared, read: ReadDescriptors) -> float:
+def _left_out_gain(data: TrainingData) -> float:
     """nDCG of left-out images in closed form, over MAX_POWER_JUDGES images at most."""
-    examples = prepared.training
-    images = examples.images
-    images = images[:: max(1, -(-len(images) // MAX_POWER_JUDGES))]
-    part = examples.of_images(images)
-    data = replace(prepared, training=part).data(read, False)
-    share = load_share(part, read, torch.device("cpu"), data.standardisation)
-    return closed_form(share, data).best.gain
+    images = data.training.images
+    part = data.training.of_images(images[:: max(1, -(-len(images) // MAX_POWER_JUDGES))])
+    share = load_share(part, data.read, torch.device("cpu"), data.standardisation)
+    return closed_form(share, replace(data, training=part)).best.gain
 
 
-def _require_usable(training: Examples, validation: Examples, captions: Captions) -> None:
+def _require_usable(data: TrainingData, captions: Captions) -> None:
+    training = data.training
     if not len(training.rows):
         raise BadInputError(
             f"no captions for any image: none of the {len(captions)} training captions of "
@@ -357,7 +336,7 @@ def _require_usable(training: Examples, validation: Examples, captions: Captions
             f"all {len(training.rows)} captions of {captions.source or 'the captions'} say the "
             "same: nothing can be learnt from them. Train without --captions, by class names"
         )
-    shared = np.intersect1d(training.rows, validation.rows).size
+    shared = np.intersect1d(training.rows, data.validation.rows).size
     if shared:
         raise BadInputError(
             f"training and validation captions share {shared} images; give files of different ones"
@@ -365,16 +344,16 @@ def _require_usable(training: Examples, validation: Examples, captions: Captions
 
 
 def _caption_counts(
-    training: Captions | None, validation: Captions | None, prepared: Prepared
+    training: Captions | None, validation: Captions | None, data: TrainingData
 ) -> dict[str, Any]:
-    both = prepared.training + prepared.validation
+    both = data.training + data.validation
     return {
         "training": training.source if training else "",
         "validation": validation.source if validation else "",
-        "training_captions": len(prepared.training.rows),
-        "training_images": len(prepared.training.images),
-        "validation_captions": len(prepared.validation.rows),
-        "validation_images": len(prepared.validation.images),
+        "training_captions": len(data.training.rows),
+        "training_images": len(data.training.images),
+        "validation_captions": len(data.validation.rows),
+        "validation_images": len(data.validation.images),
         "captions_of_absent_images": both.absent,
         "captions_without_known_word": both.wordless,
         "repeated_captions": both.repeated,

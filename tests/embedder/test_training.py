@@ -250,7 +250,7 @@ def test_two_workers_of_which_one_is_killed_give_the_result_of_one(
     history = report["history"]
     assert [row["epoch"] for row in history] == list(range(13))
     prepared = prepare(db, training, validation, vectors, rejoin=False)
-    data = prepared.data(lambda rows: descriptors[rows], rejoin=False)
+    data = prepared.data
     alone = fit(data, settings, CPU)
     for figure in ("validation_recall@10", "validation_ndcg"):
         assert history[0][figure] == pytest.approx(alone["history"][0][figure], abs=0.02)
@@ -357,7 +357,7 @@ def test_another_collections_embedder_is_the_start(tmp_path: Path) -> None:
     images = sorted(captions.images, key=int)
     test = select(captions, set(images[320:]))
     prepared = prepare(elsewhere, select(captions, set(images[:300])), None, vectors, True)
-    state = fit(prepared.data(lambda rows: descriptors[rows], True), FitSettings(), CPU)
+    state = fit(prepared.data, FitSettings(), CPU)
     embedder = Embedder.from_arrays(state["M"].numpy(), state["b"].numpy())
     metadata = {
         "descriptors": vars(toy_world.provenance()),
@@ -376,13 +376,13 @@ def test_another_collections_embedder_is_the_start(tmp_path: Path) -> None:
     assert _recall_of(here, descriptors, test, vectors) > 0.8
     few = select(captions, set(images[300:320]))
     prepared = prepare(here, few, None, vectors, True, start=elsewhere)
-    state = fit(prepared.data(lambda rows: descriptors[rows], True), FitSettings(), CPU)
+    state = fit(prepared.data, FitSettings(), CPU)
     helped = Embedder.from_arrays(state["M"].numpy(), state["b"].numpy())
     save_semantic_space(here, prepared.text, helped, metadata)
     assert _recall_of(here, descriptors, test, vectors) > 0.8
     bare = prepare(here, few, None, vectors, True)
-    assert bare.no_prior
-    state = fit(bare.data(lambda rows: descriptors[rows], True), FitSettings(), CPU)
+    assert bare.data.prior is None
+    state = fit(bare.data, FitSettings(), CPU)
     unhelped = Embedder.from_arrays(state["M"].numpy(), state["b"].numpy())
     save_semantic_space(here, bare.text, unhelped, metadata)
     assert _recall_of(here, descriptors, test, vectors) < 0.8
@@ -407,8 +407,8 @@ def test_captions_that_say_nothing_new_are_refused_or_merged(tmp_path: Path) -> 
     doubled = replace(captions, image_ids=captions.image_ids * 2, texts=captions.texts * 2)
     once = prepare(db, captions, None, vectors, True)
     twice = prepare(db, doubled, None, vectors, True)
-    assert twice.training.repeated == once.training.repeated + len(captions)
-    assert np.array_equal(twice.training.rows, once.training.rows)
+    assert twice.data.training.repeated == once.data.training.repeated + len(captions)
+    assert np.array_equal(twice.data.training.rows, once.data.training.rows)
 
 
 def test_what_cannot_be_trained_is_refused_clearly(tmp_path: Path) -> None:
@@ -433,7 +433,7 @@ def test_what_cannot_be_trained_is_refused_clearly(tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match="two images or more"):
         prepare(db, select(captions, {"3"}), none, vectors, False)
     # Found by the file's name where the id is unknown.
-    examples = prepare(db, strangers, none, vectors, False).training
+    examples = prepare(db, strangers, none, vectors, False).data.training
     assert len(examples.rows) + examples.repeated == len(captions)
 
 
@@ -443,10 +443,10 @@ def test_captions_of_absent_images_and_unknown_words_are_counted(tmp_path: Path)
     texts = ["blorp quux", *captions.texts[1:]]
     changed = Captions(captions.image_ids, texts, captions.images, "toy")
     prepared = prepare(db, changed, select(captions, set()), toy_world.word_vectors(), False)
-    assert prepared.training.absent == 30
-    assert prepared.training.wordless == 1
-    assert len(prepared.training.rows) + prepared.training.repeated == 89
-    assert prepared.training.captions[0] == 1
+    assert prepared.data.training.absent == 30
+    assert prepared.data.training.wordless == 1
+    assert len(prepared.data.training.rows) + prepared.data.training.repeated == 89
+    assert prepared.data.training.captions[0] == 1
 
 
 def test_no_workers_is_a_bad_argument(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def _fitted(prepared: Prepared, descriptors: np.ndarray) -> tuple[FitState, set[
         read.update(rows.tolist())
         return descriptors[rows]
 
-    data = TrainingData(prepared.training, prepared.validation, reading)
+    data = TrainingData(prepared.data.training, prepared.data.validation, reading)
     settings = FitSettings(epochs=3, batch_size=32, learning_rate=0.05)
     return fit(data, settings, torch.device("cpu")), read
 
@@ -73,7 +73,7 @@ def test_the_vocabulary_is_that_of_the_training_captions_alone(tmp_path: Path) -
 
 def test_triples_of_the_training_part_hold_training_images_only(tmp_path: Path) -> None:
     prepared = _prepared(tmp_path / "db", *toy_world.world(160))
-    examples = prepared.training
+    examples = prepared.data.training
     rows = np.searchsorted(examples.images, examples.rows)
     triples = uniform_triples(rows, len(examples.images), 20, np.random.default_rng(0))
     drawn = set(examples.images[np.concatenate([triples.good, triples.bad])].tolist())
