@@ -13,15 +13,15 @@ from lib.descriptors.import_formats import Batch
 from lib.descriptors.store import (
     DescribedImage,
     Failure,
-    descriptor_files,
     descriptor_table,
+    named_images,
     provenance,
     writing,
 )
 from lib.errors import BadInputError
 from lib.images.listing import ListedImage
 from lib.schemas import FAILURES, Precision, Provenance, descriptor_schema, require_same
-from lib.storage import join, read_table, write_table_atomic
+from lib.storage import join, write_table_atomic
 
 UNRECORDED = "not recorded"
 
@@ -51,7 +51,7 @@ def import_descriptors(
     to `DB/failures`. Raises MismatchError where the database holds descriptors of another origin,
     BadInputError for an image that comes twice, or where nothing could be imported.
     """
-    report, seen = ImportReport(), _described_ids(db)
+    report, seen = ImportReport(), {image_id for image_id, _ in named_images(db)}
     there, origin = frozenset(seen), None
     for ids, vectors in batches:
         fresh = [row for row, image_id in enumerate(ids) if image_id not in there]
@@ -71,14 +71,6 @@ def import_descriptors(
     if report.imported == 0 and report.already_described == 0:
         raise BadInputError("no descriptor could be imported; see DB/failures for the reasons")
     return report
-
-
-def _described_ids(db: str) -> set[str]:
-    return {
-        image_id
-        for file in descriptor_files(db)
-        for image_id in read_table(file, ["image_id"])["image_id"].to_pylist()
-    }
 
 
 def _origin(db: str, backbone: str, precision: Precision, sizes: Sequence[int]) -> Provenance:

@@ -80,9 +80,10 @@ def absolute_source(source: str | None) -> str | None:
     return source if source in (None, PACKAGED) else str(Path(source).absolute())
 
 
-def _cached(path: Path, member: str) -> Path:
+def _cached(path: Path, *what: object) -> Path:
+    """Where is kept what follows from a file, as it is now."""
     state = path.stat()
-    key = f"{path.resolve()}!{member}\n{state.st_size}\n{state.st_mtime_ns}"
+    key = "\n".join(map(str, (path.resolve(), state.st_size, state.st_mtime_ns, *what)))
     return cache_directory() / "word-vectors" / hashlib.sha256(key.encode()).hexdigest()[:32]
 
 
@@ -242,10 +243,12 @@ def word_vectors_digest(vectors: "KeyedVectors") -> str:
     time: it would else read 80 MB at each load.
     """
     words = hashlib.sha256("\n".join(vectors.index_to_key).encode())
-    kept = _kept_digest(vectors.vectors, words.hexdigest())
-    if kept is not None and kept.is_file():
-        return kept.read_text()
-    words.update(np.ascontiguousarray(vectors.vectors, np.float32).data)
+    matrix, kept = vectors.vectors, None
+    if isinstance(matrix, np.memmap) and matrix.filename is not None:
+        kept = _cached(Path(matrix.filename), matrix.offset, words.hexdigest())
+        if kept.is_file():
+            return kept.read_text()
+    words.update(np.ascontiguousarray(matrix, np.float32).data)
     digest = words.hexdigest()
     if kept is not None:
         with suppress(OSError):  # a home that cannot be written: slower next time, no harm else
@@ -254,12 +257,3 @@ def word_vectors_digest(vectors: "KeyedVectors") -> str:
             temporary.write_text(digest)
             temporary.replace(kept)
     return digest
-
-
-def _kept_digest(matrix: np.ndarray, words: str) -> Path | None:
-    if not isinstance(matrix, np.memmap) or matrix.filename is None:
-        return None
-    state = Path(matrix.filename).stat()
-    key = f"{matrix.filename}\n{state.st_size}\n{state.st_mtime_ns}\n{matrix.offset}\n{words}"
-    name = hashlib.sha256(key.encode()).hexdigest()[:32]
-    return cache_directory() / "word-vectors" / "digests" / name
