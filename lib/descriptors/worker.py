@@ -13,7 +13,7 @@ import torch
 
 from lib.descriptors.backbones import Backbone, build_network
 from lib.descriptors.engines import Forms, choose
-from lib.descriptors.extractor import DescriptorExtractor
+from lib.descriptors.extractor import DescriptorExtractor, ExtractedShard
 from lib.descriptors.shards import ExtractionSettings, Shard, ShardReport
 from lib.descriptors.store import Failure, writing
 from lib.errors import MissingError
@@ -51,7 +51,11 @@ def extract_shard(
 ) -> ShardReport:
     """Describe the images of a shard and write its files; `package` holds a reference to one."""
     allow_private_addresses(settings.private_addresses)
-    result = _extractor(package, digest, settings).extract(shard.images)
+    return write_shard(db, shard, _extractor(package, digest, settings).extract(shard.images))
+
+
+def write_shard(db: str, shard: Shard, result: ExtractedShard) -> ShardReport:
+    """Write what became of a shard's images: the failures, and then the descriptors."""
     start = time.perf_counter()
     _write(db, "failures", shard, result.failures)
     _write(db, "descriptors", shard, result.descriptors)

@@ -52,7 +52,14 @@ from lib.embedder.ridge import whitening_powers
 from lib.embedder.seen import captions_digest, keep_training_images
 from lib.embedder.space import load_semantic_space, save_semantic_space
 from lib.errors import BadArgumentError, BadInputError, ImageSearchError, MissingError
-from lib.storage import absolute, filesystem, join, read_bytes, write_bytes_atomic
+from lib.storage import (
+    absolute,
+    filesystem,
+    join,
+    read_bytes,
+    sweep_temporary,
+    write_bytes_atomic,
+)
 from lib.text.caption_words import caption_words
 from lib.text.encoder import TextEncoder
 from lib.text.word_vectors import word_vectors_digest
@@ -100,6 +107,7 @@ def train(
     caption nor a prior.
     """
     db = absolute(db)
+    sweep_temporary(join(db, "embedder"))
     prepared = prepare(db, training, validation, vectors, rejoin, start, weights)
     index, data = prepared.index, prepared.data
     metadata: dict[str, Any] = {

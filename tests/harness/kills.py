@@ -13,31 +13,42 @@ import random
 import re
 import shutil
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
+from PIL import Image
 
 from lib import storage
+from lib.cluster import run_here
 from lib.database import opening
 from lib.database.compaction import compact_database, delete_unneeded
 from lib.database.embed import embed_database
-from lib.database.manifest import read_manifest
+from lib.database.manifest import list_versions, read_manifest
 from lib.database.opening import open_database
 from lib.database.removal import remove_images
+from lib.descriptors.extractor import DescriptorExtractor
 from lib.descriptors.merging import merge_files
-from lib.descriptors.store import EDITS, apply_edits, known_images, remove_leftovers, shard_states
+from lib.descriptors.plan import carry_out, make_plan
+from lib.descriptors.shards import cut_shards
+from lib.descriptors.store import remove_leftovers, stored_files
+from lib.descriptors.worker import write_shard
+from lib.embedder.fitting import FitSettings
+from lib.embedder.training import train
 from lib.errors import BadInputError, MissingError
-from tests.database.test_embed import save_embedder, write_descriptors
+from lib.images.listing import list_images
+from lib.images.preprocessing import Preprocessing
+from lib.schemas import Computation, descriptor_schema
+from lib.search.batch import run_batch_queries
+from lib.storage import join, list_stored, read_table
+from tests import toy_world
+from tests.database.test_embed import PROVENANCE, save_embedder
 
 CHANGING = ("replace", "rename", "link", "unlink", "remove", "mkdir", "rmdir", "fsync", "open")
 KILLED = 77
-DROPPED = ["1", "4", "7", "8", "9", "10", "11"]
 
 
 @contextmanager
@@ -104,11 +115,65 @@ def in_a_child(function: Callable[[], object], stop_before: int | None = None) -
 
 
 def make(db: str) -> None:
-    """Descriptors of a few images, and an embedder."""
-    save_embedder(db, 0)
-    for number in range(3):
-        photos = {str(number * 4 + row): f"photo {number} {row}" for row in range(4)}
-        write_descriptors(db, f"{number}.parquet", photos)
+    """Two embedders to train from and queries, beside a database that is still empty."""
+    place = Path(db).parent
+    for seed in (1, 2):
+        save_embedder(str(place / f"start {seed}"), seed, place / "words.txt")
+    (place / "queries.txt").write_text("".join(f"{word} the\n" for word in toy_world.WORDS[:5]))
+    Path(db).mkdir()
+
+
+def photograph(file: Path, seed: int | None) -> None:
+    """Lay a small picture there where there is none yet; without a seed a damaged one."""
+    if file.exists():
+        return
+    file.parent.mkdir(exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (4, 4, 3)).astype(np.uint8)
+    Image.fromarray(pixels).resize((40, 40)).save(file, "PNG")
+    if seed is None:
+        file.write_bytes(b"no picture")
+    os.utime(file, (1e9, 1e9))
+
+
+class Shades:
+    """An engine: the mean shade of each eighth of a picture."""
+
+    name, batch_size = "shades", 4
+
+    def __call__(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
+        """See `Engine`."""
+        parts = np.stack(pictures).reshape(len(pictures), 8, -1)
+        return parts.mean(axis=2).astype(np.float32) - 128
+
+
+def extract(db: str, photographs: Path, retry_failed: bool = False) -> None:
+    """What the job does, driver and workers, of which each has its turn here; with `--prune`."""
+    remove_leftovers(db)
+    plan = make_plan(list_images(str(photographs)), db, True, retry_failed)
+    carry_out(plan)
+    preprocessing = Preprocessing(32, 32, (0, 0, 0), (1, 1, 1))
+    schema = descriptor_schema(PROVENANCE, Computation("float32", Shades.name))
+    extractor = DescriptorExtractor(Shades(), preprocessing, schema, 1)
+    for shard in cut_shards(plan.pending, 4):
+        write_shard(db, shard, extractor.extract(shard.images))
+
+
+def extracted(db: str) -> None:
+    """Twelve images, one of them damaged, in three shards."""
+    photographs = Path(db).parent / "photos"
+    for number in range(12):
+        photograph(photographs / f"{number}.png", number or None)
+    extract(db, photographs)
+
+
+def extracted_later(db: str) -> None:
+    """Elsewhere: some images, one that is another now, and the damaged one restored."""
+    place = Path(db).parent
+    for name in ("0.png", "3.png"):
+        (place / "photos" / name).unlink(missing_ok=True)
+    for number, seed in {0: 20, 2: 2, 3: 23, 5: 5, 6: 6}.items():
+        photograph(place / "later" / f"{number}.png", seed)
+    extract(db, place / "later", retry_failed=True)
 
 
 def open_mapped(db: str) -> None:
@@ -120,39 +185,44 @@ def open_mapped(db: str) -> None:
         raise MissingError("no copy of the embeddings was mapped")
 
 
-def drop(db: str) -> None:
-    """Take a row out of one descriptor file, two out of another, and a third file away."""
-    remove_leftovers(db)
-    states = shard_states(db)
-    known = known_images(list(states), range(len(states)))
-    gone = known.filter(pc.is_in(known["path"], value_set=pa.array(DROPPED)))
-    nothing = pa.nulls(len(gone), pa.string())
-    edits = pa.table([gone["file"], gone["row"], nothing, nothing], EDITS)
-    apply_edits(states, range(len(states)), edits)
-
-
 def merge(db: str) -> None:
     """Descriptor files as one and a rest; the version goes on to be what it is."""
     merge_files(db, file_rows=8, grace_s=0)
     embed_database(db)
 
 
+def trained(db: str, seed: int) -> None:
+    """An embedder without captions."""
+    place = Path(db).parent
+    start, words = str(place / f"start {seed}"), str(place / "words.txt")
+    train(db, None, None, toy_world.word_vectors(), words, FitSettings(), False, start=start)
+
+
 def trained_and_embedded(db: str) -> None:
-    """What `pipeline` does once captions have changed."""
-    save_embedder(db, 1)
+    """What `pipeline` does once more is known of the text side."""
+    trained(db, 2)
     embed_database(db)
 
 
+def queried(db: str) -> None:
+    """Three shards of queries answered into files."""
+    queries, answers = str(Path(db).parent / "queries.txt"), str(Path(db, "answers"))
+    run_batch_queries(db, queries, answers, 2, None, None, 2, 1, run_here)
+
+
 STEPS: dict[str, Callable[[str], object]] = {
+    "extract": extracted,
+    "train": lambda db: trained(db, 1),
     "embed": embed_database,
-    "remove": lambda db: remove_images(db, ["1", "7"]),
-    "embed another embedder": trained_and_embedded,
+    "remove": lambda db: remove_images(db, ["1.png", "7.png"]),
+    "train again and embed": trained_and_embedded,
     "compact": lambda db: compact_database(db, file_rows=8, grace_s=0),
-    "undo": lambda db: remove_images(db, ["1"], undo=True) if "1" in removed(db) else None,
+    "undo": lambda db: remove_images(db, ["1.png"], undo=True) if "1.png" in removed(db) else None,
     "embed again": lambda db: embed_database(db, check=True),
     "merge": merge,
-    "drop": drop,
-    "embed what is left": embed_database,
+    "extract later": extracted_later,
+    "embed what is there": embed_database,
+    "query": queried,
     "map": open_mapped,
 }
 
@@ -163,25 +233,43 @@ def removed(db: str) -> list[str]:
 
 
 def state(db: str) -> list[Any]:
-    """Rows and answers of the newest version, and the names of all files that need not go."""
-    manifest = read_manifest(db)
-    delete_unneeded(db, 0)
-    database = open_database(db)
-    copies = sorted(copy.name for copy in Path(db, "mapped").iterdir())
-    assert len(copies) == 2, copies  # a copy and its lock
-    assert copies[1] == f"{copies[0]}.lock", copies
-    shutil.rmtree(Path(db, "mapped"))
-    queries = np.random.default_rng(0).normal(size=(3, database.embeddings.shape[1]))
-    hits = database.search_images(queries.astype(np.float32), 4)
-    rows = hashlib.sha256(database.embeddings.tobytes()).hexdigest()
-    answers = hits.images["image_id"].to_pylist(), hits.scores.tolist()
+    """What all files hold, and their names but for those that may go; answers of the newest."""
+    digests = [hashlib.sha256(embedder.read_bytes()).hexdigest() for embedder in _embedders(db)]
+    cut = set()
+    for kind in ("descriptors", "failures", "answers"):
+        files = (
+            stored_files(db, kind) if kind != "answers" else list_stored(join(db, kind), ".parquet")
+        )
+        tables = [read_table(join(db, kind, file.name)).to_pylist() for file in files]
+        rows = sorted(repr(row) for table in tables for row in table)
+        digests.append(hashlib.sha256("\n".join(rows).encode()).hexdigest())
+        cut |= {f"{kind}/{file.name}" for file in files if kind != "answers"}
+    newest: list[Any] = []
+    if list_versions(db):
+        manifest = read_manifest(db)
+        delete_unneeded(db, 0)
+        database = open_database(db)
+        copies = sorted(copy.name for copy in Path(db, "mapped").iterdir())
+        assert len(copies) == 2, copies  # a copy and its lock
+        assert copies[1] == f"{copies[0]}.lock", copies
+        shutil.rmtree(Path(db, "mapped"))
+        queries = np.random.default_rng(0).normal(size=(3, database.embeddings.shape[1]))
+        hits = database.search_images(queries.astype(np.float32), 4)
+        digests.append(hashlib.sha256(database.embeddings.tobytes()).hexdigest())
+        newest = [manifest.version, manifest.images, list(database.image_ids)]
+        newest += [hits.images["image_id"].to_pylist(), hits.scores.tolist()]
     names = sorted(
         # The lists' names follow from the times of files, too.
         re.sub(r"files-[0-9a-f]+", "files", str(file.relative_to(db)))
         for file in Path(db).rglob("*")
-        if file.is_file()
+        # What is left of a shard is cut into others.
+        if file.is_file() and str(file.relative_to(db)) not in cut
     )
-    return [manifest.version, manifest.images, list(database.image_ids), rows, answers, names]
+    return [*newest, digests, names]
+
+
+def _embedders(db: str) -> list[Path]:
+    return sorted(Path(db, "embedder").glob("*.npz"))
 
 
 def openable(db: str) -> bool:
