@@ -46,10 +46,11 @@ check: lint typecheck ## lint, types, and the tests that start no Ray: some minu
 test: lint typecheck ## lint, types and every test: a quarter of an hour on two cores
 	$(BIN)/python -m pytest -n 2 -m "not chaos"
 
-chaos: $(VENV)/.test ## kills, lost nodes and power, faults, many at once: half an hour
+chaos: $(VENV)/.test ## kills, lost nodes and power, faults, many at once: an hour and a half
 	$(BIN)/python -m pytest -n 2 -m chaos
 	$(BIN)/python -m tests.harness build/harness-$$$$ --random 1000
-	$(BIN)/python -m tests.harness.histories build/histories-$$$$ --operations 10000
+	$(BIN)/python -m tests.harness.histories build/histories-$$$$ --operations 10000 --seconds 900
+	$(BIN)/python -m tests.harness.histories build/s3-$$$$ --operations 10000 --seconds 600 --s3
 
 fuzz: $(VENV)/.fuzz ## inputs that coverage leads to, ten kinds, a minute each
 	for name in query captions pickle vectors picture zip tar list npz parquet; do \

@@ -451,7 +451,8 @@ def wait_for(condition: Callable[[], object], seconds: float) -> None:
         time.sleep(0.2)
 
 
-def test_it_keeps_its_own_contract(service: RunningService) -> None:
+@pytest.mark.parametrize("examples", [20, pytest.param(1_000, marks=pytest.mark.chaos)])
+def test_it_keeps_its_own_contract(service: RunningService, examples: int) -> None:
     headers = {"Authorization": f"Bearer {TOKEN}"}
     described = schemathesis.openapi.from_url(f"{service.address}/openapi.json", headers=headers)
     operations = [
@@ -462,7 +463,7 @@ def test_it_keeps_its_own_contract(service: RunningService) -> None:
 
         @given(case=operation.as_strategy())
         @settings(
-            max_examples=20,
+            max_examples=examples,
             deadline=None,
             derandomize=True,
             database=None,
