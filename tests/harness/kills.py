@@ -31,6 +31,7 @@ from lib.database.manifest import list_versions, read_manifest
 from lib.database.opening import open_database
 from lib.database.removal import remove_images
 from lib.descriptors.extractor import DescriptorExtractor
+from lib.descriptors.listing import ListedTable
 from lib.descriptors.merging import merge_files
 from lib.descriptors.plan import carry_out, make_plan
 from lib.descriptors.shards import cut_shards
@@ -39,7 +40,7 @@ from lib.descriptors.worker import write_shard
 from lib.embedder.fitting import FitSettings
 from lib.embedder.training import train
 from lib.errors import BadInputError, MissingError
-from lib.images.listing import list_images
+from lib.images.listing import list_images, tabulate
 from lib.images.preprocessing import Preprocessing
 from lib.schemas import Computation, descriptor_schema
 from lib.search.batch import run_batch_queries
@@ -149,7 +150,8 @@ class Shades:
 def extract(db: str, photographs: Path, retry_failed: bool = False) -> None:
     """What the job does, driver and workers, of which each has its turn here; with `--prune`."""
     remove_leftovers(db)
-    plan = make_plan(list_images(str(photographs)), db, True, retry_failed)
+    listing = map(ListedTable.of, tabulate(list_images(str(photographs))))
+    plan = make_plan(listing, db, True, retry_failed)
     carry_out(plan)
     preprocessing = Preprocessing(32, 32, (0, 0, 0), (1, 1, 1))
     schema = descriptor_schema(PROVENANCE, Computation("float32", Shades.name))
