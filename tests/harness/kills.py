@@ -23,7 +23,6 @@ import numpy as np
 from PIL import Image
 
 from lib import storage
-from lib.cluster import run_here
 from lib.database import opening
 from lib.database.compaction import compact_database, delete_unneeded
 from lib.database.embed import embed_database
@@ -43,8 +42,7 @@ from lib.errors import BadInputError, MissingError
 from lib.images.listing import list_images, tabulate
 from lib.images.preprocessing import Preprocessing
 from lib.schemas import Computation, descriptor_schema
-from lib.search.batch import run_batch_queries
-from lib.storage import join, list_stored, read_table
+from lib.storage import join, read_table
 from tests import toy_world
 from tests.database.test_embed import PROVENANCE, save_embedder
 
@@ -116,11 +114,10 @@ def in_a_child(function: Callable[[], object], stop_before: int | None = None) -
 
 
 def make(db: str) -> None:
-    """Two embedders to train from and queries, beside a database that is still empty."""
+    """Two embedders to train from, beside a database that is still empty."""
     place = Path(db).parent
     for seed in (1, 2):
         save_embedder(str(place / f"start {seed}"), seed, place / "words.txt")
-    (place / "queries.txt").write_text("".join(f"{word} the\n" for word in toy_world.WORDS[:5]))
     Path(db).mkdir()
 
 
@@ -206,12 +203,6 @@ def trained_and_embedded(db: str) -> None:
     embed_database(db)
 
 
-def queried(db: str) -> None:
-    """Three shards of queries answered into files."""
-    queries, answers = str(Path(db).parent / "queries.txt"), str(Path(db, "answers"))
-    run_batch_queries(db, queries, answers, 2, None, None, 2, 1, run_here)
-
-
 STEPS: dict[str, Callable[[str], object]] = {
     "extract": extracted,
     "train": lambda db: trained(db, 1),
@@ -224,7 +215,6 @@ STEPS: dict[str, Callable[[str], object]] = {
     "merge": merge,
     "extract later": extracted_later,
     "embed what is there": embed_database,
-    "query": queried,
     "map": open_mapped,
 }
 
@@ -238,14 +228,12 @@ def state(db: str) -> list[Any]:
     """What all files hold, and their names but for those that may go; answers of the newest."""
     digests = [hashlib.sha256(embedder.read_bytes()).hexdigest() for embedder in _embedders(db)]
     cut = set()
-    for kind in ("descriptors", "failures", "answers"):
-        files = (
-            stored_files(db, kind) if kind != "answers" else list_stored(join(db, kind), ".parquet")
-        )
+    for kind in ("descriptors", "failures"):
+        files = stored_files(db, kind)
         tables = [read_table(join(db, kind, file.name)).to_pylist() for file in files]
         rows = sorted(repr(row) for table in tables for row in table)
         digests.append(hashlib.sha256("\n".join(rows).encode()).hexdigest())
-        cut |= {f"{kind}/{file.name}" for file in files if kind != "answers"}
+        cut |= {f"{kind}/{file.name}" for file in files}
     newest: list[Any] = []
     if list_versions(db):
         manifest = read_manifest(db)

@@ -83,7 +83,7 @@ def power_losses(harness: Harness, every: int, seed: int) -> int:
 
     def tries() -> Iterator[tuple[str, str]]:
         for name, step in STEPS.items():
-            if name in ("map", "query"):  # what is mapped is not made by watched calls alone
+            if name == "map":  # the copy that is mapped is not made by the calls watched alone
                 continue
             disk = Disk(harness.copy_of(name))
             with watched(disk.note):
