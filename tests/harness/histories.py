@@ -16,6 +16,7 @@ import os
 import random
 import socket
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -167,10 +168,19 @@ def _lines(log: str) -> list[dict[str, Any]]:
 
 
 def serve_s3(port: int) -> None:
-    """moto's S3 alone: its server for all of AWS looks for the service of each request, locked."""
+    """moto's S3 alone: its server for all of AWS looks for the service of each request.
+
+    One request after another: moto looks whether a condition holds, and then writes.
+    """
+    app, turn = create_backend_app("s3"), threading.Lock()
+
+    def in_turn(environ: Any, start_response: Any) -> Any:
+        with turn:
+            return app(environ, start_response)
+
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     WSGIRequestHandler.protocol_version = "HTTP/1.1"  # connections stay open
-    run_simple("127.0.0.1", port, create_backend_app("s3"), threaded=True)
+    run_simple("127.0.0.1", port, in_turn, threaded=True)
 
 
 @contextmanager
