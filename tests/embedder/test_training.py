@@ -238,17 +238,17 @@ def test_two_workers_of_which_one_is_killed_give_the_result_of_one(
         select(captions, set(part)) for part in (images[:400], images[400:520], images[520:])
     )
     vectors = toy_world.word_vectors()
-    settings = FitSettings(epochs=12, patience=12)
+    settings = FitSettings(epochs=6, patience=6)
     job = ["-m", "jobs.train_embedder", "--db", db, "--workers", 2, *_inputs(tmp_path, training)]
     job += ["--validation-captions", _captions_file(tmp_path / "validation.csv", validation)]
-    job += ["--epochs", 12, "--patience", 12, "--json", tmp_path / "report.json"]
+    job += ["--epochs", 6, "--patience", 6, "--json", tmp_path / "report.json"]
     killer = threading.Thread(target=_kill_a_worker, args=(db,))
     killer.start()
     printed = cluster.run(*job, timeout=200, RAY_ADDRESS=cluster.address)
     killer.join()
     report = json.loads((tmp_path / "report.json").read_text())
     history = report["history"]
-    assert [row["epoch"] for row in history] == list(range(13))
+    assert [row["epoch"] for row in history] == list(range(7))
     prepared = prepare(db, training, validation, vectors, rejoin=False)
     data = prepared.data
     alone = fit(data, settings, CPU)
@@ -268,8 +268,8 @@ def test_two_workers_of_which_one_is_killed_give_the_result_of_one(
     files = {"embedder.npz", "training_images.parquet", "metrics.csv", "training.png"}
     assert written == files | {"tensorboard"}
     assert training_rows(db, report["digest"], prepared.index).tolist() == list(range(400))
-    assert _epochs_done(db) == 13
-    assert "epoch 12 of at most 12" in printed
+    assert _epochs_done(db) == 7
+    assert "epoch 6 of at most 6" in printed
 
 
 def _captions_file(path: Path, captions: Captions) -> Path:
