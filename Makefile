@@ -43,14 +43,15 @@ typecheck: $(VENV)/.test ## mypy, strict
 check: lint typecheck ## lint, types, and the tests that start no Ray: some minutes
 	$(BIN)/python -m pytest -n 2 -m "not ray and not cluster and not service and not browser and not chaos"
 
-test: lint typecheck ## lint, types and every test: a quarter of an hour on two cores
+test: lint typecheck ## lint, types and every test: twelve minutes on two cores
 	$(BIN)/python -m pytest -n 2 -m "not chaos"
 
-chaos: $(VENV)/.test ## kills, lost nodes and power, faults, many at once: an hour and a half
+chaos: $(VENV)/.test ## kills, lost nodes and power, faults, many at once: two hours
 	$(BIN)/python -m pytest -n 2 -m chaos
 	$(BIN)/python -m tests.harness build/harness-$$$$ --random 1000
 	$(BIN)/python -m tests.harness.histories build/histories-$$$$ --operations 10000 --seconds 900
 	$(BIN)/python -m tests.harness.histories build/s3-$$$$ --operations 10000 --seconds 600 --s3
+	$(BIN)/python -m tests.harness.service_chaos build/service-$$$$
 
 fuzz: $(VENV)/.fuzz ## inputs that coverage leads to, ten kinds, a minute each
 	for name in query captions pickle vectors picture zip tar list npz parquet; do \
