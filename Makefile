@@ -6,8 +6,9 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	&& echo $$p && break; done)
 IMAGES ?=
 COLLECTION = $(patsubst ~/%,$(HOME)/%,$(IMAGES))
-DEMO_QUERIES := "orange juice" "two dogs" "a boat on the lake" "pizza on a table" \
-	"a yellow bus in the street" "elephants in the grass" "snow -person" "a clock on a desk"
+DEMO_QUERIES := --query "orange juice" --query "two dogs" --query "a boat on the lake" \
+	--query "pizza on a table" --query "a yellow bus in the street" \
+	--query "elephants in the grass" --query "snow -person" --query "a clock on a desk"
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo fmt lint typecheck check test chaos fuzz bench docs clean
@@ -23,7 +24,7 @@ ifeq ($(IMAGES),)
 		--validation-captions data/sample/captions_validation.json \
 		--test-captions data/sample/captions_test.json \
 		--db data/sample.db --backbone auto \
-		$(foreach query,$(DEMO_QUERIES),--query $(query))
+		$(DEMO_QUERIES)
 else
 	$(BIN)/python -m jobs.pipeline --images "$(COLLECTION)" --db data/my.db --backbone auto
 endif

@@ -4,12 +4,16 @@ import argparse
 import importlib
 import re
 import shlex
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
+
+from jobs.pipeline import build_parser
+from lib.text.query import parse_query
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -54,6 +58,16 @@ def _parse(parser: argparse.ArgumentParser, words: list[str]) -> None:
             parser.parse_args(words)
         except SystemExit as error:
             pytest.fail(f"{shlex.join(words)}: exit {error.code}")
+
+
+def test_the_demo_asks_queries_that_can_be_asked() -> None:
+    shown = subprocess.run(["make", "-n", "demo"], cwd=ROOT, capture_output=True, text=True)
+    (pipeline,) = re.findall("-m jobs.pipeline (.*)", shown.stdout.replace("\\\n", " "))
+    options = build_parser().parse_args(shlex.split(pipeline))
+    assert len(options.query) == 8
+    assert "orange juice" in options.query
+    for query in options.query:
+        assert parse_query(query)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
