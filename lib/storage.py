@@ -412,9 +412,11 @@ def read_table(
 
     Raises MissingError or BadInputError, naming the file.
     """
-    content = None if expected is None else read_bytes(url)
-    if expected and content and hashlib.sha256(content).hexdigest() != expected.sha256:
-        raise BadInputError(f"{url} is damaged: it does not hold what was written there")
+    content = None
+    if expected is not None:
+        content = read_bytes(url)
+        if hashlib.sha256(content).hexdigest() != expected.sha256:
+            raise BadInputError(f"{url} is damaged: it does not hold what was written there")
     with _opened(url, content) as file:
         return pq.read_table(
             file, columns=columns, partitioning=None, page_checksum_verification=True
