@@ -1,6 +1,7 @@
 """Networks as OpenVINO graphs: converted from PyTorch, packed to travel, compiled for this CPU."""
 
 import hashlib
+import io
 import sys
 import tempfile
 import warnings
@@ -16,7 +17,7 @@ from torch import nn
 
 from lib.cores import usable_cores
 from lib.descriptors.backbones import Backbone
-from lib.storage import cache_directory
+from lib.storage import cache_directory, write_bytes_atomic
 
 # OpenVINO reports each import to its makers unless this part of it is absent.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
@@ -99,11 +100,9 @@ def converted(backbone: Backbone) -> Graph | None:
         return None
     graph = pack(model)
     with suppress(OSError):  # a home that cannot be written: slower next time, no harm else
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=kept.parent) as folder:
-            new = Path(folder) / name
-            np.savez(new, xml=np.frombuffer(graph.xml, np.uint8), weights=graph.weights)
-            new.replace(kept)
+        sink = io.BytesIO()
+        np.savez(sink, xml=np.frombuffer(graph.xml, np.uint8), weights=graph.weights)
+        write_bytes_atomic(str(kept), sink.getbuffer())
     return graph
 
 

@@ -3,7 +3,6 @@
 import gzip
 import hashlib
 import itertools
-import os
 import posixpath
 import shutil
 import tempfile
@@ -20,7 +19,7 @@ import pyarrow.parquet as pq
 
 from lib.datasets.archives import unpack
 from lib.errors import BadInputError, MissingError
-from lib.storage import cache_directory
+from lib.storage import cache_directory, write_bytes_atomic
 
 if TYPE_CHECKING:  # gensim brings scipy.stats along, a second that not every process needs
     from gensim.models import KeyedVectors
@@ -252,8 +251,5 @@ def word_vectors_digest(vectors: "KeyedVectors") -> str:
     digest = words.hexdigest()
     if kept is not None:
         with suppress(OSError):  # a home that cannot be written: slower next time, no harm else
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            temporary = kept.with_suffix(f".{os.getpid()}")
-            temporary.write_text(digest)
-            temporary.replace(kept)
+            write_bytes_atomic(str(kept), digest.encode())
     return digest
