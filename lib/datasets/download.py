@@ -154,13 +154,15 @@ class _Run(Progress):
         super().__init__(files if self._many else None, unit)
         self.stop = threading.Event()
         self.bytes = 0
+        self._expected: dict[Path, int] = {}
         self._lock = threading.Lock()
 
-    def expect(self, count: int) -> None:
-        """So many bytes will come."""
+    def expect(self, path: Path, count: int) -> None:
+        """So many bytes of a file will come; what its first answer says counts."""
         with self._lock:
+            self._expected.setdefault(path, count)
             if not self._many:
-                self.total = max(self.total or 0, round((self.bytes + count) / 1e6))
+                self.total = round(sum(self._expected.values()) / 1e6)
 
     def receive(self, count: int) -> None:
         """So many bytes came. Raises _Stopped where the others have stopped."""
@@ -238,7 +240,7 @@ def _fetch_from(url: str, file: RemoteFile, target: IO[bytes], run: _Run) -> Non
             version = answer.version
             target.seek(answer.start)
             target.truncate()
-            run.expect((answer.total or answer.start) - answer.start)
+            run.expect(file.path, (answer.total or answer.start) - answer.start)
             for block in answer.blocks:
                 target.write(block)
                 run.receive(len(block))
