@@ -258,9 +258,8 @@ def _compare(
     at = first[theirs]  # the listed row of each row of the database, -1 where there is none
     met = np.flatnonzero(at >= 0)
     there = known.filter(pa.array(at >= 0))
-    here = listed.select(["uri", "bytes", "etag"]).take(
-        at[met]
-    )  # paths are the same, ids no matter
+    # Paths are the same, and ids do not matter.
+    here = listed.select(["uri", "bytes", "etag"]).take(at[met])
     differs = _differs(here, there)
     elsewhere = pc.not_equal(here["uri"], there["uri"]).to_numpy()
     elsewhere &= pc.not_equal(there["uri"], "").to_numpy()

@@ -123,7 +123,8 @@ def fit(
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
     dense = _over_workers(model)
-    while tries_ranking(data.validation, settings) and judge.wants_more(state, settings):
+    ranks = tries_ranking(data.validation, settings)
+    while ranks and judge.wants_more(state, settings):
         epoch = len(state["history"])
         optimizer.param_groups[0]["lr"] = state["step"] * _schedule(epoch, settings)
         loss = run_epoch(dense, optimizer, share, settings, epoch)
