@@ -4,7 +4,7 @@ import os
 import time
 from collections import Counter
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -82,8 +82,15 @@ def _failures(table: pa.Table) -> tuple[int, Counter[str], str]:
     return table.num_rows, Counter(table.column("reason").to_pylist()), example
 
 
-# The network of this process, ready on one device: digest, settings, device; and what has it.
-_kept: tuple[tuple[str, ExtractionSettings, str], DescriptorExtractor] | None = None
+class _Kept(NamedTuple):
+    """The network of this process, ready on one device."""
+
+    key: tuple[str, ExtractionSettings]  # the digest of what it was built from
+    device: str
+    extractor: DescriptorExtractor
+
+
+_kept: _Kept | None = None
 
 
 def _extractor(
@@ -92,9 +99,9 @@ def _extractor(
     """This process's extractor: built for its first shard, kept for all others."""
     global _kept
     device = _device(settings)
-    key = digest, settings, device
-    if _kept is None or _kept[0] != key:
-        if _kept is not None and _kept[0][2] not in (device, "cpu"):
+    key = digest, settings
+    if _kept is None or (_kept.key, _kept.device) != (key, device):
+        if _kept is not None and _kept.device not in (device, "cpu"):
             # A context on a GPU lasts as long as its process, and holds memory there. The driver
             # hands the shard out again, to a process that begins with the GPU it is given.
             os._exit(0)
@@ -106,8 +113,8 @@ def _extractor(
         extractor = DescriptorExtractor(
             engine, payload.bare.preprocessing, schema, settings.cpus, overlap=device != "cpu"
         )
-        _kept = key, extractor
-    return _kept[1]
+        _kept = _Kept(key, device, extractor)
+    return _kept.extractor
 
 
 def _device(settings: ExtractionSettings) -> str:
