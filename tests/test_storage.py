@@ -171,6 +171,14 @@ def test_leftovers_of_writers_go_once_they_are_old(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_file_that_has_become_empty_is_not_what_was_written(tmp_path: Path) -> None:
+    url = str(tmp_path / "a.parquet")
+    written = write_table_atomic(pa.table({"x": [1]}), url)
+    Path(url).write_bytes(b"")
+    with pytest.raises(BadInputError, match="does not hold what was written there"):
+        read_table(url, expected=written)
+
+
 @pytest.mark.reports
 def test_a_flipped_bit_in_a_page_is_noticed(tmp_path: Path) -> None:
     url = str(tmp_path / "a.parquet")
