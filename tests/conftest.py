@@ -3,11 +3,13 @@
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster_process import RunningCluster, run_cluster
-from tests.serving_process import RunningService, run_service
+if TYPE_CHECKING:  # each process of a run imports this before all else, and most of them alone
+    from tests.cluster_process import RunningCluster
+    from tests.serving_process import RunningService
 
 # Slow parts first, so that two processes end together.
 _ORDER = ("service", "browser", "cluster", "ray")
@@ -76,16 +78,19 @@ def ray_local(s3_address: tuple[str, int]) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def cluster(s3_address: tuple[str, int]) -> Iterator[RunningCluster]:
+def cluster(s3_address: tuple[str, int]) -> Iterator["RunningCluster"]:
     """A Ray of several nodes, started once for all tests that need them."""
+    from tests.cluster_process import run_cluster
+
     with run_cluster() as running:
         yield running
 
 
 @pytest.fixture(scope="session")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator["RunningService"]:
     """The service over a small database, started once for all tests that ask it."""
     from tests.serving_database import make_database
+    from tests.serving_process import run_service
 
     directory = tmp_path_factory.mktemp("serving")
     with run_service(directory, make_database(directory)) as running:

@@ -103,9 +103,11 @@ def train(
     so they may serve the text side and the final fit. start: a database, file or URL whose embedder
     is the prior in place of class names. weights: the backbone's file, which its class names may
     need. A run with the same data and settings that was cut short goes on from its last epoch.
-    Raises BadInputError where no caption meets an image, MissingError where there is neither a
-    caption nor a prior.
+    Raises BadArgumentError for fewer than one worker, BadInputError where no caption meets an
+    image, MissingError where there is neither a caption nor a prior.
     """
+    if workers < 1:
+        raise BadArgumentError(f"--workers must be 1 or more, not {workers}")
     db = absolute(db)
     sweep_temporary(join(db, "embedder"))
     prepared = prepare(db, training, validation, vectors, rejoin, start, weights)
@@ -377,8 +379,6 @@ def _run_workers(worker: Callable[[], None], storage_url: str, name: str, worker
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
-    if workers < 1:
-        raise BadArgumentError(f"--workers must be 1 or more, not {workers}")
     use_gpu = ray.cluster_resources().get("GPU", 0) >= workers
     require_workers(workers, 1, 1.0 if use_gpu else 0.0, "Ask for fewer --workers")
     # The controller looks for reports this often, and a worker waits for it after every epoch.

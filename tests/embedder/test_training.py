@@ -33,6 +33,7 @@ from lib.storage import filesystem, join, read_bytes
 from lib.text.word_vectors import word_vectors_digest
 from tests import toy_world
 from tests.cluster_process import RunningCluster
+from tests.embedder.gradient_of_two import batch, gradient_of_two
 
 CPU = torch.device("cpu")
 PROJECT = Path(__file__).parents[2]
@@ -196,31 +197,9 @@ def test_a_constant_descriptor_value_does_no_harm() -> None:
     assert _test_recall(data, test, state) == pytest.approx(_test_recall(plain, test, expected))
 
 
-def _gradient_of_two(rank: int, directory: str) -> None:
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{directory}/meeting", rank=rank, world_size=2
-    )
-    inputs, texts = _batch()
-    layer = torch.nn.Linear(6, 4, bias=False)
-    torch.nn.init.constant_(layer.weight, 0.3)
-    part = slice(rank * 4, rank * 4 + 4)
-    in_batch_loss(layer(inputs[part]), texts[part]).backward()
-    assert layer.weight.grad is not None
-    torch.distributed.all_reduce(layer.weight.grad)
-    if rank == 0:
-        torch.save(layer.weight.grad, f"{directory}/gradient.pt")
-    torch.distributed.destroy_process_group()
-
-
-def _batch() -> tuple[torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    inputs, texts = torch.randn(8, 6, generator=generator), torch.randn(8, 4, generator=generator)
-    return inputs, torch.nn.functional.normalize(texts, dim=1)
-
-
 def test_two_workers_sum_to_the_gradient_of_one(tmp_path: Path) -> None:
-    spawn(_gradient_of_two, (str(tmp_path),), nprocs=2)
-    inputs, texts = _batch()
+    spawn(gradient_of_two, (str(tmp_path),), nprocs=2)
+    inputs, texts = batch()
     layer = torch.nn.Linear(6, 4, bias=False)
     torch.nn.init.constant_(layer.weight, 0.3)
     in_batch_loss(layer(inputs), texts).backward()
