@@ -206,8 +206,9 @@ def test_two_workers_sum_to_the_gradient_of_one(tmp_path: Path) -> None:
     torch.testing.assert_close(torch.load(tmp_path / "gradient.pt"), layer.weight.grad)
 
 
-def test_two_workers_of_which_one_is_killed_give_the_result_of_one(
-    cluster: RunningCluster, s3_bucket: str, tmp_path: Path
+@pytest.mark.parametrize("killed", [False, pytest.param(True, marks=pytest.mark.chaos)])
+def test_two_workers_also_if_one_is_killed_give_the_result_of_one(
+    cluster: RunningCluster, s3_bucket: str, tmp_path: Path, killed: bool
 ) -> None:
     """On a cluster joined from outside with its token at hand, and a database on S3."""
     descriptors, captions = toy_world.world(600)
@@ -222,9 +223,11 @@ def test_two_workers_of_which_one_is_killed_give_the_result_of_one(
     job += ["--validation-captions", _captions_file(tmp_path / "validation.csv", validation)]
     job += ["--epochs", 6, "--patience", 6, "--json", tmp_path / "report.json"]
     killer = threading.Thread(target=_kill_a_worker, args=(db,))
-    killer.start()
+    if killed:
+        killer.start()
     printed = cluster.run(*job, timeout=200, RAY_ADDRESS=cluster.address)
-    killer.join()
+    if killed:
+        killer.join()
     report = json.loads((tmp_path / "report.json").read_text())
     history = report["history"]
     assert [row["epoch"] for row in history] == list(range(7))

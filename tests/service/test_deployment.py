@@ -421,17 +421,15 @@ def test_a_new_version_is_taken_up_under_load_and_a_wrong_one_refused(
 
 
 @pytest.mark.reports
-def test_a_search_process_that_dies_comes_back_by_itself(
+def test_a_search_process_that_dies_comes_back_with_the_next_version(
     service: RunningService, http: httpx.Client
 ) -> None:
-    """Also where the newest version was refused and the files of the one served are gone."""
+    """The newest version was refused, and the files of the one served are gone.
+
+    With its files in place it comes back by itself: tests.harness.service_chaos.
+    """
     names = open_database(str(service.db)).image_ids
     version = int(http.get("/health").json()["database_version"])
-    service.part("Replica:image-search:Shard0").kill()
-    wait_for(lambda: http.get("/search", params={"q": "ball"}).status_code == 200, 120)
-    wait_for(lambda: http.get("/health").status_code == 200, 20)
-    assert http.get("/health").json()["database_version"] == version
-
     write_version(service.directory, service.db, names, version=version + 1, digest="another")
     wait_for(lambda: http.get("/info").json()["reload_problem"], 30)
     for file in (service.db / "embeddings").glob("*.parquet"):

@@ -40,8 +40,8 @@ class Asker:
 def db(tmp_path: Path) -> str:
     db = str(tmp_path / "db")
     files = [
-        write_file(db, f"{number}.parquet", [str(row * 3 + number) for row in range(40)], number)
-        for number in range(3)
+        write_file(db, f"{number}.parquet", [str(row * 2 + number) for row in range(60)], number)
+        for number in range(2)
     ]
     commit_version(db, Manifest(0, "e", tuple(files)))
     return db
@@ -59,16 +59,16 @@ def test_front_ends_share_shards_that_answer_as_one_process_does(db: str) -> Non
     deployment: Any = serve.deployment(Asker)
     asker = deployment.options(num_replicas=2, ray_actor_options={"num_cpus": 0})
     # More shards than files: one stays empty until there are more.
-    handle = serve.run(asker.bind(db, bind_shards(db, 4, cpus=0.1)), route_prefix=None)
+    handle = serve.run(asker.bind(db, bind_shards(db, 3, cpus=0.1)), route_prefix=None)
     queries = np.random.default_rng(5).standard_normal((6, 4)).astype(np.float32)
     expected = open_database(db).search_images(queries, 7)
     for _ in range(6):  # whichever replica answers
         hits, shards, images = handle.search.remote(queries, 7).result(timeout_s=60)
-        assert (shards, images) == (3, 120)
+        assert (shards, images) == (2, 120)
         assert hits.images.to_pylist() == expected.images.to_pylist()
         np.testing.assert_array_equal(hits.scores, expected.scores)
     actors = [actor["name"] for actor in ray.util.list_named_actors(all_namespaces=True)]
-    assert sum("#Shard" in name for name in actors) == 4
+    assert sum("#Shard" in name for name in actors) == 3
 
 
 def test_no_shards_are_a_bad_argument(db: str) -> None:
