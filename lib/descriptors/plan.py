@@ -163,15 +163,12 @@ def _plan_in_tasks(
     ordered = pc.sort_indices(sample := pa.chunked_array(samples))
     cuts = np.linspace(0, len(ordered), count + 1).astype(int)[1:-1]
     splitters = sample.take(ordered.take(cuts)).to_pylist()
-    groups = [
-        range(at, min(at + _FILES_A_TASK, len(files))) for at in range(0, len(files), _FILES_A_TASK)
-    ]
     cpus = planning_cpus()
     cut = _pieces_task(_cut, count, cpus, "plan: cut a part of the listing")
     read = _pieces_task(_cut_known, count, cpus, "plan: read what is there")
     pieces = [cut(splitters, *tables) for tables in listed]
     names = ray.put(files)
-    known = [read(names, group, splitters) for group in groups]
+    known = [read(names, group, splitters) for group in _groups(rows)]
     compare = ray.remote(_compare_pieces).options(
         num_returns=3, num_cpus=cpus, name="plan: compare"
     )
@@ -189,6 +186,18 @@ def _plan_in_tasks(
             plan.edits.append(edits)
         plan.add(counts)
     return plan
+
+
+def _groups(rows: Sequence[int]) -> Iterator[range]:
+    """The files, of so many rows, that are read together: neither too many nor too large."""
+    first, total = 0, 0
+    for at, count in enumerate(rows):
+        if at > first and (total + count > _RANGE_ROWS or at - first == _FILES_A_TASK):
+            yield range(first, at)
+            first, total = at, 0
+        total += count
+    if rows:
+        yield range(first, len(rows))
 
 
 def _pieces_task(
