@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import ray
 
-from lib.cluster import cluster_cpus, run_bounded
+from lib.cluster import Runner, run_on_workers
 from lib.database.interface import Collection, Filter
 from lib.database.manifest import Manifest, read_manifest
 from lib.database.opening import load_version
@@ -74,8 +73,11 @@ def run_batch_queries(
     image_filter: Filter | None = None,
     shard_queries: int = SHARD_QUERIES,
     database_shards: int | None = None,
+    run: Runner = run_on_workers,
 ) -> BatchReport:
-    """Answer every query of a file into `output/*.parquet` (schema ANSWERS). Ray must be up.
+    """Answer every query of a file into `output/*.parquet` (schema ANSWERS).
+
+    Ray must be up, unless `run` is `run_here` and `database_shards` 1.
 
     Each worker process opens the collection for itself; one too large for a node's memory is
     searched by actors that hold a part each (`database_shards`, from size and memory unless
@@ -95,7 +97,7 @@ def run_batch_queries(
     shared: RemoteCollection | None = None
     if (choose_shards(db, manifest) if database_shards is None else database_shards) > 1:
         shared = RemoteCollection(db, database_shards)
-    run = {
+    claim = {
         "queries_sha256": digest,
         "k": k,
         "filter": None if image_filter is None else asdict(image_filter),
@@ -103,22 +105,17 @@ def run_batch_queries(
         "embedder_digest": manifest.embedder_digest,
         "shard_queries": shard_queries,
     }
-    _claim(output, run)
+    _claim(output, claim)
     sweep_temporary(output)
     firsts = range(0, count, shard_queries)
     finished = {first for first in firsts if exists(_part(output, first))}
 
-    def answer(shard: Shard) -> "ray.ObjectRef[int]":
-        first, texts = shard
-        url = _part(output, first)
-        return _answer_shard.remote(db, manifest, words, shared, texts, first, k, image_filter, url)
-
     shards = (s for s in _shards(queries_file, shard_queries) if s[0] not in finished)
     missing = [min(shard_queries, count - first) for first in firsts if first not in finished]
+    common = (db, manifest, words, shared, k, image_filter, output)
     with Progress(sum(missing), "queries") as progress:
-        ended = run_bounded(answer, lambda: next(shards, None), lambda: 2 * cluster_cpus())
-        for shard, future in filter(None, ended):
-            progress.advance(len(shard[1]), failed=future.result())
+        for answered, failed in run(_answer_shard, common, shards):
+            progress.advance(answered, failed=failed)
     return BatchReport(
         queries=count,
         failed=progress.failed + sum(_count_failed(_part(output, first)) for first in finished),
@@ -190,19 +187,18 @@ def _open(db: str, manifest: Manifest) -> Collection:
         ) from error
 
 
-@ray.remote
 def _answer_shard(
     db: str,
     manifest: Manifest,
     word_vectors: str | None,
     shared: RemoteCollection | None,
-    queries: list[str],
-    first: int,
     k: int,
     image_filter: Filter | None,
-    url: str,
-) -> int:
-    """Write the answers of some queries; returns how many have none."""
+    output: str,
+    shard: Shard,
+) -> tuple[int, int]:
+    """Write the answers of some queries; returns how many they are, and how many have none."""
+    first, queries = shard
     collection = _open(db, manifest) if shared is None else shared
     space = _load_space(db, word_vectors, manifest.embedder_digest)
     batch = embed_queries(space.text, queries)
@@ -223,8 +219,9 @@ def _answer_shard(
         pa.array(batch.unknown_words, pa.list_(pa.string())),
         pa.array(["" if problem is None else str(problem) for problem in batch.problems]),
     ]
-    write_table_atomic(pa.Table.from_arrays(columns, schema=ANSWERS), url, compression="zstd")
-    return len(queries) - int(usable.sum())
+    table = pa.Table.from_arrays(columns, schema=ANSWERS)
+    write_table_atomic(table, _part(output, first), compression="zstd")
+    return len(queries), len(queries) - int(usable.sum())
 
 
 def _count_failed(url: str) -> int:

@@ -20,9 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from lib import storage
+from lib.cluster import run_here
 from lib.database import opening
 from lib.database.compaction import compact_database, delete_unneeded
 from lib.database.embed import embed_database
@@ -42,6 +44,7 @@ from lib.errors import BadInputError, MissingError
 from lib.images.listing import list_images, tabulate
 from lib.images.preprocessing import Preprocessing
 from lib.schemas import Computation, descriptor_schema
+from lib.search import batch
 from lib.storage import join, read_table
 from tests import toy_world
 from tests.database.test_embed import PROVENANCE, save_embedder
@@ -114,10 +117,12 @@ def in_a_child(function: Callable[[], object], stop_before: int | None = None) -
 
 
 def make(db: str) -> None:
-    """Two embedders to train from, beside a database that is still empty."""
+    """Two embedders to train from and queries, beside a database that is still empty."""
     place = Path(db).parent
     for seed in (1, 2):
         save_embedder(str(place / f"start {seed}"), seed, place / "words.txt")
+    queries = [f"{word} the" for word in toy_world.WORDS[:4]]
+    (place / "queries.txt").write_text("\n".join([*queries, "qxzvw"]))  # the last has no answer
     Path(db).mkdir()
 
 
@@ -203,6 +208,18 @@ def trained_and_embedded(db: str) -> None:
     embed_database(db)
 
 
+def queried(db: str) -> None:
+    """Five queries in three shards, answered into files."""
+    for kept in (batch._open, batch._load_space):  # by the process: each try stands for a new one
+        kept.cache_clear()
+    queries = str(Path(db).parent / "queries.txt")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(opening, "MAPPED_ROWS", 100)  # mapping is a step of its own
+        batch.run_batch_queries(
+            db, queries, f"{db}/answers", 4, shard_queries=2, database_shards=1, run=run_here
+        )
+
+
 STEPS: dict[str, Callable[[str], object]] = {
     "extract": extracted,
     "train": lambda db: trained(db, 1),
@@ -215,6 +232,7 @@ STEPS: dict[str, Callable[[str], object]] = {
     "merge": merge,
     "extract later": extracted_later,
     "embed what is there": embed_database,
+    "query": queried,
     "map": open_mapped,
 }
 
@@ -226,7 +244,8 @@ def removed(db: str) -> list[str]:
 
 def state(db: str) -> list[Any]:
     """What all files hold, and their names but for those that may go; answers of the newest."""
-    digests = [hashlib.sha256(embedder.read_bytes()).hexdigest() for embedder in _embedders(db)]
+    equal = [*Path(db, "embedder").glob("*.npz"), *Path(db, "answers").glob("*")]  # bit for bit
+    digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(equal)]
     cut = set()
     for kind in ("descriptors", "failures"):
         files = stored_files(db, kind)
@@ -256,10 +275,6 @@ def state(db: str) -> list[Any]:
         if file.is_file() and str(file.relative_to(db)) not in cut
     )
     return [*newest, digests, names]
-
-
-def _embedders(db: str) -> list[Path]:
-    return sorted(Path(db, "embedder").glob("*.npz"))
 
 
 def openable(db: str) -> bool:
