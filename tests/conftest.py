@@ -3,7 +3,7 @@
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -112,3 +112,23 @@ def s3_bucket(s3_address: tuple[str, int]) -> Iterator[str]:
     S3FileSystem().rm("photos", recursive=True)  # the next server in this process shares it
     server.stop()
     S3FileSystem.clear_instance_cache()
+
+
+@pytest.fixture
+def s3_requests(s3_bucket: str, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """Requests to the store since the list was last cleared, and the bytes of each answer."""
+    from s3fs import S3FileSystem
+
+    asked: list[tuple[str, int]] = []
+    call = S3FileSystem._call_s3
+
+    async def counted(self: Any, method: str, *arguments: Any, **named: Any) -> Any:
+        answer: dict[str, Any] = {}
+        try:
+            answer = await call(self, method, *arguments, **named)
+            return answer
+        finally:
+            asked.append((method, int(answer.get("ContentLength", 0))))
+
+    monkeypatch.setattr(S3FileSystem, "_call_s3", counted)
+    return asked

@@ -99,7 +99,7 @@ def _read(image: ListedImage, seconds: float) -> bytes:
     if kind in ("http", "https"):
         return get(image.uri, MAX_FILE_BYTES, seconds)
     if kind not in _MEMBERS:
-        return _read_range(image.uri, seconds)
+        return _read_range(image.uri, seconds, known=image.bytes > 0)
     member, _, source = rest.partition("::")
     if kind == "zip":
         return _Zip(source).read(member)
@@ -116,8 +116,10 @@ def _read(image: ListedImage, seconds: float) -> bytes:
     return content
 
 
-def _read_range(uri: str, seconds: float, start: int = 0, size: int | None = None) -> bytes:
-    """Bytes of a file: all, or `size` from `start`."""
+def _read_range(
+    uri: str, seconds: float, start: int = 0, size: int | None = None, known: bool = False
+) -> bytes:
+    """Bytes of a file: all, or `size` from `start`. known: the file was listed, and not empty."""
     fs, path = open_filesystem(uri)
     if (size or 0) > MAX_FILE_BYTES:
         raise TooLargeError(f"{size:,} bytes")
@@ -128,12 +130,18 @@ def _read_range(uri: str, seconds: float, start: int = 0, size: int | None = Non
                 raise TooLargeError(f"{whole:,} bytes")
             file.seek(start)
             return file.read(MAX_FILE_BYTES if size is None else size)
-    if size is None and (whole := fs.size(path) or 0) > MAX_FILE_BYTES:
+    if size is None and not known and (whole := fs.size(path) or 0) > MAX_FILE_BYTES:
         raise TooLargeError(f"{whole:,} bytes")
     end = None if size is None else start + size
+    if known:  # without an end stores ask for the size first; an empty file has no range
+        end = MAX_FILE_BYTES + 1
     if fs.async_impl:
-        return sync(fs.loop, fs._cat_file, path, start=start or None, end=end, timeout=seconds)
-    return fs.cat_file(path, start=start, end=end)
+        content = sync(fs.loop, fs._cat_file, path, start=start or None, end=end, timeout=seconds)
+    else:
+        content = fs.cat_file(path, start=start, end=end)
+    if len(content) > MAX_FILE_BYTES:
+        raise TooLargeError(f"more than {MAX_FILE_BYTES:,} bytes")
+    return content
 
 
 def _open_regular(path: str) -> Any:

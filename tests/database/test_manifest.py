@@ -80,27 +80,9 @@ def test_removals_at_the_same_moment_are_all_kept(db: str) -> None:
     assert (read_manifest(db).images, len(open_database(db))) == (0, 0)
 
 
-@pytest.fixture
-def requests(s3_bucket: str, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
-    """Requests to the store since the list was last cleared, and the bytes of each answer."""
-    asked: list[tuple[str, int]] = []
-    call = S3FileSystem._call_s3
-
-    async def counted(self: Any, method: str, *arguments: Any, **named: Any) -> Any:
-        answer: dict[str, Any] = {}
-        try:
-            answer = await call(self, method, *arguments, **named)
-            return answer
-        finally:
-            asked.append((method, int(answer.get("ContentLength", 0))))
-
-    monkeypatch.setattr(S3FileSystem, "_call_s3", counted)
-    return asked
-
-
 @pytest.mark.reports
 def test_a_poll_is_two_small_requests_at_any_size(
-    s3_bucket: str, requests: list[tuple[str, int]]
+    s3_bucket: str, s3_requests: list[tuple[str, int]]
 ) -> None:
     db = f"{s3_bucket}/db"
     files = tuple(
@@ -109,10 +91,10 @@ def test_a_poll_is_two_small_requests_at_any_size(
     )
     removed = Tombstones.of_ids(str(number) for number in range(5_000))
     commit_version(db, Manifest(0, "e" * 64, files, removed))
-    requests.clear()
+    s3_requests.clear()
     assert latest_version(db, 1) == 1
-    assert [method for method, _ in requests] == ["get_object", "get_object"]
-    assert sum(size for _, size in requests) <= 4096
+    assert [method for method, _ in s3_requests] == ["get_object", "get_object"]
+    assert sum(size for _, size in s3_requests) <= 4096
     assert read_manifest(db) == Manifest(1, "e" * 64, files, removed)
     commit_version(db, read_manifest(db))
     assert latest_version(db, 1) == 2

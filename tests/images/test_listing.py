@@ -179,6 +179,27 @@ def image_at(uri: str) -> ListedImage:
     return ListedImage("a.jpg", uri, -1, "", "a")
 
 
+def test_an_image_of_a_store_that_was_listed_is_one_request(
+    s3_bucket: str, s3_requests: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """fsspec asks for the size of each first, where it is not told how much to read."""
+    from lib.storage import write_bytes_atomic
+
+    for path, content in (CONTENTS | {"empty.jpg": b""}).items():
+        write_bytes_atomic(f"{s3_bucket}/{path}", content)
+    listed = {image.path: image for image in list_images(s3_bucket)}
+    s3_requests.clear()
+    assert {path: read_image(listed[path]) for path in CONTENTS} == CONTENTS
+    assert [method for method, _ in s3_requests] == ["get_object"] * len(CONTENTS)
+    assert read_image(listed["empty.jpg"]) == b""
+    assert read_image(image_at(f"{s3_bucket}/0.jpg")) == CONTENTS["0.jpg"]
+    monkeypatch.setattr(reading, "MAX_FILE_BYTES", 200)
+    write_bytes_atomic(f"{s3_bucket}/0.jpg", b"x" * 201)  # since it was listed
+    with pytest.raises(ImageError) as caught:
+        read_image(listed["0.jpg"])
+    assert caught.value.reason == "too_large"
+
+
 @pytest.mark.parametrize("how", ["good-0.jpg", "503-2.jpg", "stall-1.jpg", "cut-2.jpg"])
 def test_transient_errors_are_tried_again(unreliable: str, how: str) -> None:
     assert read_image(image_at(f"{unreliable}/{how}")) == b"x" * 1000
