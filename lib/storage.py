@@ -357,7 +357,7 @@ def content_of(url: str) -> str:
 
     Raises MissingError or BadInputError, naming the file.
     """
-    with _opened(url) as file:
+    with opened_parquet(url) as file:
         metadata = pq.read_metadata(file).metadata or {}
     content = metadata.get(_CONTENT_KEY)
     return digest_of(url).sha256 if content is None else content.decode()
@@ -417,7 +417,7 @@ def read_table(
         content = read_bytes(url)
         if hashlib.sha256(content).hexdigest() != expected.sha256:
             raise BadInputError(f"{url} is damaged: it does not hold what was written there")
-    with _opened(url, content) as file:
+    with opened_parquet(url, content) as file:
         return pq.read_table(
             file, columns=columns, partitioning=None, page_checksum_verification=True
         )
@@ -425,12 +425,12 @@ def read_table(
 
 def read_schema(url: str) -> pa.Schema:
     """Schema of one Parquet file, read from its footer only."""
-    with _opened(url) as file:
+    with opened_parquet(url) as file:
         return pq.read_schema(file)
 
 
 @contextmanager
-def _opened(url: str, content: bytes | None = None) -> Iterator[Any]:
+def opened_parquet(url: str, content: bytes | None = None) -> Iterator[Any]:
     """A Parquet file for Arrow: opening a path itself, it asks a store six times what is there.
 
     content: what it holds, where that has been read already.
@@ -440,8 +440,13 @@ def _opened(url: str, content: bytes | None = None) -> Iterator[Any]:
         if content is not None:
             yield pa.BufferReader(content)
         else:
-            with pa.OSFile(path) if isinstance(fs, LocalFileSystem) else fs.open(path) as file:
+            with _open_ranges(fs, path) as file:
                 yield file
+
+
+def _open_ranges(fs: Any, path: str) -> Any:
+    """A file of which Arrow reads what it asks for: fsspec would read 50 MB on behind each part."""
+    return pa.OSFile(path) if isinstance(fs, LocalFileSystem) else fs.open(path, cache_type="none")
 
 
 @contextmanager

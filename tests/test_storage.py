@@ -149,6 +149,19 @@ def test_what_another_process_wrote_is_there_after_a_listing(s3_bucket: str) -> 
     assert read_bytes(name) == parquet_bytes(table)
 
 
+def test_of_a_stored_table_the_columns_that_are_asked_for_are_read(
+    s3_bucket: str, s3_requests: list[tuple[str, int]]
+) -> None:
+    """fsspec by itself reads up to 50 MB on behind each part: planning so fetched descriptors."""
+    vectors = vectors_to_column(np.zeros((1_000, 500), np.float32))
+    table = pa.table({"path": [str(row) for row in range(1_000)], "descriptor": vectors})
+    write_table_atomic(table, f"{s3_bucket}/t.parquet", compression="none", use_dictionary=False)
+    s3_requests.clear()
+    assert read_table(f"{s3_bucket}/t.parquet", ["path"]) == table.select(["path"])
+    read = [size for method, size in s3_requests if method == "get_object"]
+    assert sum(read) < 100_000
+
+
 def test_s3_itself_compares_the_state(s3_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     url = join(s3_bucket, "a")
     write_bytes_atomic(url, b"one")

@@ -24,9 +24,9 @@ from lib.schemas import (
 from lib.storage import (
     StoredFile,
     content_of,
-    filesystem,
     join,
     list_stored,
+    opened_parquet,
     parquet_bytes,
     read_json,
     read_schema,
@@ -200,13 +200,9 @@ def known_images(files: Sequence[str], group: range) -> pa.Table:
 
 
 def _known(file: str, number: int) -> pa.Table:
-    fs, path = filesystem(file)
-    try:
-        with pq.ParquetFile(path, filesystem=fs) as opened:
-            there = opened.schema_arrow.names
-            table = opened.read([name for name in (*KNOWN.names, "sha256") if name in there])
-    except pa.ArrowInvalid as error:
-        raise BadInputError(f"{file} is not a readable Parquet file: {error}") from error
+    with opened_parquet(file) as opened, pq.ParquetFile(opened, pre_buffer=True) as parquet:
+        there = parquet.schema_arrow.names
+        table = parquet.read([name for name in (*KNOWN.names, "sha256") if name in there])
     count = table.num_rows
     values = {name: table[name] for name in table.column_names} | {
         "failed": pa.repeat(file.rsplit("/", 2)[-2] == "failures", count),
@@ -378,8 +374,8 @@ def _apply(file: str, state: str, edits: pa.Table) -> None:
 
 def footer(file: str) -> pq.FileMetaData:
     """What a Parquet file says of itself at its end."""
-    fs, path = filesystem(file)
-    return pq.read_metadata(path, filesystem=fs)
+    with opened_parquet(file) as opened:
+        return pq.read_metadata(opened)
 
 
 def remove_leftovers(db: str) -> None:

@@ -106,3 +106,23 @@ def test_edits_drop_and_move_rows(db: str, tmp_path: Path) -> None:
     assert (again.described, again.failed, again.removed) == (1_850, 0, 0)
     assert (again.moved, again.changed, again.pending.count) == (0, 0, 1_050)
     assert store.count_rows(copy) == (1_850, 0)
+
+
+def test_planning_reads_no_descriptor(s3_bucket: str, s3_requests: list[tuple[str, int]]) -> None:
+    """Which are most of a file: on an object store a rerun would fetch the whole collection."""
+    schema = descriptor_schema(Provenance("toy", "0" * 64, "none", "float32", 1_000))
+    texts, sizes = ["a"] * 500, [1] * 500
+    vectors = vectors_to_column(np.zeros((500, 1_000), np.float32))
+    columns = [
+        vectors if field.name == "descriptor" else texts if field.type == pa.string() else sizes
+        for field in schema
+    ]
+    arrays = [pa.array(c, f.type) for c, f in zip(columns[:-1], schema, strict=False)]
+    file = f"{s3_bucket}/db/descriptors/0.parquet"
+    table = pa.table([*arrays, vectors], schema=schema)
+    assert write_table_atomic(table, file, **store.DESCRIPTOR_WRITING).bytes > 2_000_000
+    s3_requests.clear()
+    assert len(store.known_images([file], range(1))) == 500
+    read = [size for method, size in s3_requests if method == "get_object"]
+    assert sum(read) < 100_000
+    assert len(s3_requests) <= 4
