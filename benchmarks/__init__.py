@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,13 @@ def write_json(file: str | None, figures: object) -> None:
     """Write figures to a file, where one is named."""
     if file:
         Path(file).write_text(json.dumps(figures, indent=1) + "\n")
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 def seconds(work: Callable[[], object], repeats: int) -> list[float]:

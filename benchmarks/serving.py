@@ -9,7 +9,6 @@ import asyncio
 import dataclasses
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -86,9 +85,7 @@ def random_database(directory: str, images: int) -> None:
 @contextmanager
 def service(db: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """`jobs.serve` over a database, in processes of its own; gives its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = benchmarks.free_port()
     command = [sys.executable, "-m", "jobs.serve", "--db", db, "--port", str(port)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
