@@ -130,8 +130,11 @@ def _read_range(
                 raise TooLargeError(f"{whole:,} bytes")
             file.seek(start)
             return file.read(MAX_FILE_BYTES if size is None else size)
-    if size is None and not known and (whole := fs.size(path) or 0) > MAX_FILE_BYTES:
-        raise TooLargeError(f"{whole:,} bytes")
+    if size is None and not known:
+        whole = fs.size(path) or 0
+        if whole > MAX_FILE_BYTES:
+            raise TooLargeError(f"{whole:,} bytes")
+        known = whole > 0
     end = None if size is None else start + size
     if known:  # without an end stores ask for the size first; an empty file has no range
         end = MAX_FILE_BYTES + 1

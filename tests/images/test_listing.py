@@ -192,7 +192,9 @@ def test_an_image_of_a_store_that_was_listed_is_one_request(
     assert {path: read_image(listed[path]) for path in CONTENTS} == CONTENTS
     assert [method for method, _ in s3_requests] == ["get_object"] * len(CONTENTS)
     assert read_image(listed["empty.jpg"]) == b""
+    s3_requests.clear()
     assert read_image(image_at(f"{s3_bucket}/0.jpg")) == CONTENTS["0.jpg"]
+    assert [method for method, _ in s3_requests] == ["head_object", "get_object"]
     monkeypatch.setattr(reading, "MAX_FILE_BYTES", 200)
     write_bytes_atomic(f"{s3_bucket}/0.jpg", b"x" * 201)  # since it was listed
     with pytest.raises(ImageError) as caught:
