@@ -65,6 +65,7 @@ class Run:
     failed: int = 0
     shards: int = 0
     seconds: float = 0.0
+    preparation_seconds: float = 0.0  # of these, until workers had a network to compute with
     reasons: Counter[str] = field(default_factory=Counter)
     skipped: Counter[str] = field(default_factory=Counter)  # not listed, by kind
     notes: list[str] = field(default_factory=list)  # on captions that name no image, or several
@@ -179,7 +180,9 @@ def _describe(
 ) -> None:
     placement = Placement(settings)
     print(placement, file=sys.stderr, flush=True)
+    start = time.monotonic()
     payload = BackbonePayload.of(backbone, _forms(plan.pending, backbone, settings))
+    run.preparation_seconds = time.monotonic() - start
     metrics = _Metrics()
     size = settings.shard_size or suitable_shard_size(plan.pending.count)
     shards = cut_shards(plan.pending, size)
