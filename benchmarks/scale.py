@@ -1,14 +1,17 @@
 """What grows with the collection: generated rows, each step timed in a driver of its own.
 
-python -m benchmarks.scale [--images 1000000] [--size 64]
+python -m benchmarks.scale [--images 1000000] [--backbone test_vit]
 
-No pictures and no network: descriptors are drawn. Of each step: seconds, seconds a million rows,
-and the largest memory of the driver (Ray's tasks have processes of their own).
+No pictures but one: descriptors are drawn. Of each step: seconds, seconds a million rows, and the
+largest memory of the driver (Ray's tasks have processes of their own). The last step is what a user
+does who has one picture more: a list of all names, the two jobs, imports and Ray's starts included.
 """
 
 import argparse
 import dataclasses
 import multiprocessing
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -18,7 +21,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
 
+from lib.descriptors.backbones import load_backbone
 from lib.embedder.model import Embedder
 from lib.embedder.space import save_semantic_space
 from lib.schemas import Provenance, descriptor_schema, vectors_to_column
@@ -29,29 +35,42 @@ from lib.text.word_vectors import PACKAGED, load_word_vectors, word_vectors_dige
 FILE_ROWS = 50_000
 
 
-def provenance(size: int) -> Provenance:
-    """Of drawn descriptors."""
-    return Provenance("drawn", "none", "none", "float16", size)
+def names_of(first: int, count: int) -> tuple[list[str], list[str]]:
+    """Paths and addresses of drawn images."""
+    names = [f"folder/{number:010d}.jpg" for number in range(first, first + count)]
+    return names, [f"s3://bucket/{name}" for name in names]
 
 
-def write_descriptors(db: str, first: int, count: int, size: int) -> None:
+def write_descriptors(db: str, first: int, count: int, provenance: Provenance) -> None:
     """One descriptor file of drawn rows."""
     draw = np.random.default_rng(first)
-    ids = pa.array([f"{number:010d}" for number in range(first, first + count)])
-    names = pa.array([f"folder/{number:010d}.jpg" for number in range(first, first + count)])
+    names, addresses = names_of(first, count)
+    ids = pa.array(names)
     sides, lengths = (pa.array(np.full(count, 640, kind)) for kind in (np.int32, np.int64))
-    vectors = vectors_to_column(draw.standard_normal((count, size), np.float32).astype(np.float16))
-    columns = [ids, names, names, sides, sides, lengths, ids, ids, vectors]
-    table = pa.table(columns, schema=descriptor_schema(provenance(size)))
+    size = (count, provenance.descriptor_size)
+    vectors = vectors_to_column(draw.standard_normal(size, np.float32).astype(np.float16))
+    nothing = pa.array([""] * count)
+    columns = [ids, pa.array(addresses), ids, sides, sides, lengths, nothing, nothing, vectors]
+    table = pa.table(columns, schema=descriptor_schema(provenance))
     write_table_atomic(table, join(db, "descriptors", f"{first:012d}.parquet"))
 
 
-def save_embedder(db: str, size: int) -> str:
+def write_list(file: Path, count: int, picture: Path) -> None:
+    """All drawn images, and one that is there."""
+    schema = pa.schema([("path", pa.string()), ("uri", pa.string())])
+    with pq.ParquetWriter(file, schema) as writer:
+        for first in range(0, count, FILE_ROWS):
+            names = names_of(first, min(FILE_ROWS, count - first))
+            writer.write_table(pa.table(list(names), schema=schema))
+        writer.write_table(pa.table([["new.jpg"], [str(picture)]], schema=schema))
+
+
+def save_embedder(db: str, provenance: Provenance) -> str:
     """A drawn embedder over the packaged word vectors; returns its digest."""
     vectors = load_word_vectors()
-    matrix = np.random.default_rng(0).standard_normal((size, 50), np.float32)
+    matrix = np.random.default_rng(0).standard_normal((provenance.descriptor_size, 50), np.float32)
     words = {"source": PACKAGED, "digest": word_vectors_digest(vectors), "dimension": 50}
-    metadata = {"descriptors": dataclasses.asdict(provenance(size)), "word_vectors": words}
+    metadata = {"descriptors": dataclasses.asdict(provenance), "word_vectors": words}
     embedder = Embedder.from_arrays(matrix, np.zeros(50, np.float32))
     return save_semantic_space(db, TextEncoder(vectors, Idf({}, 1)), embedder, metadata)
 
@@ -127,23 +146,38 @@ def measure(name: str, step: Callable[[str], str], db: str, images: int) -> None
     print(f"| {name} | {seconds:.2f} | {millions:.2f} | {megabytes:,.0f} | {said} |", flush=True)
 
 
+def one_more(db: str, images: int, backbone: str) -> None:
+    """Time the jobs that take in one picture beside `images` drawn ones, and print a line."""
+    picture, listing = Path(db).with_name("new.jpg"), Path(db).with_name("list.parquet")
+    Image.effect_noise((320, 240), 50).convert("RGB").save(picture)
+    write_list(listing, images, picture)
+    extract = ["extract_descriptors", "--images", str(listing), "--db", db, "--store-as", "float16"]
+    extract += ["--backbone", backbone, "--weights", "random"]
+    start = time.perf_counter()
+    for job in (extract, ["embed_database", "--db", db]):
+        subprocess.run([sys.executable, "-m", f"jobs.{job[0]}", *job[1:]], check=True)
+    seconds = time.perf_counter() - start
+    print(f"| one image more, by the jobs | {seconds:.2f} | {seconds / images * 1e6:.2f} | | |")
+
+
 def main() -> None:
     """Build the database, and run all steps, for 1/10 of the images and for all."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--images", type=int, default=1_000_000)
-    arguments.add_argument("--size", type=int, default=64, help="values of a descriptor")
+    arguments.add_argument("--backbone", default="test_vit", help="default: one of 64 values")
     options = arguments.parse_args()
+    provenance = load_backbone(options.backbone, "random").provenance("float16")
     for images in (options.images // 10, options.images):
-        print(f"\n{images:,} images, descriptors of {options.size} values\n")
+        print(f"\n{images:,} images, descriptors of {provenance.descriptor_size} values\n")
         print("| step | s | s a million | driver MB | |\n| --- | --- | --- | --- | --- |")
         with tempfile.TemporaryDirectory() as directory:
             db = str(Path(directory) / "db")
             for first in range(0, images, FILE_ROWS):
-                write_descriptors(db, first, min(FILE_ROWS, images - first), options.size)
-            save_embedder(db, options.size)
+                write_descriptors(db, first, min(FILE_ROWS, images - first), provenance)
+            save_embedder(db, provenance)
             measure("embed from nothing", embed, db, images)
             measure("embed, nothing new", embed, db, images)
-            write_descriptors(db, images, 1, options.size)
+            write_descriptors(db, images, 1, provenance)
             measure("embed, one image added", embed, db, images)
             measure("poll", poll, db, images)
             measure("open, the first time", open_version, db, images)
@@ -151,6 +185,7 @@ def main() -> None:
             measure("remove 100 images", remove, db, images)
             measure("compact", compact, db, images)
             measure("open what is compacted", open_version, db, images)
+            one_more(db, images + 1, options.backbone)
 
 
 if __name__ == "__main__":
