@@ -1,11 +1,13 @@
 """A cluster as users have one, small enough for a laptop: from pictures on S3 to an answer.
 
-python -m benchmarks.nodes [--images 100000] [--json FILE]
+python -m benchmarks.nodes [--images 100000] [--backbone test_vit --weights random] [--json FILE]
 
 Three nodes on this machine (a head without CPUs, two of one CPU), a token, and an S3 server in a
 process of its own that counts what it is asked. From another directory the pipeline is submitted; a
 node is lost when a third of the shards are written, and another one comes. The same command has
-nothing to do, then one image; then `serve deploy`, and a query. What must hold is checked.
+nothing to do, then one image; then `serve deploy`, and a query. What must hold is checked. A small
+network leaves the machine to what is measured here; its classes have no names, so that the packaged
+network looks at some of the images to teach the embedder.
 """
 
 import io
@@ -46,7 +48,6 @@ from lib.storage import filesystem, write_bytes_atomic
 
 ROOT = Path(__file__).parents[1]
 PHOTOS, DB = "s3://photos", "s3://search/db"
-BACKBONE = "efficientnet_lite0"  # whose weights are a package
 SCENES, SIDE = 24, 128  # drawn, from which all pictures are cut; pixels
 QUERY = "a dog on the grass"
 KINDS = ("GET", "LIST", "HEAD", "PUT", "POST", "DELETE")
@@ -177,8 +178,8 @@ class Account:
 class User:
     """Who sits elsewhere, in a directory that has nothing to do with the project."""
 
-    def __init__(self, directory: Path, cluster: str) -> None:
-        self.directory, self.cluster = directory, cluster
+    def __init__(self, directory: Path, cluster: str, backbone: dict[str, str]) -> None:
+        self.directory, self.cluster, self.backbone = directory, cluster, backbone
 
     def run(self, *command: str, meanwhile: Callable[[], bool] = lambda: True) -> str:
         """What a command prints, which must succeed; asks `meanwhile` until that is true."""
@@ -197,7 +198,9 @@ class User:
         """Submit the job as docs/cluster.md does; every image must be in its account."""
         submit = ["ray", "job", "submit", "--address", self.cluster, "--working-dir", str(ROOT)]
         job = ["python", "-m", "jobs.pipeline", "--images", PHOTOS, "--db", DB]
-        printed = self.run(*submit, "--", *job, "--backbone", BACKBONE, meanwhile=meanwhile)
+        for option, value in self.backbone.items():
+            job += [f"--{option}", value]
+        printed = self.run(*submit, "--", *job, meanwhile=meanwhile)
         account = f"inputs {images:,} = descriptors {images:,} + failures 0"
         assert account in printed, printed[-3000:]
         return printed
@@ -207,7 +210,8 @@ class User:
         config = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
         config["proxy_location"] = "HeadOnly"  # these nodes share one address
         config["http_options"]["port"] = port
-        config["applications"][0]["args"]["db"] = DB
+        weights = self.backbone.get("weights")
+        config["applications"][0]["args"] |= {"db": DB, "weights": weights}
         file = self.directory / "serve_config.yaml"
         file.write_text(yaml.safe_dump(config))
         self.run("serve", "deploy", "--address", self.cluster, str(file))
@@ -239,7 +243,9 @@ def check_database(images: int) -> None:
     assert len(ids) == len(set(ids)) == images, f"{len(ids)} rows, {len(set(ids))} ids"
 
 
-def measure(images: int, directory: Path, account: Account, port: int) -> None:
+def measure(
+    images: int, backbone: dict[str, str], directory: Path, account: Account, port: int
+) -> None:
     """All steps, in order."""
     for url in (PHOTOS, DB):
         filesystem(url)[0].mkdir(urlsplit(url).netloc)
@@ -253,7 +259,7 @@ def measure(images: int, directory: Path, account: Account, port: int) -> None:
         deque(pool.map(put, range(images)), 0)
     dashboard = benchmarks.free_port()
     with three_nodes(dashboard) as order:
-        user = User(directory, f"http://127.0.0.1:{dashboard}")
+        user = User(directory, f"http://127.0.0.1:{dashboard}", backbone)
 
         def lose() -> bool:
             if account.counts()["descriptors"] * 3 < -(-images // suitable_shard_size(images)):
@@ -293,7 +299,12 @@ def main() -> None:
     """Run all of it, and print the table."""
     arguments = benchmarks.parser(__doc__ or "")
     arguments.add_argument("--images", type=int, default=100_000)
+    arguments.add_argument("--backbone", default="efficientnet_lite0", help="default: packaged")
+    arguments.add_argument("--weights", help="the backbone's, as in extraction")
     options = arguments.parse_args()
+    backbone = {"backbone": options.backbone}
+    if options.weights:
+        backbone["weights"] = options.weights
     s3, port = benchmarks.free_port(), benchmarks.free_port()
     os.environ.pop("RAY_ADDRESS", None)
     os.environ |= {
@@ -317,7 +328,7 @@ def main() -> None:
     account = Account(os.environ["AWS_ENDPOINT_URL"])
     # The ports of a proxy that no other service of this machine has.
     with own_proxy("127.0.0.1", port), tempfile.TemporaryDirectory() as directory:
-        measure(options.images, Path(directory), account, port)
+        measure(options.images, backbone, Path(directory), account, port)
     print(
         "", *(f"{row['step']}: {note}" for row in account.rows for note in row["notes"]), sep="\n"
     )

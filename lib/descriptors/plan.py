@@ -230,13 +230,23 @@ def _cut(splitters: Sequence[str], *parts: pa.Table) -> Any:
     part = pa.concat_tables(parts)
     if not splitters:
         return part
-    ranges = np.zeros(len(part), np.int16)
-    for splitter in splitters:
-        ranges += pc.greater_equal(part["path"], splitter).to_numpy().astype(np.int16)
+    ranges = _ranges(part["path"], splitters)
     part = part.take(pa.array(np.argsort(ranges, kind="stable")))
     counts = np.bincount(ranges, minlength=len(splitters) + 1)
     starts = np.cumsum(counts) - counts
     return [part.slice(at, n).combine_chunks() for at, n in zip(starts, counts, strict=True)]
+
+
+def _ranges(paths: pa.ChunkedArray, splitters: Sequence[str]) -> np.ndarray:
+    """How many of the sorted splitters are not above each path, by bisection; (N,) int64."""
+    bounds = pa.array(splitters, pa.string())
+    ranges = np.zeros(len(paths), np.int64)
+    for bit in reversed(range(len(splitters).bit_length())):
+        tried = ranges + (1 << bit)
+        bound = bounds.take(pa.array(np.minimum(tried, len(splitters)) - 1))
+        reached = pc.greater_equal(paths, bound).to_numpy() & (tried <= len(splitters))
+        ranges[reached] = tried[reached]
+    return ranges
 
 
 def _cut_known(files: list[str], group: range, splitters: Sequence[str]) -> Any:

@@ -1,5 +1,7 @@
 """A listing compared with a database: here and in tasks the same, whatever the ranges."""
 
+import random
+from bisect import bisect_right
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +74,16 @@ def test_all_that_is_listed_and_known_is_accounted_for(db: str) -> None:
         (image.path, position) for position, image in pending
     ]
     assert pending == sorted(pending)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 8, 199])
+def test_each_path_falls_in_the_range_that_its_bytes_say(count: int) -> None:
+    draw = random.Random(count)
+    words = ["".join(draw.choices("ab/éx", k=draw.randrange(6))) for _ in range(1_000 + count)]
+    splitters = sorted(words[:count], key=str.encode)  # some may be equal
+    expected = [bisect_right([*map(str.encode, splitters)], word.encode()) for word in words]
+    paths = pa.chunked_array([words[:400], words[400:]])
+    assert plan._ranges(paths, splitters).tolist() == expected
 
 
 @pytest.mark.ray
