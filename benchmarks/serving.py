@@ -28,7 +28,7 @@ import benchmarks
 from benchmarks.scale import save_embedder
 from lib.database.manifest import Manifest, commit_version, read_manifest, write_embeddings
 from lib.embedder.space import keep_embedder
-from lib.schemas import embedding_schema, vectors_to_column
+from lib.schemas import Provenance, embedding_schema, vectors_to_column
 from lib.text.word_vectors import load_word_vectors
 
 CLIENTS = (1, 8, 64)
@@ -65,7 +65,7 @@ class Load:
 
 def random_database(directory: str, images: int) -> None:
     """A database of random unit embeddings (50 dimensions), files of 250,000 rows each."""
-    digest = save_embedder(directory, 512)
+    digest = save_embedder(directory, Provenance("drawn", "none", "none", "float16", 512))
     files = []
     for start in range(0, images, 250_000):
         rows = np.arange(start, min(images, start + 250_000))

@@ -20,16 +20,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 def compact(options: argparse.Namespace) -> object:
     """Run the job; returns its summary."""
-    from lib.cluster import connect, run_on_workers
+    from lib.cluster import run_where_it_pays
     from lib.database.compaction import compact_database
     from lib.errors import BadArgumentError
 
     if options.grace_hours < 0:
         raise BadArgumentError(f"--grace-hours must be at least 0, not {options.grace_hours}")
-    with connect():
-        report = compact_database(
-            options.db, run=run_on_workers, grace_s=3600 * options.grace_hours
-        )
+    report = compact_database(options.db, run=run_where_it_pays, grace_s=3600 * options.grace_hours)
     print(
         f"{report.files_before} files are now {report.files_after}, {report.rows_dropped} removed "
         f"images dropped, {report.files_deleted} files of older versions deleted; database version "

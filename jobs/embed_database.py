@@ -18,15 +18,14 @@ def build_parser() -> argparse.ArgumentParser:
 
 def embed(options: argparse.Namespace) -> object:
     """Run the job; returns its summary."""
-    from lib.cluster import connect, run_on_workers
+    from lib.cluster import run_where_it_pays
     from lib.database.embed import embed_database
     from lib.embedder.space import adopt_embedder
 
     if options.embedder:
         adopted = adopt_embedder(options.db, options.embedder)
         print(f"embedder {adopted.digest[:12]} of {options.embedder}")
-    with connect():
-        report = embed_database(options.db, run_on_workers, options.check)
+    report = embed_database(options.db, run_where_it_pays, options.check)
     removed = f" ({report.removed} removed)" if report.removed else ""
     print(
         f"{report.images} images can be searched{removed}, in {report.files} files, "

@@ -1,5 +1,6 @@
 """Ray as this project uses it: joined or started, what its nodes have, a bounded run of tasks."""
 
+import itertools
 import logging
 import math
 import os
@@ -25,6 +26,8 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _AUTOSCALER_WITHIN_S = 20.0  # after a head without a node for work answers
+# To start Ray and its workers takes as long as a file of some 50,000 rows each of so many.
+_FEW_ITEMS = 8
 _SOCKET_BYTES = 103 if sys.platform == "darwin" else 107  # of a socket's path
 PROJECT_ROOT = Path(__file__).parents[1]
 
@@ -337,7 +340,7 @@ def cluster_cpus() -> int:
 
 
 class Runner(Protocol):
-    """How many equal tasks are run: `run_here`, `run_on_workers`."""
+    """How many equal tasks are run: `run_here`, `run_on_workers`, `run_where_it_pays`."""
 
     def __call__(
         self, function: Callable[..., Result], shared: Sequence[object], items: Iterable[Item]
@@ -351,6 +354,19 @@ def run_here(
     """One item after another in this process: a `Runner`."""
     for item in items:
         yield function(*shared, item)
+
+
+def run_where_it_pays(
+    function: Callable[..., Result], shared: Sequence[object], items: Iterable[Item]
+) -> Iterator[Result]:
+    """Few items here, more on the workers of a Ray that is started or joined for it: a `Runner`."""
+    source = iter(items)
+    first = list(itertools.islice(source, _FEW_ITEMS + 1))
+    if len(first) <= _FEW_ITEMS:
+        yield from run_here(function, shared, first)
+        return
+    with connect():
+        yield from run_on_workers(function, shared, itertools.chain(first, source))
 
 
 def run_on_workers(

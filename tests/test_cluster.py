@@ -14,7 +14,12 @@ import pytest
 import yaml
 
 from lib import doctor as diagnosis
-from lib.cluster import NodeShape, _require_room_for_sockets, require_workers
+from lib.cluster import (
+    NodeShape,
+    _require_room_for_sockets,
+    require_workers,
+    run_where_it_pays,
+)
 from lib.descriptors.placement import size_of_workers
 from lib.descriptors.shards import ExtractionSettings
 from lib.doctor import Finding, diagnose
@@ -128,6 +133,18 @@ def test_what_can_never_run_is_said_at_once(
 def test_more_training_workers_than_cores_are_refused() -> None:
     with pytest.raises(ImageSearchError, match=r"asked for: 64 workers of 1 CPU each.*--workers"):
         require_workers(64, 1, 0, "Ask for fewer --workers")
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_local")
+def test_ray_is_used_where_it_pays() -> None:
+    def where(shared: str, item: int) -> tuple[str, int, bool]:
+        return shared, item, os.getpid() == driver
+
+    driver = os.getpid()
+    few, many = ([*run_where_it_pays(where, ("a",), range(count))] for count in (8, 9))
+    assert few == [("a", item, True) for item in range(8)]
+    assert sorted(many) == [("a", item, False) for item in range(9)]
 
 
 AUTOSCALED = """
