@@ -51,7 +51,7 @@ def rate(work: Callable[[], int], for_s: float) -> float:
     return done / (time.perf_counter() - start)
 
 
-def unit_rows(rows: int, dimension: int, seed: int) -> np.ndarray:
+def drawn_unit_rows(rows: int, dimension: int, seed: int) -> np.ndarray:
     """Random unit vectors, (rows, dimension) float32."""
     vectors = np.random.default_rng(seed).standard_normal((rows, dimension), dtype=np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -174,7 +174,7 @@ def files_to_parquet(
 
 def searching(options: argparse.Namespace) -> dict[str, Any]:
     """Mean milliseconds of exact top 10 over random embeddings by batch; whether they are right."""
-    embeddings = benchmarks.unit_rows(options.rows, 50, 0)
+    embeddings = benchmarks.drawn_unit_rows(options.rows, 50, 0)
     cpu = ExactSearch(embeddings)
     figures: dict[str, Any] = {}
     for kind in ("float32", "bfloat16"):

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import unit_rows
+from benchmarks import drawn_unit_rows
 from benchmarks.serving import random_database
 from lib.database.opening import open_database
 from lib.datasets.download import RemoteFile, download
@@ -71,7 +71,7 @@ def database(directory: Path, images: int) -> None:
 
 def search_in_little(db: str) -> None:
     """Search with half the memory that the embeddings take, beside what Python and torch need."""
-    query = unit_rows(1, 50, 1)
+    query = drawn_unit_rows(1, 50, 1)
     database = open_database(db)
     allowed = database.embeddings.nbytes // 2
     status = Path("/proc/self/status").read_text()

@@ -62,7 +62,7 @@ def methods(
 
 def measure(rows: int, dimension: int, repeats: int) -> Iterator[dict[str, Any]]:
     """One row of the table for each batch, k and method."""
-    embeddings = benchmarks.unit_rows(rows, dimension, 0)
+    embeddings = benchmarks.drawn_unit_rows(rows, dimension, 0)
     default = AdaptiveSearch(embeddings)
     default.prepare()
     searches: dict[str, ExactSearch | AdaptiveSearch] = {
@@ -73,7 +73,7 @@ def measure(rows: int, dimension: int, repeats: int) -> Iterator[dict[str, Any]]
     if rows <= 1_000_000:
         searches["exact bfloat16"] = ExactSearch(embeddings, "bfloat16")
     for batch, k in [(batch, 10) for batch in BATCHES] + [(32, 100)]:
-        queries = benchmarks.unit_rows(batch, dimension, 1)
+        queries = benchmarks.drawn_unit_rows(batch, dimension, 1)
         answers = [search.top_k(queries, k) for search in searches.values()]
         identical = all(
             np.array_equal(answers[0][part], answer[part]) for answer in answers for part in (0, 1)

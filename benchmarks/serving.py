@@ -69,7 +69,7 @@ def random_database(directory: str, images: int) -> None:
     files = []
     for start in range(0, images, 250_000):
         rows = np.arange(start, min(images, start + 250_000))
-        embeddings = benchmarks.unit_rows(len(rows), 50, start)
+        embeddings = benchmarks.drawn_unit_rows(len(rows), 50, start)
         ids = [str(row) for row in rows]
         names = [f"{row}.jpg" for row in rows]
         numbers = [np.full(len(rows), n) for n in (640, 480, 50_000)]

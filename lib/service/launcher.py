@@ -184,7 +184,7 @@ def running(settings: "ServiceSettings", host: str, port: int) -> Iterator[str]:
             serve.start(http_options=HTTPOptions(host=inner, port=port), logging_config=quiet)
             serve.run(build(settings), name=APPLICATION, route_prefix="/", logging_config=quiet)
             yield url(host, port)
-        except (RuntimeError, RayError) as error:
+        except (RuntimeError, TimeoutError, RayError) as error:
             Searcher.load(settings.db, settings.captions, settings.word_vectors)
             raise ImageSearchError(f"the service did not come up: {error}") from error
         finally:
