@@ -1,5 +1,6 @@
 """What tests share: real data where it is there, and one local Ray a session."""
 
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ if TYPE_CHECKING:  # each process of a run imports this before all else, and mos
     from tests.cluster_process import RunningCluster
     from tests.serving_process import RunningService
 
+# By itself Ray's processes would give way to whatever the other process of a run computes.
+os.environ.setdefault("RAY_worker_niceness", "0")
 # Slow parts first, so that two processes end together.
 _ORDER = ("service", "browser", "cluster", "ray")
 _MARKER_OF_FIXTURE = {

@@ -258,10 +258,11 @@ def test_fast_descriptors_are_judged_by_pictures_of_the_collection(
 ) -> None:
     # A driver that has nothing to choose, on a cluster of its own, would look at no pictures.
     monkeypatch.setattr("lib.descriptors.graphs.has_bfloat16", lambda: True)
-    images, db = make_images(tmp_path / "images", 260), str(tmp_path / "db")
+    monkeypatch.setattr("lib.descriptors.engines._FEW", 50)
+    images, db = make_images(tmp_path / "images", 60), str(tmp_path / "db")
     (images / "00001.jpg").write_bytes(b"not a picture")  # and the sample begins with it
-    done = run(images, settings=ExtractionSettings(shard_size=100))
-    assert (done.described, done.failed) == (259, 1)
+    done = run(images, settings=ExtractionSettings(shard_size=30))
+    assert (done.described, done.failed) == (59, 1)
     computed = store.computation(db)
     assert computed is not None
     assert computed.fidelity == "fast"
