@@ -1,17 +1,15 @@
 """Members of zip and tar archives: their names as the archiver meant them, and where they lie."""
 
-import re
 import struct
 import tarfile
 import zipfile
 from collections.abc import Iterator
 from typing import Any
 
-from charset_normalizer import from_bytes
+from lib.images.code_pages import code_page
 
 _UTF8_FLAG = 0x800
 _UNICODE_PATH = 0x7075  # Info-ZIP's extra field
-_CODE_PAGES = ["cp850", "cp1252", "cp866", "cp1251", "cp932", "gbk", "big5", "euc_kr"]
 _EXTENDED = (
     *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
     *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
@@ -23,12 +21,13 @@ def zip_members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     """Members by name, the newest of equal ones, folders left out.
 
     Zip knows two encodings, code page 437 and UTF-8, and many archivers write another: what is
-    UTF-8 without saying so is taken as such, and what makes no letters in code page 437 is guessed.
+    UTF-8 without saying so is taken as such, and the page of other names is that in which they look
+    like names.
     """
     infos = [info for info in archive.infolist() if info.filename and not info.is_dir()]
     raw = [_raw_name(info) for info in infos]
     unclear = [name for name in raw if isinstance(name, bytes)]
-    page = _code_page(unclear) if unclear else ""
+    page = code_page(unclear) if unclear else ""
     names = (name if isinstance(name, str) else name.decode(page, "replace") for name in raw)
     return dict(zip(names, infos, strict=True))
 
@@ -48,15 +47,6 @@ def _raw_name(info: zipfile.ZipInfo) -> str | bytes:
         return raw.decode("utf-8")
     except UnicodeDecodeError:
         return raw
-
-
-def _code_page(names: list[bytes]) -> str:
-    text = b"\n".join(names)
-    # DOS, and Windows in English: accents are letters there, and no signs of drawing or of money.
-    if re.fullmatch(r"[\x00-\x7fÇüéâäàåçêëèïîìÄÅÉæÆôöòûùÿÖÜáíóúñÑß]*", text.decode("cp437")):
-        return "cp437"
-    guess = from_bytes(text, cp_isolation=_CODE_PAGES, threshold=0.9).best()
-    return guess.encoding if guess else "cp437"
 
 
 class BoundedTarInfo(tarfile.TarInfo):

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lib.errors import BadInputError, MissingError
+from lib.images.code_pages import code_page
 from lib.images.decoding import HEIF_IS_READ, ImageError
 from lib.images.file_names import skipped_in_words
 from lib.images.listing import list_images
@@ -188,6 +189,16 @@ def zip_with_raw_names(path: Path, *names: bytes) -> None:
         ("cp850", ["São_João_ações.jpg", "ação_é.jpg"]),
         ("cp932", ["写真_東京タワー.jpg", "富士山の朝.jpg"]),
         ("cp866", ["фото_москва.jpg", "привет_мир.jpg"]),
+        ("cp1251", ["Отпуск/море.jpg", "собака.jpg", "день рождения.jpg"]),
+        ("koi8_r", ["Отпуск/море.jpg", "собака.jpg"]),
+        ("cp1252", ["Français.jpg", "naïve œuvre.jpg", "Lac d’Annecy – été.jpg"]),
+        ("mac_roman", ["été/café.jpg", "Müller.jpg", "Straße.jpg"]),
+        ("cp1250", ["Zdjęcia/żółw.jpg", "Příroda/kůň.jpg", "Łódź.jpg"]),
+        ("cp852", ["Zdjęcia/żółw.jpg", "Příroda/kůň.jpg", "Łódź.jpg"]),
+        ("cp1253", ["Φωτογραφίες/γάτα.jpg", "Αθήνα.jpg"]),
+        ("gbk", ["照片/北京.jpg", "我的狗.jpg", "《相册》—春节.jpg"]),
+        ("big5", ["照片/台北.jpg", "家庭/生日快樂.jpg"]),
+        ("euc_kr", ["사진/서울.jpg", "꽃밭.jpg", "강아지.jpg"]),
     ],
 )
 def test_names_in_a_zip_are_those_that_the_archiver_meant(
@@ -195,6 +206,31 @@ def test_names_in_a_zip_are_those_that_the_archiver_meant(
 ) -> None:
     zip_with_raw_names(tmp_path / "a.zip", *(name.encode(encoding) for name in names))
     assert listed(tmp_path / "a.zip") == {name: name.encode(encoding) for name in names}
+
+
+@pytest.mark.parametrize(
+    ("encoding", "names"),
+    [
+        ("cp932", "猫.jpg さくら.jpg ２０２４年.jpg"),
+        ("gbk", "猫咪.jpg 我的狗.jpg 长城.jpg 日落.jpg 微信图片.jpg"),
+        ("big5", "貓咪.jpg 阿里山.jpg 海邊.jpg"),
+        ("euc_kr", "고양이.jpg 강아지.jpg 제주도.jpg"),
+        ("cp1251", "собака.jpg Москва.jpg"),
+        ("cp866", "собака.jpg Москва.jpg"),
+        ("cp1252", "été.jpg Straße.jpg"),
+        ("cp850", "coração.jpg"),
+    ],
+)
+def test_one_name_alone_tells_its_code_page(encoding: str, names: str) -> None:
+    for name in names.split():
+        content = name.encode(encoding)
+        assert content.decode(code_page([content])) == name
+
+
+def test_many_names_are_read_in_a_page_that_reads_all() -> None:
+    names = [f"{number}/café.jpg".encode("cp437") for number in range(5_000)]
+    assert code_page([*names, b"\x81.jpg"]) == "cp437"  # which cp1252 and others cannot read
+    assert code_page([]) == "cp437"
 
 
 def test_a_member_never_says_what_is_opened(tmp_path: Path) -> None:

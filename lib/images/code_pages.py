@@ -1,0 +1,93 @@
+"""The code page of file names that do not say theirs: the one in which they look like names.
+
+Names are too short for what guesses the encoding of texts by the frequency of letters. What tells
+code pages apart in a few letters is what wrong ones make of them: signs among letters, scripts
+mixed in a word, capitals within it, characters that a language hardly uses.
+"""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+
+# Of pages that read a name alike the first counts.
+CODE_PAGES = (
+    *("cp437", "cp850", "cp1252", "cp866", "cp1251", "cp932", "gbk", "euc_kr", "big5"),
+    *("cp1250", "cp852", "mac_roman", "koi8_r", "cp1254", "cp1253"),
+)
+_JUDGES = 200  # names, spread over all
+_SIGN, _MIXED, _CAPITAL = 4.0, 3.0, 3.0
+_USUAL = set("éèêëàâäáãåçîïíìôöóòõûüúùñßæøœÉÈÀÁÂÄÇÖÓÜÚÅØÑÍ")
+_USUAL_CYRILLIC = set("оеаинтсрвлкмдпуяы")
+_CYRILLIC = set("бгжзйфхцчшщъьэюёіїєґ")
+_PUNCTUATION = set("’‘“”„–—…«»·°ºª№")
+_CENTRAL = set("ąćęłńśźżĄĆĘŁŃŚŹŻčďěňřšťůýžČĎĚŇŘŠŤŮŽľĺőűŐŰășțşţğıİĞŞ")
+_LEVEL_ONE = {"gbk": (0xB0, 0xD7), "cp932": (0x88, 0x97), "big5": (0xA4, 0xC6)}  # first bytes
+_LEVEL_TWO = {"gbk": (0xD8, 0xF7), "cp932": (0x98, 0xEA), "big5": (0xC9, 0xF9)}
+# Of a Hangul syllable: doubled and rare beginnings, compound vowels, and the usual ends.
+_RARE_STARTS, _RARE_VOWELS = {1, 4, 8, 10, 13}, {3, 7, 10, 15, 17, 19}
+_USUAL_ENDS = {0, 1, 4, 8, 16, 17, 19, 21}
+
+
+def code_page(names: Sequence[bytes]) -> str:
+    """The code page of names that share one; cp437, which zip prescribes, where none reads all."""
+    costs, whole = {}, b"\n".join(names)
+    for page in CODE_PAGES:
+        try:
+            decoded = whole.decode(page).split("\n")
+        except UnicodeDecodeError:
+            continue
+        costs[page] = sum(_cost(name, page) for name in decoded[:: -(-len(decoded) // _JUDGES)])
+    return min(costs, key=lambda page: costs[page]) if costs else "cp437"
+
+
+def _cost(name: str, page: str) -> float:
+    """How unlike a name it looks; a usual letter beyond ASCII costs about a half for each byte."""
+    cost = 0.0
+    for word in re.findall(r"[^\W\d_]+|[^\x00-\x7f]", name):
+        if word.isascii():
+            continue
+        kinds = [_kind(letter) for letter in word]
+        mixed = {*kinds} - {"SIGN"}
+        cost += _MIXED * max(0, len(mixed - ({"KANA"} if "CJK" in mixed else set())) - 1)
+        small = any(letter.islower() for letter in word)
+        cost += _CAPITAL * sum(small and letter.isupper() for letter in word[1:])
+        cost += sum(
+            _letter_cost(letter, kind, page)
+            for letter, kind in zip(word, kinds, strict=True)
+            if not letter.isascii()
+        )
+    return cost
+
+
+def _kind(letter: str) -> str:
+    if not letter.isalpha():
+        return "SIGN"
+    first = unicodedata.name(letter, "SIGN").split()[0]
+    return "KANA" if first in ("HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA") else first
+
+
+def _letter_cost(letter: str, kind: str, page: str) -> float:
+    if kind == "LATIN":
+        return 0.5 if letter in _USUAL else 0.7 if letter in _CENTRAL else 2.5
+    if kind == "CYRILLIC":
+        small = letter.lower()
+        return 0.35 if small in _USUAL_CYRILLIC else 0.6 if small in _CYRILLIC else 2.0
+    if kind == "GREEK":
+        return 0.6
+    if kind == "KANA":
+        return 0.5 if page == "cp932" else 3.0
+    if kind == "HANGUL" and "가" <= letter <= "힣":
+        syllable = ord(letter) - ord("가")
+        start, vowel, end = syllable // 588, syllable // 28 % 21, syllable % 28
+        rare = (start in _RARE_STARTS) + (vowel in _RARE_VOWELS) + (end not in _USUAL_ENDS)
+        return 0.6 + 0.5 * rare
+    if kind == "CJK":
+        lead = letter.encode(page)[0]
+        for cost, levels in ((0.8, _LEVEL_ONE), (2.5, _LEVEL_TWO)):
+            first, last = levels.get(page, (1, 0))
+            if first <= lead <= last:
+                return cost
+    if kind == "HALFWIDTH":  # of Japanese syllables
+        return 1.2
+    wide = unicodedata.east_asian_width(letter) in "FW" and unicodedata.category(letter)[0] in "NP"
+    return 1.0 if wide or letter in _PUNCTUATION else _SIGN
