@@ -28,6 +28,7 @@ import pyarrow.parquet as pq
 
 from lib.datasets.matching import clean, has_image_ending
 from lib.errors import BadInputError, ImageSearchError, MissingError
+from lib.images.code_pages import code_page
 from lib.storage import filesystem
 
 LONGEST_CAPTION = 2_000  # characters; longer ones are named: files that run together have them
@@ -52,6 +53,7 @@ CAPTION_COLUMNS = re.findall(
 )
 _NO_NAMES = {"images", "annotations", "info", "licenses", "type", "version", "dataset", "data"}
 _NUMBERED = re.compile(r"(caption|text|sentence|comment|description)s?[0-9]+")
+_WINDOWS = ("cp1252", "cp1251", "cp932", "gbk", "euc_kr", "big5", "cp1250")
 _MISSING = {"", "null", "none", "nan", "<na>", "n/a", "#n/a"}
 _STRING = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
 _LIST = re.compile(rf"\[\s*(?:{_STRING})(?:[\s,]+(?:{_STRING}))*,?\s*\]", re.DOTALL)
@@ -156,7 +158,7 @@ def _decompress(opened: Any) -> bytes:
 
 
 def _decode(content: bytes, source: str, result: CaptionRows) -> str:
-    """UTF-8, UTF-16 (with a byte order mark, or with the zeros of Latin letters), else cp1252."""
+    """UTF-8, UTF-16 (with a byte order mark, or the zeros of Latin letters), else of _WINDOWS."""
     if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return content.decode("utf-16")
     sample = content[:1000]
@@ -181,10 +183,13 @@ def _decode(content: bytes, source: str, result: CaptionRows) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
+        lines = [part for part in content.splitlines() if not part.isascii()]
+        page = code_page(lines, _WINDOWS, margin=0.5)
+        spoken = page.replace("cp", "Windows-")
         result.notes.append(
-            f"{source} is not UTF-8 (line {line}); it was read as Windows-1252, as Excel writes"
+            f"{source} is not UTF-8 (line {line}); it was read as {spoken}, as Excel writes"
         )
-        return content.decode("cp1252", "replace")
+        return content.decode(page, "replace")
 
 
 def _text(text: str, source: str, result: CaptionRows) -> Iterable[CaptionRow]:

@@ -5,11 +5,11 @@ code pages apart in a few letters is what wrong ones make of them: signs among l
 mixed in a word, capitals within it, characters that a language hardly uses.
 """
 
+import math
 import re
 import unicodedata
 from collections.abc import Sequence
 
-# Of pages that read a name alike the first counts.
 CODE_PAGES = (
     *("cp437", "cp850", "cp1252", "cp866", "cp1251", "cp932", "gbk", "euc_kr", "big5"),
     *("cp1250", "cp852", "mac_roman", "koi8_r", "cp1254", "cp1253"),
@@ -19,7 +19,7 @@ _SIGN, _MIXED, _CAPITAL = 4.0, 3.0, 3.0
 _USUAL = set("éèêëàâäáãåçîïíìôöóòõûüúùñßæøœÉÈÀÁÂÄÇÖÓÜÚÅØÑÍ")
 _USUAL_CYRILLIC = set("оеаинтсрвлкмдпуяы")
 _CYRILLIC = set("бгжзйфхцчшщъьэюёіїєґ")
-_PUNCTUATION = set("’‘“”„–—…«»·°ºª№")
+_PUNCTUATION = set("’‘“”„–—…«»·°ºª№½¼¾£€×²¿¡")
 _CENTRAL = set("ąćęłńśźżĄĆĘŁŃŚŹŻčďěňřšťůýžČĎĚŇŘŠŤŮŽľĺőűŐŰășțşţğıİĞŞ")
 _LEVEL_ONE = {"gbk": (0xB0, 0xD7), "cp932": (0x88, 0x97), "big5": (0xA4, 0xC6)}  # first bytes
 _LEVEL_TWO = {"gbk": (0xD8, 0xF7), "cp932": (0x98, 0xEA), "big5": (0xC9, 0xF9)}
@@ -28,16 +28,22 @@ _RARE_STARTS, _RARE_VOWELS = {1, 4, 8, 10, 13}, {3, 7, 10, 15, 17, 19}
 _USUAL_ENDS = {0, 1, 4, 8, 16, 17, 19, 21}
 
 
-def code_page(names: Sequence[bytes]) -> str:
-    """The code page of names that share one; cp437, which zip prescribes, where none reads all."""
+def code_page(
+    names: Sequence[bytes], pages: Sequence[str] = CODE_PAGES, margin: float = 0.0
+) -> str:
+    """The page that names share; the first, which zip prescribes, where none reads them all.
+
+    The first also stands where another is less unlike names by no more than `margin`.
+    """
     costs, whole = {}, b"\n".join(names)
-    for page in CODE_PAGES:
+    for page in pages:
         try:
             decoded = whole.decode(page).split("\n")
         except UnicodeDecodeError:
             continue
         costs[page] = sum(_cost(name, page) for name in decoded[:: -(-len(decoded) // _JUDGES)])
-    return min(costs, key=lambda page: costs[page]) if costs else "cp437"
+    best = min(costs, key=lambda page: costs[page], default=pages[0])
+    return pages[0] if costs.get(pages[0], math.inf) <= costs.get(best, 0) + margin else best
 
 
 def _cost(name: str, page: str) -> float:
@@ -49,6 +55,8 @@ def _cost(name: str, page: str) -> float:
         kinds = [_kind(letter) for letter in word]
         mixed = {*kinds} - {"SIGN"}
         cost += _MIXED * max(0, len(mixed - ({"KANA"} if "CJK" in mixed else set())) - 1)
+        if mixed == {"LATIN"} and len(word) > 2 and not any(map(str.isascii, word)):
+            cost += len(word) / 2
         small = any(letter.islower() for letter in word)
         cost += _CAPITAL * sum(small and letter.isupper() for letter in word[1:])
         cost += sum(
@@ -82,11 +90,12 @@ def _letter_cost(letter: str, kind: str, page: str) -> float:
         rare = (start in _RARE_STARTS) + (vowel in _RARE_VOWELS) + (end not in _USUAL_ENDS)
         return 0.6 + 0.5 * rare
     if kind == "CJK":
-        lead = letter.encode(page)[0]
+        lead, trail = letter.encode(page)
         for cost, levels in ((0.8, _LEVEL_ONE), (2.5, _LEVEL_TWO)):
             first, last = levels.get(page, (1, 0))
-            if first <= lead <= last:
+            if first <= lead <= last and (page != "gbk" or trail >= 0xA1):
                 return cost
+        return _SIGN
     if kind == "HALFWIDTH":  # of Japanese syllables
         return 1.2
     wide = unicodedata.east_asian_width(letter) in "FW" and unicodedata.category(letter)[0] in "NP"

@@ -81,10 +81,23 @@ def test_karpathys_flickr_and_coco(tmp_path: Path) -> None:
     assert read.images["139"].file_name == "val2014/1.jpg"
 
 
-def test_a_windows_code_page_is_read_and_said(tmp_path: Path) -> None:
-    read = load(tmp_path / "c.csv", "image,caption\na.jpg,a café\n".encode("cp1252"))
-    assert pairs(read) == [("a.jpg", "a café")]
-    assert "Windows-1252" in read.notes[0]
+@pytest.mark.parametrize(
+    ("page", "name", "text", "said"),
+    [
+        ("cp1252", "a.jpg", "a café", "Windows-1252"),
+        ("cp1252", "a.jpg", "don’t spend £5 – or 1½", "Windows-1252"),
+        ("cp1251", "собака.jpg", "a dog", "Windows-1251"),
+        ("cp932", "犬の写真.jpg", "a dog", "Windows-932"),
+        ("gbk", "我的狗.jpg", "a dog", "gbk"),
+        ("euc_kr", "강아지.jpg", "a dog", "euc_kr"),
+    ],
+)
+def test_a_code_page_of_windows_is_read_and_said(
+    tmp_path: Path, page: str, name: str, text: str, said: str
+) -> None:
+    read = load(tmp_path / "c.csv", f"image,caption\n{name},{text}\n".encode(page))
+    assert pairs(read) == [(name, text)]
+    assert said in read.notes[0]
 
 
 COCO: dict[str, Any] = {
