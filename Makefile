@@ -44,7 +44,7 @@ typecheck: $(VENV)/.test ## mypy, strict
 check: lint typecheck ## lint, types, and the tests that start no Ray: some minutes
 	$(BIN)/python -m pytest -n 2 -m "not ray and not cluster and not service and not browser and not chaos"
 
-test: lint typecheck ## lint, types and every test: twelve minutes on two cores
+test: lint typecheck ## lint, types and every test: ten to fourteen minutes on two cores
 	$(BIN)/python -m pytest -n 2 -m "not chaos"
 
 chaos: $(VENV)/.test ## kills, lost nodes and power, faults, many at once: two hours

@@ -217,7 +217,7 @@ def test_an_autoscaled_cluster_is_asked_for_gpus_with_their_cpus(tmp_path: Path)
             env=environment,
             capture_output=True,
             text=True,
-            timeout=200,
+            timeout=500,
         )
     assert done.returncode == 0, done.stderr[-3000:]
     told = json.loads(done.stdout.splitlines()[-1])
@@ -292,7 +292,7 @@ for address in sys.argv[1:]:
         env=others | environment,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
@@ -323,7 +323,7 @@ def test_the_submitted_pipeline_runs_on_several_nodes_with_its_database_on_s3(
     job += ["--query", "a dog", "--json", tmp_path / "summary.json"]
     submit = ["-m", "ray.scripts.scripts", "job", "submit", "--address", cluster.dashboard]
     submit += ["--working-dir", ".", "--", sys.executable]
-    printed = cluster.run(*submit, *job, timeout=300, RAY_AUTH_MODE="token")
+    printed = cluster.run(*submit, *job, timeout=600, RAY_AUTH_MODE="token")
     count = len(list((tmp_path / "images").iterdir()))
     assert f"inputs {count} = descriptors {count} + failures 0" in printed
     summary = json.loads((tmp_path / "summary.json").read_text())

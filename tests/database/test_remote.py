@@ -109,8 +109,8 @@ with connect():
 def test_shards_lie_on_nodes_of_their_own_and_a_job_searches_on_its_cluster(
     db: str, cluster: RunningCluster, tmp_path: Path
 ) -> None:
-    cluster.run("-c", ON_ITS_NODES, db, timeout=120, RAY_ADDRESS=cluster.address)
+    cluster.run("-c", ON_ITS_NODES, db, timeout=400, RAY_ADDRESS=cluster.address)
     job_db = make_database(tmp_path / "drawn", images=8)
     query = ("-m", "jobs.query", "--db", job_db, "--k", 2, "red ball")
-    printed = cluster.run(*query, timeout=120, RAY_ADDRESS=cluster.address)
+    printed = cluster.run(*query, timeout=400, RAY_ADDRESS=cluster.address)
     assert "1 queries over 8 images" in printed

@@ -102,7 +102,7 @@ def test_kills_of_drivers_and_workers_change_no_row(
     for _ in range(2):
         if wait_for_progress(job, db, finished(db) + random.randint(1, 5)):
             workers += kill_a_worker(job)
-    output, _ = job.communicate(timeout=120)
+    output, _ = job.communicate(timeout=400)
     assert job.returncode == 0, output.decode()
     assert workers >= 1
     assert rows(db) == undisturbed

@@ -225,7 +225,7 @@ def test_two_workers_also_if_one_is_killed_give_the_result_of_one(
     killer = threading.Thread(target=_kill_a_worker, args=(db,))
     if killed:
         killer.start()
-    printed = cluster.run(*job, timeout=200, RAY_ADDRESS=cluster.address)
+    printed = cluster.run(*job, timeout=500, RAY_ADDRESS=cluster.address)
     if killed:
         killer.join()
     report = json.loads((tmp_path / "report.json").read_text())
@@ -324,7 +324,7 @@ def test_a_killed_job_goes_on_where_it_was(tmp_path: Path) -> None:
         os.killpg(job.pid, signal.SIGKILL)
         job.wait()
     assert not (tmp_path / "db" / "embedder" / "embedder.npz").exists()
-    subprocess.run(command, cwd=PROJECT, check=True, timeout=200)
+    subprocess.run(command, cwd=PROJECT, check=True, timeout=500)
     history: list[dict[str, Any]] = json.loads((tmp_path / "report.json").read_text())["history"]
     assert [row["epoch"] for row in history] == list(range(31))
     assert sum(row["time"] < killed for row in history) >= 3

@@ -366,7 +366,7 @@ def test_metrics_count_what_was_asked(http: httpx.Client) -> None:
     def text() -> str:
         return http.get("/metrics").text
 
-    wait_for(lambda: 'route="/search",status="200"' in text() or "unknown_word" in text(), 30)
+    wait_for(lambda: 'route="/search",status="200"' in text() or "unknown_word" in text(), 90)
     for name in ("requests_total", "request_seconds_bucket", "batch_size_bucket"):
         assert f"ray_image_search_{name}" in text()
     assert "ray_image_search_unknown_word_queries_total" in text()
@@ -404,14 +404,14 @@ def test_a_new_version_is_taken_up_under_load_and_a_wrong_one_refused(
         asking = [pool.submit(ask) for _ in range(4)]
         try:
             write_version(service.directory, service.db, names[:-1], version=2)
-            wait_for(lambda: version() == 2, 30)
+            wait_for(lambda: version() == 2, 90)
             assert http.get("/info").json()["images"] == len(names) - 1
             write_version(service.directory, service.db, names, version=3, digest="another")
-            wait_for(lambda: http.get("/info").json()["reload_problem"], 30)
+            wait_for(lambda: http.get("/info").json()["reload_problem"], 90)
             assert http.get("/info").json()["reload_problem"] == "MismatchError"
             assert version() == 2
             write_version(service.directory, service.db, names, version=4)
-            wait_for(lambda: version() == 4, 30)
+            wait_for(lambda: version() == 4, 90)
             assert http.get("/info").json()["reload_problem"] is None
         finally:
             stop.set()
@@ -437,13 +437,13 @@ def test_a_search_process_that_dies_comes_back_with_the_next_version(
     names = open_database(str(service.db)).image_ids
     version = int(http.get("/health").json()["database_version"])
     write_version(service.directory, service.db, names, version=version + 1, digest="another")
-    wait_for(lambda: http.get("/info").json()["reload_problem"], 30)
+    wait_for(lambda: http.get("/info").json()["reload_problem"], 90)
     for file in (service.db / "embeddings").glob("*.parquet"):
         file.unlink()
     service.part("Replica:image-search:Shard0").kill()
     wait_for(lambda: http.get("/health").status_code == 503, 20)  # it says so
     write_version(service.directory, service.db, names, version=version + 2)
-    wait_for(lambda: http.get("/health").status_code == 200, 120)
+    wait_for(lambda: http.get("/health").status_code == 200, 240)
     hits = http.get("/search", params={"q": "ball"}).json()
     assert hits["database_version"] == version + 2
 

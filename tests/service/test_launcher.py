@@ -129,7 +129,7 @@ def test_a_service_that_cannot_start_says_why(
     options: list[str], status: int, message: str, tmp_path: Path
 ) -> None:
     command = [sys.executable, "-m", "jobs.serve", "--db", str(tmp_path), *options]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=180)
     assert done.returncode == status
     assert message in done.stderr
 
@@ -198,7 +198,7 @@ def _refused(port: int) -> bool:
     return False
 
 
-def _wait_for(condition: Callable[[], object], seconds: float = 90) -> None:
+def _wait_for(condition: Callable[[], object], seconds: float = 240) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not happen in time"
