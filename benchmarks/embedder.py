@@ -253,16 +253,20 @@ def curve(collection: Collection, numbers: list[int], count: int, seed: int) -> 
     return rows
 
 
-def across(collection: Collection, other: Collection, seed: int) -> dict[str, float]:
-    """Trained on all of one collection, searched in the other's images."""
-    text, se_image, _ = trained(collection, collection.captions, seed)
-    unseen = match_captions(other.captions, other.index, text)
-    report = retrieval_report(
-        unseen.texts,
-        se_image(other.read(unseen.images)),
-        np.searchsorted(unseen.images, unseen.rows),
-    )
-    return {name: report["caption_to_image"][name] for name in ("recall@1", "recall@10")}
+def across(collection: Collection, other: Collection, seed: int) -> dict[str, Any]:
+    """recall where all of one collection trains and the other's images are searched, by method."""
+    rows = {}
+    for name in CURVE_METHODS:
+        text, se_image, _ = METHODS[name](collection, collection.captions, seed)
+        unseen = match_captions(other.captions, other.index, text)
+        report = retrieval_report(
+            unseen.texts,
+            se_image(other.read(unseen.images)),
+            np.searchsorted(unseen.images, unseen.rows),
+        )
+        figures = report["caption_to_image"]
+        rows[name] = {"images": len(unseen.images)} | {k: figures[k] for k in FIGURES[:3]}
+    return rows
 
 
 def plot(rows: dict[str, Any], file: str) -> None:
@@ -332,7 +336,10 @@ def main() -> None:
             options.word_vectors,
             options.weights,
         )
-        print(f"searched in {options.across}: {across(collection, other, options.seed)}")
+        report = across(collection, other, options.seed)
+        for name, row in report.items():
+            print(f"{name}, searched in {options.across}: {row}")
+        benchmarks.write_json(options.json, report)
         return
     results = table(collection, options.methods, options.folds, options.seed)
     count = len(collection.captioned)
