@@ -57,8 +57,7 @@ def run_service(directory: Path, db: Path, port: int | None = None) -> Iterator[
         "--weights": WEIGHTS,
     }
     environment = {**os.environ, "IMAGE_SEARCH_TOKEN": f"{TOKEN}\n"}  # as from a file
-    for name in ("RAY_ADDRESS", "RAY_worker_niceness"):
-        environment.pop(name, None)
+    environment.pop("RAY_ADDRESS", None)
     process = subprocess.Popen(
         [sys.executable, "-m", "jobs.serve", *(part for pair in options.items() for part in pair)],
         stdout=subprocess.PIPE,

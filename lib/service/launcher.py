@@ -71,8 +71,6 @@ def own_proxy(host: str, port: int) -> Iterator[bool]:
             # A machine that is busy starts a proxy slowly; Ray would kill it after 5 s, and with it
             # the start of the service. One that cannot start ends by itself.
             "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": 60,
-            # Ray's processes give way to all others of a machine; who searches waits for these.
-            "RAY_worker_niceness": 0,
             # A proxy that ended is noticed within seconds.
             "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": 1,
             haproxy.IN_FLIGHT_VARIABLE: MAX_IN_FLIGHT,

@@ -1,7 +1,6 @@
 import io
 import ipaddress
 import math
-import os
 import re
 import socket
 import threading
@@ -419,11 +418,6 @@ def test_a_new_version_is_taken_up_under_load_and_a_wrong_one_refused(
             task.result()
     assert {status for status, _ in seen} == {200}
     assert {number for _, number in seen} == {1, 2, 4}
-
-
-def test_who_searches_waits_for_no_other_program(service: RunningService) -> None:
-    for part in ("Search", "Shard0", "ImageModel"):
-        assert service.part(f"Replica:image-search:{part}").nice() == os.nice(0)
 
 
 @pytest.mark.reports
