@@ -5,7 +5,6 @@ code pages apart in a few letters is what wrong ones make of them: signs among l
 mixed in a word, capitals within it, characters that a language hardly uses.
 """
 
-import math
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -42,8 +41,8 @@ def code_page(
         except UnicodeDecodeError:
             continue
         costs[page] = sum(_cost(name, page) for name in decoded[:: -(-len(decoded) // _JUDGES)])
-    best = min(costs, key=lambda page: costs[page], default=pages[0])
-    return pages[0] if costs.get(pages[0], math.inf) <= costs.get(best, 0) + margin else best
+    # Of equal ones min gives that which came first.
+    return min(costs, key=lambda page: costs[page] + margin * (page != pages[0]), default=pages[0])
 
 
 def _cost(name: str, page: str) -> float:

@@ -130,14 +130,13 @@ def _read_range(
                 raise TooLargeError(f"{whole:,} bytes")
             file.seek(start)
             return file.read(MAX_FILE_BYTES if size is None else size)
+    end: int | None = MAX_FILE_BYTES + 1 if size is None else start + size
     if size is None and not known:
         whole = fs.size(path) or 0
         if whole > MAX_FILE_BYTES:
             raise TooLargeError(f"{whole:,} bytes")
-        known = whole > 0
-    end = None if size is None else start + size
-    if known:  # without an end stores ask for the size first; an empty file has no range
-        end = MAX_FILE_BYTES + 1
+        # Without an end stores ask for the size again; but an empty file has no range.
+        end = end if whole else None
     if fs.async_impl:
         content = sync(fs.loop, fs._cat_file, path, start=start or None, end=end, timeout=seconds)
     else:
