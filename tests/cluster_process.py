@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.serving_process import free_port
+from benchmarks import free_port
 
 ROOT = Path(__file__).parents[1]
 NODES = """

@@ -1,7 +1,6 @@
 """The service as people start it: `python -m jobs.serve`, with processes of its own."""
 
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 import httpx
 import psutil
 
+from benchmarks import free_port
 from tests.serving_database import WEIGHTS, captions_file
 
 TOKEN = "s3cret; token"
@@ -39,12 +39,6 @@ def _command(process: psutil.Process) -> str:
         return " ".join(process.cmdline())
     except psutil.NoSuchProcess:
         return ""
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 @contextmanager

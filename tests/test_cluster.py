@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from benchmarks import free_port
 from lib import doctor as diagnosis
 from lib.cluster import (
     NodeShape,
@@ -27,7 +28,6 @@ from lib.errors import ImageSearchError
 from lib.storage import read_bytes
 from tests.cluster_process import RunningCluster
 from tests.run_job import run_job
-from tests.serving_process import free_port
 
 ROOT = Path(__file__).parents[1]
 

@@ -28,13 +28,13 @@ import boto3
 from moto.moto_server.werkzeug_app import create_backend_app
 from werkzeug.serving import WSGIRequestHandler, run_simple
 
+from benchmarks import free_port
 from lib.database.compaction import compact_database
 from lib.database.embed import embed_database
 from lib.database.opening import open_database
 from lib.database.removal import remove_images
 from lib.errors import BadInputError, ConflictError
 from tests.database.test_embed import save_embedder, write_descriptors
-from tests.serving_process import free_port
 
 FILES, ROWS = 6, 8
 WRITERS, READERS = 8, 4

