@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -26,6 +26,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _AUTOSCALER_WITHIN_S = 20.0  # after a head without a node for work answers
+_HEAD_ANSWERS_WITHIN_S = 180.0  # it starts a worker process for it, on a machine that may be busy
 # To start Ray and its workers takes as long as a file of some 50,000 rows each of so many.
 _FEW_ITEMS = 8
 _SOCKET_BYTES = 103 if sys.platform == "darwin" else 107  # of a socket's path
@@ -199,9 +200,10 @@ def _node_types_of(job: str) -> dict[tuple[float, float], int]:
         return types
     if os.environ.get("RAY_ADDRESS") in (None, "", "local"):
         return {}
-    deadline = time.monotonic() + _AUTOSCALER_WITHIN_S
+    deadline = None
     while not (config := _ask_head()):
         # A head without a node for work may have been started just now, its autoscaler not yet.
+        deadline = deadline or time.monotonic() + _AUTOSCALER_WITHIN_S
         if _nodes_for_work() or time.monotonic() > deadline:
             return {}
         time.sleep(1)
@@ -214,7 +216,7 @@ def _node_types_of(job: str) -> dict[tuple[float, float], int]:
 
 
 def _ask_head() -> dict[str, Any]:
-    """`_autoscaling_config` of the head; empty where there is none, or where it does not answer."""
+    """`_autoscaling_config` of the head; empty, and said so, where it does not answer."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -222,8 +224,16 @@ def _ask_head() -> dict[str, Any]:
         if node["Alive"] and "node:__internal_head__" in node["Resources"]:
             affinity = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             ask = ray.remote(num_cpus=0, max_retries=1)(_autoscaling_config)
-            with suppress(ray.exceptions.RayError, ray.exceptions.GetTimeoutError):
-                return ray.get(ask.options(scheduling_strategy=affinity).remote(), timeout=30)
+            try:
+                answer = ask.options(scheduling_strategy=affinity).remote()
+                return ray.get(answer, timeout=_HEAD_ANSWERS_WITHIN_S)
+            except (ray.exceptions.RayError, ray.exceptions.GetTimeoutError) as error:
+                print(
+                    "the head of the cluster does not say which nodes its autoscaler can add "
+                    f"({type(error).__name__}): only what is up counts, or what is asked for",
+                    file=sys.stderr,
+                    flush=True,
+                )
     return {}
 
 

@@ -221,7 +221,7 @@ def test_an_autoscaled_cluster_is_asked_for_gpus_with_their_cpus(tmp_path: Path)
         )
     assert done.returncode == 0, done.stderr[-3000:]
     told = json.loads(done.stdout.splitlines()[-1])
-    assert [["CPU", 16.0], ["GPU", 1.0]] in told["demand"]
+    assert [["CPU", 16.0], ["GPU", 1.0]] in told["demand"], told["errors"]
     assert "each worker takes 1 GPU and 16 CPUs" in told["errors"]
     assert "can have, 2 × 1 GPU and 16 CPUs" in told["errors"]
     import torch
