@@ -25,6 +25,7 @@ from lib.datasets.captions import Captions, held_out, load_captions, select
 from lib.descriptors.store import DescriptorIndex, index_descriptors, read_descriptors
 from lib.embedder.dataset import Examples, Share, fit_text_side, load_share, match_captions
 from lib.embedder.fitting import MIN_JUDGES, FitSettings, fit
+from lib.embedder.layer import EmbedderLayer
 from lib.embedder.losses import MARGIN
 from lib.embedder.metrics import retrieval_report
 from lib.embedder.model import Embedder
@@ -105,7 +106,7 @@ def trained(
         state = fit_prior(prepared.data)
     else:
         state = fit(prepared.data, FitSettings(seed=seed), CPU)
-    embedder = Embedder.from_arrays(state["M"].numpy(), state["b"].numpy())
+    embedder = Embedder(state["M"].numpy(), state["b"].numpy())
     return prepared.text, embedder.se_image, np.eye(prepared.text.dimension, dtype=np.float32)
 
 
@@ -117,7 +118,7 @@ def _standardised(collection: Collection, training: Captions) -> tuple[TextEncod
 
 def _image_side(share: Share, matrix: torch.Tensor) -> Callable[[np.ndarray], np.ndarray]:
     folded = matrix * share.scale[:, None]
-    return Embedder.from_arrays(folded.numpy(), (-share.mean @ folded).numpy()).se_image
+    return Embedder(folded.numpy(), (-share.mean @ folded).numpy()).se_image
 
 
 def ridge(collection: Collection, training: Captions | None, seed: int) -> Scorer:
@@ -144,7 +145,7 @@ def plain_recipe(collection: Collection, training: Captions | None, seed: int) -
     images, rows = np.unique(examples.rows, return_inverse=True)
     descriptors = torch.from_numpy(collection.read(images))
     texts = torch.from_numpy(examples.texts)
-    model = Embedder(descriptors.shape[1], text.dimension)
+    model = EmbedderLayer(descriptors.shape[1], text.dimension)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     for _ in range(PLAIN_EPOCHS):
         triples = uniform_triples(rows, len(images), 1, rng)
@@ -156,7 +157,8 @@ def plain_recipe(collection: Collection, training: Captions | None, seed: int) -
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-    return text, model.se_image, np.eye(text.dimension)
+    weight, bias = (parameter.detach().numpy() for parameter in model.parameters())
+    return text, Embedder(weight.T, bias).se_image, np.eye(text.dimension)
 
 
 METHODS: dict[str, Method] = {

@@ -71,7 +71,7 @@ def save_embedder(db: str, provenance: Provenance) -> str:
     matrix = np.random.default_rng(0).standard_normal((provenance.descriptor_size, 50), np.float32)
     words = {"source": PACKAGED, "digest": word_vectors_digest(vectors), "dimension": 50}
     metadata = {"descriptors": dataclasses.asdict(provenance), "word_vectors": words}
-    embedder = Embedder.from_arrays(matrix, np.zeros(50, np.float32))
+    embedder = Embedder(matrix, np.zeros(50, np.float32))
     return save_semantic_space(db, TextEncoder(vectors, Idf({}, 1)), embedder, metadata)
 
 

@@ -20,7 +20,7 @@ import benchmarks
 from benchmarks import seconds
 from lib.embedder.dataset import Share
 from lib.embedder.fitting import FitSettings, run_epoch
-from lib.embedder.model import Embedder
+from lib.embedder.layer import EmbedderLayer
 
 
 def synthetic(images: int, captions: int, size: int, dimension: int) -> Share:
@@ -60,7 +60,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     share = synthetic(options.images, options.captions, options.size, options.dimension)
     settings = FitSettings()
-    batch, model = settings.batch_size, Embedder(options.size, options.dimension)
+    batch, model = settings.batch_size, EmbedderLayer(options.size, options.dimension)
     steps = max(1, round(options.images / batch))
     batch = options.images // steps
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)

@@ -59,7 +59,7 @@ def write_version(
     `digest`: of the embedder, where it is to be a wrong one.
     """
     random = np.random.default_rng(5)
-    embedder = Embedder.from_arrays(
+    embedder = Embedder(
         random.normal(size=(512, 50)).astype(np.float32),
         random.normal(size=50).astype(np.float32),
     )

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from lib.database.ordering import natural_order
 from lib.errors import ImageSearchError
-from lib.topk.exact import merge_top_k
+from lib.topk.scores import merge_top_k
 
 Orientation = Literal["landscape", "portrait", "square"]
 IMAGE_COLUMNS = ("image_id", "uri", "etag", "width", "height")
@@ -20,6 +20,10 @@ IMAGE_COLUMNS = ("image_id", "uri", "etag", "width", "height")
 
 class UnknownImageError(ImageSearchError):
     """An image id that the database does not hold."""
+
+
+class NotLoadedError(Exception):
+    """A shard does not hold the version asked for: its process has been started again."""
 
 
 @dataclass(frozen=True)

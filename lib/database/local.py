@@ -4,6 +4,7 @@ import bisect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +20,9 @@ from lib.database.interface import (
 )
 from lib.database.ordering import natural_key
 from lib.errors import BadArgumentError
-from lib.topk.adaptive import AdaptiveSearch
+
+if TYPE_CHECKING:
+    from lib.topk.adaptive import AdaptiveSearch
 
 COLUMNS = ("image_id", "uri", "path", "etag", "width", "height")
 
@@ -87,7 +90,9 @@ class LocalCollection:
         self._search.prepare()
 
     @cached_property
-    def _search(self) -> AdaptiveSearch:
+    def _search(self) -> "AdaptiveSearch":
+        from lib.topk.adaptive import AdaptiveSearch  # PyTorch: who searches elsewhere needs it not
+
         return AdaptiveSearch(self.embeddings, self.norm)
 
     def row_of(self, image_id: str) -> int | None:

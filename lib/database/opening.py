@@ -41,7 +41,7 @@ from lib.storage import (
     sync_directory,
     write_json_atomic,
 )
-from lib.topk.scan import largest_norm
+from lib.topk.scores import largest_norm
 
 MAPPED_ROWS = 500_000  # a smaller version is read from Parquet in less than a second
 _READERS = 4  # files read at a time

@@ -10,13 +10,20 @@ import ray
 from ray.exceptions import GetTimeoutError, RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from lib.database.interface import Filter, Hits, Image, UnknownImageError, merge_hits
+from lib.database.interface import (
+    Filter,
+    Hits,
+    Image,
+    NotLoadedError,
+    UnknownImageError,
+    merge_hits,
+)
 from lib.database.manifest import Manifest, ManifestFile, latest_version, read_manifest
 from lib.database.opening import dimension_of, part_key
-from lib.database.shard import NotLoadedError, Shard
+from lib.database.shard import Shard
 from lib.errors import BadArgumentError, MissingError, UnavailableError
 from lib.storage import absolute
-from lib.topk.adaptive import COPIES_SHARE
+from lib.topk.scores import COPIES_SHARE
 
 IMAGE_BYTES = 100  # id, URI, path, version and size of an image
 MEMORY_SHARE = 0.5  # of a node's memory that a shard may take

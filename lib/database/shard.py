@@ -7,19 +7,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from lib.cores import usable_cores
-from lib.database.interface import Filter, Hits, Image, UnknownImageError
+from lib.database.interface import Filter, Hits, Image, NotLoadedError, UnknownImageError
 from lib.database.local import LocalCollection
 from lib.database.manifest import Manifest, ManifestFile
 from lib.database.opening import load_version
 
 KEPT_S = 20.0  # a version that nobody has asked for in so long is let go
-
-
-class NotLoadedError(Exception):
-    """A shard does not hold the version asked for: its process has been started again."""
 
 
 @dataclass
@@ -36,6 +31,8 @@ class Shard:
     """
 
     def __init__(self) -> None:
+        import torch  # who asks a shard imports this module, too, and needs it not
+
         torch.set_num_threads(usable_cores())  # Ray allows an actor without CPUs one
         self._loading = threading.Lock()
         self._held: dict[str, _Held] = {}

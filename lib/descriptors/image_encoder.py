@@ -1,22 +1,13 @@
 """The image side of the service: feature maps of pictures that arrive or that need explaining."""
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from lib.descriptors.backbones import Backbone, load_backbone
+from lib.descriptors.seen_image import SeenImage
 from lib.images.preprocessing import decode
 from lib.schemas import Provenance, require_same
 
 MAX_UPLOAD_PIXELS = 50_000_000  # of what anyone may send; JPEGs of more are read at reduced scale
-
-
-@dataclass(frozen=True)
-class SeenImage:
-    """The backbone's last feature map of an image, and the part of the image that it saw."""
-
-    feature_map: np.ndarray  # (D, h, w) float32
-    box: tuple[float, float, float, float]  # left, top, right, bottom in fractions of the image
 
 
 class ImageEncoder:

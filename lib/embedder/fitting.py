@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from lib.embedder.collectives import least_over_workers, sum_over_workers, world
 from lib.embedder.dataset import Examples, ReadDescriptors, Share, load_share, own_images
+from lib.embedder.layer import EmbedderLayer
 from lib.embedder.losses import MARGIN, in_batch_loss
 from lib.embedder.metrics import (
     TRIPLES_PER_CAPTION,
@@ -20,7 +21,6 @@ from lib.embedder.metrics import (
     recall,
     triple_accuracy_fixed,
 )
-from lib.embedder.model import Embedder
 from lib.embedder.ridge import (
     Choice,
     Moments,
@@ -105,7 +105,7 @@ def fit(
     data = read_once(data)
     share = load_share(data.training, data.read, device, data.standardisation)
     judge = ValidationJudge(data, share)
-    model = Embedder(share.inputs.shape[1], share.texts.shape[1]).to(device)
+    model = EmbedderLayer(share.inputs.shape[1], share.texts.shape[1]).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=1.0, fused=True)
     if state is None:
         closed = closed_form(share, data)
@@ -148,7 +148,7 @@ def read_once(data: TrainingData) -> TrainingData:
     return replace(data, read=lambda rows: descriptors[np.searchsorted(needed, rows)])
 
 
-def _step(model: Embedder, settings: FitSettings) -> float:
+def _step(model: EmbedderLayer, settings: FitSettings) -> float:
     return settings.learning_rate * float(model.dense.weight.detach().square().mean().sqrt())
 
 
@@ -157,7 +157,7 @@ def _schedule(epoch: int, settings: FitSettings) -> float:
     return (1 + math.cos(math.pi * (epoch - 1) / settings.epochs)) / 2
 
 
-def _over_workers(model: Embedder) -> torch.nn.Module:
+def _over_workers(model: EmbedderLayer) -> torch.nn.Module:
     return DistributedDataParallel(model.dense) if world()[1] > 1 else model.dense
 
 
@@ -169,7 +169,7 @@ class ClosedForm:
     whitening: torch.Tensor  # (d, d)
     best: Choice
 
-    def put_into(self, model: Embedder) -> None:
+    def put_into(self, model: EmbedderLayer) -> None:
         """Set a model to it."""
         with torch.no_grad():
             model.dense.weight.copy_(self.matrix.T)
@@ -303,7 +303,7 @@ class ValidationJudge:
             inputs = torch.from_numpy(data.read(images)).to(share.inputs.device)
             self._inputs = inputs.sub_(share.mean).mul_(share.scale)
 
-    def __call__(self, model: Embedder, state: FitState, loss: float | None) -> None:
+    def __call__(self, model: EmbedderLayer, state: FitState, loss: float | None) -> None:
         """Add an epoch's metrics to the state."""
         metrics: dict[str, Any] = {
             "epoch": len(state["history"]),
@@ -361,7 +361,7 @@ def finish(
     if again:
         everything = data.training + data.validation
         share = load_share(everything, data.read, device, data.standardisation)
-    model = Embedder(share.inputs.shape[1], share.texts.shape[1]).to(device)
+    model = EmbedderLayer(share.inputs.shape[1], share.texts.shape[1]).to(device)
     closed = closed_form(share, data)
     closed.put_into(model)
     optimizer = torch.optim.Adam(model.parameters(), lr=1.0, fused=True)
@@ -392,12 +392,12 @@ def gain_of_ranking(gains_of_epochs: np.ndarray) -> tuple[float, float]:
     return float(judged.mean()), float(error)
 
 
-def unstandardise(model: Embedder, share: Share) -> tuple[torch.Tensor, torch.Tensor]:
+def unstandardise(model: EmbedderLayer, share: Share) -> tuple[torch.Tensor, torch.Tensor]:
     """M and b for descriptors as they are stored."""
     matrix = model.dense.weight.detach().T * share.scale[:, None]
     return matrix.cpu(), (model.dense.bias.detach() - share.mean @ matrix).cpu()
 
 
-def weights(model: Embedder, optimizer: torch.optim.Optimizer) -> FitState:
+def weights(model: EmbedderLayer, optimizer: torch.optim.Optimizer) -> FitState:
     """What the next epoch needs of model and optimizer."""
     return {"model": model.state_dict(), "optimizer": optimizer.state_dict()}

@@ -1,41 +1,23 @@
 """The embedder: one dense layer from an image's descriptor into the text space."""
 
+from dataclasses import dataclass
+
 import numpy as np
-import torch
-from torch import nn
 
 from lib.text.encoder import unit_rows
 
 
-class Embedder(nn.Module):
-    """se_image(x) = normalise(x·M + b), with one matrix M (descriptor_size × d) and one bias b."""
+@dataclass(frozen=True, eq=False)
+class Embedder:
+    """se_image(x) = normalise(x·M + b); while it is fitted, see `lib.embedder.layer`."""
 
-    def __init__(self, descriptor_size: int, dimension: int) -> None:
-        super().__init__()
-        self.dense = nn.Linear(descriptor_size, dimension)
+    matrix: np.ndarray  # M, (descriptor_size, d) float32
+    bias: np.ndarray  # b, (d,) float32
 
-    @classmethod
-    def from_arrays(cls, matrix: np.ndarray, bias: np.ndarray) -> "Embedder":
-        """The embedder of M, (descriptor_size, d), and b, (d,)."""
-        embedder = cls(*matrix.shape)
-        with torch.no_grad():
-            embedder.dense.weight.copy_(torch.as_tensor(np.ascontiguousarray(matrix.T)))
-            embedder.dense.bias.copy_(torch.as_tensor(bias))
-        return embedder
-
-    @property
-    def matrix(self) -> np.ndarray:
-        """M, (descriptor_size, d) float32; a view, not a copy."""
-        return self.dense.weight.detach().cpu().numpy().T
-
-    @property
-    def bias(self) -> np.ndarray:
-        """b, (d,) float32."""
-        return self.dense.bias.detach().cpu().numpy()
-
-    def forward(self, descriptors: torch.Tensor) -> torch.Tensor:
-        """(N, descriptor_size) → (N, d) of unit length."""
-        return nn.functional.normalize(self.dense(descriptors), dim=1)
+    def __post_init__(self) -> None:
+        # Column by column, as a layer's weights lie: another order gives products other last bits.
+        object.__setattr__(self, "matrix", np.asfortranarray(self.matrix, np.float32))
+        object.__setattr__(self, "bias", np.asarray(self.bias, np.float32))
 
     def se_image(self, descriptors: np.ndarray) -> np.ndarray:
         """Semantic embeddings of images.
@@ -43,10 +25,10 @@ class Embedder(nn.Module):
         descriptors: (N, descriptor_size) or (descriptor_size,), any float type. Returns (N, d) or
         (d,) float32 of unit length. Raises ValueError where the size is not the embedder's.
         """
-        if descriptors.shape[-1] != self.dense.in_features:
+        if descriptors.shape[-1] != len(self.matrix):
             raise ValueError(
                 f"descriptors have {descriptors.shape[-1]} values; "
-                f"the embedder takes {self.dense.in_features}"
+                f"the embedder takes {len(self.matrix)}"
             )
         rows = np.atleast_2d(np.asarray(descriptors, np.float32))
         embeddings = unit_rows(rows @ self.matrix + self.bias)

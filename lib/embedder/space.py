@@ -166,11 +166,11 @@ def load_semantic_space(
         )
         weights = dict(zip(words, arrays["idf_values"].tolist(), strict=True))
         idf = Idf(weights, metadata["idf_document_count"], metadata.get("idf_power", 1.0))
-        embedder = Embedder.from_arrays(arrays["M"], arrays["b"])
+        embedder = Embedder(arrays["M"], arrays["b"])
         common, recorded = arrays["common_direction"], metadata["word_vectors"]
         prior = None
         if "prior_M" in arrays:
-            prior = Embedder.from_arrays(arrays["prior_M"], arrays["prior_b"])
+            prior = Embedder(arrays["prior_M"], arrays["prior_b"])
         version = metadata["format_version"]
     except Exception as error:
         raise BadInputError(

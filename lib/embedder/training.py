@@ -143,11 +143,11 @@ def train(
                 with connect():
                     state = _fit_on_ray(db, data, known_by, settings, workers, metrics)
     metadata["chosen"] = state["chosen"] | {"idf_power": prepared.text.idf.power}
-    embedder = Embedder.from_arrays(state["M"].numpy(), state["b"].numpy())
+    embedder = Embedder(state["M"].numpy(), state["b"].numpy())
     prior = None
     if data.prior is not None:
         alone = fit_prior(data)
-        prior = Embedder.from_arrays(alone["M"].numpy(), alone["b"].numpy())
+        prior = Embedder(alone["M"].numpy(), alone["b"].numpy())
     digest = save_semantic_space(
         db, prepared.text, embedder, metadata, state["whitening"].numpy(), prior
     )

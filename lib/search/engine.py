@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +15,7 @@ from lib.database.interface import Collection, Filter, Image
 from lib.database.manifest import latest_version
 from lib.database.opening import open_database, searchable_names
 from lib.datasets.captions import load_captions
-from lib.descriptors.image_encoder import ImageEncoder, SeenImage
+from lib.descriptors.seen_image import SeenImage
 from lib.embedder.space import SemanticSpace, embedder_file, load_semantic_space
 from lib.errors import BadArgumentError, ImageSearchError, MismatchError, QueryError
 from lib.images.thumbnails import read_file
@@ -25,6 +25,9 @@ from lib.search.image_space import open_descriptors
 from lib.storage import exists
 from lib.text.query import QueryEmbedding, embed_queries, embed_query, query_words
 from lib.text.spelling import COMMON, Spelling
+
+if TYPE_CHECKING:  # PyTorch, which a front end of the service does without
+    from lib.descriptors.image_encoder import ImageEncoder
 
 _IMAGE_PART = "the image"
 
@@ -216,7 +219,9 @@ class Searcher:
         return Explanation(score, shares, heat, seen)
 
     @cached_property
-    def _image_encoder(self) -> ImageEncoder:
+    def _image_encoder(self) -> "ImageEncoder":
+        from lib.descriptors.image_encoder import ImageEncoder
+
         return ImageEncoder(self.space.provenance, self.weights)
 
     def suggest(self, text: str) -> str | None:

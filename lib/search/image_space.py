@@ -44,7 +44,7 @@ def open_descriptors(db: str) -> tuple[LocalCollection, SemanticSpace]:
     descriptors = read_descriptors(index.files, np.arange(len(index.image_ids)))
     size = descriptors.shape[1]
     mean = descriptors.mean(axis=0, dtype=np.float64).astype(np.float32)
-    embedder = Embedder.from_arrays(np.eye(size, dtype=np.float32), -mean)
+    embedder = Embedder(np.eye(size, dtype=np.float32), -mean)
     images, order = in_natural_order([read_table(file, list(COLUMNS)) for file in index.files])
     embeddings = embedder.se_image(descriptors)[order]
     metadata: dict[str, Any] = {

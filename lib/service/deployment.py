@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import lru_cache, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from fastapi import FastAPI
@@ -24,7 +24,7 @@ from ray.serve.handle import DeploymentHandle
 from lib.database.interface import Image
 from lib.database.manifest import latest_version
 from lib.database.remote import RemoteCollection
-from lib.descriptors.image_encoder import ImageEncoder, SeenImage
+from lib.descriptors.seen_image import SeenImage
 from lib.errors import BadArgumentError, ImageSearchError, UnavailableError
 from lib.images.thumbnails import for_browser, read_file, small_jpeg
 from lib.schemas import Provenance
@@ -38,6 +38,9 @@ from lib.service.shards import ShardDeployments, bind_shards
 from lib.storage import absolute
 from lib.text.query import QueryEmbedding
 from lib.text.word_vectors import absolute_source
+
+if TYPE_CHECKING:  # PyTorch: a front end without it starts seconds sooner
+    from lib.descriptors.image_encoder import ImageEncoder
 
 TOKEN_VARIABLE = "IMAGE_SEARCH_TOKEN"
 THUMBNAIL_SIZE = 480  # pixels of the longer side
@@ -100,8 +103,10 @@ class ImageModel:
         """Feature map of an image file; see ImageEncoder.see."""
         return self._image_encoder(provenance).see(content)
 
-    def _image_encoder(self, provenance: Provenance) -> ImageEncoder:
+    def _image_encoder(self, provenance: Provenance) -> "ImageEncoder":
         if self.encoder is None or self.provenance != provenance:
+            from lib.descriptors.image_encoder import ImageEncoder  # half a gigabyte with PyTorch
+
             self.encoder = ImageEncoder(provenance, self.weights)
             self.provenance = provenance
         return self.encoder

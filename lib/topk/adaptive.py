@@ -9,8 +9,8 @@ import torch
 
 from lib.topk.exact import QUERIES_AT_ONCE, ExactSearch
 from lib.topk.scan import PACKED_QUERIES, Precision
+from lib.topk.scores import COPIES_SHARE
 
-COPIES_SHARE = 0.84  # bytes of the int8 and the bfloat16 copy together, of the float32 ones
 WORTH_A_COPY = 4 * QUERIES_AT_ONCE  # queries of one batch
 MEMORY_SHARE = 0.5  # of the free memory that copies may take
 

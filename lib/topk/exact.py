@@ -13,6 +13,7 @@ import torch
 from lib.cores import usable_cores
 from lib.errors import BadArgumentError, BadInputError
 from lib.topk.scan import Precision, Scan
+from lib.topk.scores import exact_scores, merge_top_k
 
 # Approximate scores of one block: these many stay in a core's own cache until looked through.
 BLOCK_SCORES = 2**19
@@ -42,7 +43,7 @@ class ExactSearch:
     ) -> None:
         """Prepare (N, d) float32 embeddings, which may be memory-mapped; reads them once.
 
-        `norm`: their `scan.largest_norm`, where known; then a float32 search reads nothing.
+        `norm`: their `scores.largest_norm`, where known; then a float32 search reads nothing.
         Rows are of unit length or zero (any finite row is searched exactly, its score then being
         a dot product). Raises BadInputError, naming the first bad row, for NaN or infinity.
         """
@@ -100,29 +101,6 @@ def top_k(
 ) -> tuple[np.ndarray, np.ndarray]:
     """One search over embeddings that are not searched again; see `ExactSearch.top_k`."""
     return ExactSearch(embeddings).top_k(queries, k, allowed)
-
-
-def merge_top_k(
-    queries: np.ndarray, rows: np.ndarray, scores: np.ndarray, count: int, k: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The best k of (M,) candidates of `count` queries: rows (count, k) and scores (count, k).
-
-    queries: (M,) the query of each candidate. Best first, equal scores in row order. Every query
-    must have at least k candidates.
-    """
-    order = np.lexsort((rows, -scores, queries))
-    starts = np.searchsorted(queries[order], np.arange(count))
-    chosen = order[starts[:, None] + np.arange(k)]
-    return rows[chosen], scores[chosen]
-
-
-def exact_scores(queries: np.ndarray, embeddings: np.ndarray) -> np.ndarray:
-    """Dot product of each pair of rows, (M, d) and (M, d), in float64, as (M,) float32.
-
-    Products of float32 are exact in float64 and numpy sums a contiguous row in an order that
-    depends on d alone: the same pair gives the same bits wherever it is computed.
-    """
-    return np.multiply(queries, embeddings, dtype=np.float64).sum(axis=1).astype(np.float32)
 
 
 class _Pass:

@@ -6,10 +6,10 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 
-from lib.errors import BadArgumentError, BadInputError
+from lib.errors import BadArgumentError
+from lib.topk.scores import PREPARE_ROWS, largest_norm
 
 Precision = Literal["float32", "bfloat16", "int8"]
-PREPARE_ROWS = 65_536
 SMALLEST = float(torch.finfo(torch.float32).tiny)
 UNIT = 2.0**-24  # unit roundoff of float32
 PACKED_WIDTH = 64  # torch's int8 kernel reads whole vector registers: columns are padded with zeros
@@ -128,23 +128,6 @@ class Scan:
             return out.copy_(torch.ops.aten._weight_int8pack_mm(queries, vectors, scales))
         torch.mm(queries, vectors.float().T, out=out)
         return out.mul_(scales)
-
-
-def largest_norm(embeddings: np.ndarray) -> float:
-    """Largest norm of (N, d) float32 rows, taken in float64; 0 for none.
-
-    Raises BadInputError, naming the first bad row, for NaN or infinity.
-    """
-    largest = 0.0
-    tensor = _tensor(embeddings)
-    for start in range(0, len(tensor), PREPARE_ROWS):
-        rows = tensor[start : start + PREPARE_ROWS]
-        norms = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64)
-        if not bool(norms.isfinite().all()):
-            bad = start + int((~norms.isfinite()).nonzero()[0])
-            raise BadInputError(f"the embedding of row {bad} holds NaN or infinity")
-        largest = max(largest, float(norms.max()))
-    return largest
 
 
 def _tensor(embeddings: np.ndarray) -> torch.Tensor:

@@ -48,7 +48,7 @@ def save_embedder(db: str, seed: int, words: Path | None = None) -> str:
         toy_world.word_vectors().save_word2vec_format(str(words))
     vectors = toy_world.word_vectors()
     matrix = np.random.default_rng(seed).standard_normal((8, toy_world.DIMENSION))
-    embedder = Embedder.from_arrays(matrix.astype(np.float32), np.zeros(12, np.float32))
+    embedder = Embedder(matrix.astype(np.float32), np.zeros(12, np.float32))
     metadata = {
         "descriptors": dataclasses.asdict(PROVENANCE),
         "word_vectors": {

@@ -24,7 +24,7 @@ def adapter(tmp_path: Path) -> BenchmarkAdapter[int]:
     vectors.add_vectors(WORDS, np.eye(3, dtype=np.float32))
     vectors.save(str(tmp_path / "vectors.kv"))
     text = TextEncoder(vectors, fit_idf(["a dog", "a cat", "a boat"]))
-    embedder = Embedder.from_arrays(np.eye(4, 3, dtype=np.float32), np.zeros(3, np.float32))
+    embedder = Embedder(np.eye(4, 3, dtype=np.float32), np.zeros(3, np.float32))
     origin = Provenance("imported", "x", "x", "float32", 4)
     source = str(tmp_path / "vectors.kv")
     metadata = {

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from lib.embedder.dataset import fit_text_side
+from lib.embedder.layer import EmbedderLayer
 from lib.embedder.model import Embedder
 from lib.embedder.ridge import RidgePath, moments, whitening_powers
 from lib.embedder.space import (
@@ -22,7 +23,7 @@ from tests import toy_world
 
 
 def test_se_image_by_hand() -> None:
-    embedder = Embedder.from_arrays(np.array([[1.0, 0.0], [0.0, 2.0]]), np.array([2.0, 0.0]))
+    embedder = Embedder(np.array([[1.0, 0.0], [0.0, 2.0]]), np.array([2.0, 0.0]))
     embeddings = embedder.se_image(np.array([[1.0, 2.0], [-2.0, 0.0]]))
     assert embeddings.dtype == np.float32
     # (1·1 + 2, 2·2) = (3, 4); the second lands on zero, which has no direction.
@@ -32,9 +33,11 @@ def test_se_image_by_hand() -> None:
 
 def test_se_image_is_the_modules_forward() -> None:
     torch.manual_seed(0)
-    embedder, descriptors = Embedder(20, 5), torch.randn(7, 20)
-    assert sum(parameter.numel() for parameter in embedder.parameters()) == 20 * 5 + 5
-    forward = embedder(descriptors).detach().numpy()
+    layer, descriptors = EmbedderLayer(20, 5), torch.randn(7, 20)
+    assert sum(parameter.numel() for parameter in layer.parameters()) == 20 * 5 + 5
+    weight, bias = (parameter.detach().numpy() for parameter in layer.parameters())
+    embedder = Embedder(weight.T, bias)
+    forward = layer(descriptors).detach().numpy()
     assert embedder.se_image(descriptors.numpy()) == pytest.approx(forward, abs=1e-6)
     assert embedder.se_image(descriptors.numpy().astype(np.float16)) == pytest.approx(
         forward, abs=2e-3
@@ -43,7 +46,7 @@ def test_se_image_is_the_modules_forward() -> None:
 
 def test_se_image_refuses_descriptors_of_another_size() -> None:
     with pytest.raises(ValueError, match="descriptors have 4 values; the embedder takes 3"):
-        Embedder(3, 2).se_image(np.zeros((1, 4)))
+        Embedder(np.eye(3, 2), np.zeros(2)).se_image(np.zeros((1, 4)))
 
 
 @pytest.mark.parametrize("count", [30, 200])  # fewer images than values, and more
@@ -81,7 +84,9 @@ def test_wccn_whitens_the_variation_within_an_image() -> None:
 def saved(tmp_path: Path) -> tuple[str, TextEncoder, Embedder]:
     """A database that holds an embedder with random weights."""
     text = fit_text_side(["the thing1 thing2", "the thing3"], toy_world.word_vectors())
-    embedder = Embedder(toy_world.SIZE, toy_world.DIMENSION)
+    rng = np.random.default_rng(0)
+    matrix = rng.normal(size=(toy_world.SIZE, toy_world.DIMENSION))
+    embedder = Embedder(matrix, rng.normal(size=toy_world.DIMENSION))
     metadata = {
         "descriptors": vars(toy_world.provenance()),
         "word_vectors": {
@@ -162,7 +167,7 @@ def test_the_digest_covers_what_decides_an_embedding_and_nothing_else(
     metadata = space.metadata | {"captions": {"training_captions": 9}, "time": 7}
     assert save_semantic_space(str(tmp_path / "again"), text, embedder, metadata) == space.digest
     powered = TextEncoder(vectors, replace(text.idf, power=0.5), text.common_direction)
-    moved = Embedder.from_arrays(embedder.matrix, embedder.bias + 1)
+    moved = Embedder(embedder.matrix, embedder.bias + 1)
     for number, (side, layer) in enumerate(((powered, embedder), (text, moved))):
         changed = str(tmp_path / str(number))
         digest = save_semantic_space(changed, side, layer, metadata)

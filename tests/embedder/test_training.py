@@ -57,9 +57,7 @@ def _data(
 
 
 def _test_recall(data: TrainingData, test: Examples, state: FitState) -> float:
-    embeddings = Embedder.from_arrays(state["M"].numpy(), state["b"].numpy()).se_image(
-        data.read(test.images)
-    )
+    embeddings = Embedder(state["M"].numpy(), state["b"].numpy()).se_image(data.read(test.images))
     ranks = caption_ranks(test.texts, embeddings, np.searchsorted(test.images, test.rows))
     return recall(ranks, 10)
 
@@ -340,7 +338,7 @@ def test_another_collections_embedder_is_the_start(tmp_path: Path) -> None:
     test = select(captions, set(images[320:]))
     prepared = prepare(elsewhere, select(captions, set(images[:300])), None, vectors, True)
     state = fit(prepared.data, FitSettings(), CPU)
-    embedder = Embedder.from_arrays(state["M"].numpy(), state["b"].numpy())
+    embedder = Embedder(state["M"].numpy(), state["b"].numpy())
     metadata = {
         "descriptors": vars(toy_world.provenance()),
         "word_vectors": {
@@ -359,13 +357,13 @@ def test_another_collections_embedder_is_the_start(tmp_path: Path) -> None:
     few = select(captions, set(images[300:320]))
     prepared = prepare(here, few, None, vectors, True, start=elsewhere)
     state = fit(prepared.data, FitSettings(), CPU)
-    helped = Embedder.from_arrays(state["M"].numpy(), state["b"].numpy())
+    helped = Embedder(state["M"].numpy(), state["b"].numpy())
     save_semantic_space(here, prepared.text, helped, metadata)
     assert _recall_of(here, descriptors, test, vectors) > 0.8
     bare = prepare(here, few, None, vectors, True)
     assert bare.data.prior is None
     state = fit(bare.data, FitSettings(), CPU)
-    unhelped = Embedder.from_arrays(state["M"].numpy(), state["b"].numpy())
+    unhelped = Embedder(state["M"].numpy(), state["b"].numpy())
     save_semantic_space(here, bare.text, unhelped, metadata)
     assert _recall_of(here, descriptors, test, vectors) < 0.8
 

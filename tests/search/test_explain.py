@@ -37,7 +37,7 @@ def test_words_and_cells_both_add_up_to_the_cosine(encoder: TextEncoder) -> None
     pixels = torch.from_numpy(images)
     maps = backbone().feature_map(pixels).numpy()
     descriptors = backbone().extract(pixels).numpy()
-    embedder = Embedder.from_arrays(
+    embedder = Embedder(
         random.normal(size=(512, 50)).astype(np.float32),
         random.normal(size=50).astype(np.float32),
     )

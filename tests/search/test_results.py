@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -23,7 +24,7 @@ NAMES = ["dog", "juice", "orange", "truck"]
 @pytest.fixture(scope="module")
 def space() -> SemanticSpace:
     encoder = TextEncoder(load_word_vectors(), fit_idf(["orange juice", "a truck", "a dog"]))
-    return SemanticSpace(encoder, Embedder(4, 50), "digest", {})
+    return SemanticSpace(encoder, Embedder(np.eye(4, 50), np.zeros(50)), "digest", {})
 
 
 @pytest.fixture(scope="module")

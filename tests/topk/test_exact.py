@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from lib.errors import BadArgumentError, BadInputError
 from lib.topk import exact as search
-from lib.topk.exact import ExactSearch, exact_scores, top_k
+from lib.topk.exact import ExactSearch, top_k
 from lib.topk.scan import Precision, Scan
+from lib.topk.scores import exact_scores
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "int8")
 
