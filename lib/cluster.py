@@ -67,8 +67,6 @@ def connect() -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    # Workers import lib from the same place as the driver, whatever the working directory.
-    environment: dict[str, Any] = {"env_vars": {"PYTHONPATH": _python_path()}}
     address = os.environ.get("RAY_ADDRESS")
     if address:
         # A submitted job has brought its working directory along; any other driver sends this one.
@@ -90,13 +88,13 @@ def connect() -> Iterator[None]:
             ) from error
     else:
         _require_room_for_sockets()
-        ray.init(
-            address="local",
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            runtime_env=environment,
-        )
+        with _imported_from_here():
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
     try:
         yield
     finally:
@@ -122,9 +120,22 @@ def _reach(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
-def _python_path() -> str:
+@contextmanager
+def _imported_from_here() -> Iterator[None]:
+    """Processes that start meanwhile, and theirs, import lib from where this one does.
+
+    Ray's runtime environment could say so, too, but then no process that Ray keeps ready would do:
+    a worker is at work a second later.
+    """
     inherited = os.environ.get("PYTHONPATH")
-    return os.pathsep.join([str(PROJECT_ROOT), *([inherited] if inherited else [])])
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PROJECT_ROOT), inherited]))
+    try:
+        yield
+    finally:
+        if inherited is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = inherited
 
 
 @dataclass(frozen=True)
