@@ -14,6 +14,9 @@ if TYPE_CHECKING:  # each process of a run imports this before all else, and mos
 
 # By itself Ray's processes would give way to whatever the other process of a run computes.
 os.environ.setdefault("RAY_worker_niceness", "0")
+# Threads of PyTorch that wait would burn the core that the other process of a run could use, which
+# takes twice as long; read when PyTorch is loaded, here and in the processes that tests start.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # Slow parts first, so that two processes end together.
 _ORDER = ("service", "browser", "cluster", "ray")
 _MARKER_OF_FIXTURE = {
