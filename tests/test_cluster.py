@@ -171,6 +171,7 @@ config = {
 }
 (folder / "config.json").write_text(json.dumps(config))
 environment = {**os.environ, "RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
+environment["PYTHONPATH"] = os.getcwd()
 start = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=0"]
 start += [f"--port={port}", f"--autoscaling-config={folder / 'config.json'}"]
 start += ["--include-dashboard=false", f"--temp-dir={folder}", "--disable-usage-stats"]
@@ -186,7 +187,9 @@ try:
     job = [sys.executable, "-m", "jobs.extract_descriptors", "--images", images]
     job += ["--db", str(folder / "db"), "--backbone", "resnet18", "--weights", "random"]
     address = f"127.0.0.1:{port}"
-    joined = os.environ | {"RAY_ADDRESS": address}
+    # As a submitted job, which sends no working directory: nodes that share a disk, as these do,
+    # unpack it over each other's.
+    joined = os.environ | {"RAY_ADDRESS": address, "RAY_JOB_CONFIG_JSON_ENV_VAR": "{}"}
     working = subprocess.Popen(job, env=joined, stderr=subprocess.PIPE)
     demand = set()
     while working.poll() is None:
