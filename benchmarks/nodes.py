@@ -2,8 +2,8 @@
 
 python -m benchmarks.nodes [--images 100000] [--backbone test_vit --weights random] [--json FILE]
 
-Three nodes on this machine (a head without CPUs, two of one CPU), a token, and an S3 server in a
-process of its own that counts what it is asked. From another directory the pipeline is submitted; a
+Three nodes on this machine (a head without CPUs, two of one CPU), a token, and an S3 server
+(`benchmarks.s3`) that counts what it is asked. From another directory the pipeline is submitted; a
 node is lost when a third of the shards are written, and another one comes. The same command has
 nothing to do, then one image; then `serve deploy`, and a query. What must hold is checked. A small
 network leaves the machine to what is measured here; its classes have no names, so that the packaged
@@ -12,17 +12,14 @@ network looks at some of the images to teach the embedder.
 
 import io
 import json
-import logging
 import multiprocessing
 import os
 import re
 import secrets
 import shlex
-import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
@@ -40,44 +37,20 @@ import yaml
 from PIL import Image
 
 import benchmarks
+from benchmarks.s3 import KINDS, SIZES, running
 from lib.database.opening import open_database
 from lib.datasets.sample.composing import compose
 from lib.descriptors.shards import suitable_shard_size
 from lib.service.launcher import own_proxy
-from lib.storage import filesystem, write_bytes_atomic
+from lib.storage import write_bytes_atomic
 
 ROOT = Path(__file__).parents[1]
 PHOTOS, DB = "s3://photos", "s3://search/db"
+DESCRIPTORS = "PUT /search/db/descriptors/*.parquet"  # by these names the server counts
+VERSIONS = "PUT /search/db/versions/*.json"
 SCENES, SIDE = 24, 128  # drawn, from which all pictures are cut; pixels
 QUERY = "a dog on the grass"
-KINDS = ("GET", "LIST", "HEAD", "PUT", "POST", "DELETE")
 SPAWN = multiprocessing.get_context("spawn")
-
-
-def serve_s3(port: int) -> None:
-    """moto's S3, one request after another: it looks whether a condition holds, and then writes."""
-    from moto.moto_server.werkzeug_app import create_backend_app
-    from werkzeug.serving import WSGIRequestHandler, run_simple
-
-    app, turn, counts = create_backend_app("s3"), threading.Lock(), Counter[str]()
-
-    def counted(environ: dict[str, Any], start_response: Callable) -> list[bytes]:
-        path, method = environ["PATH_INFO"], environ["REQUEST_METHOD"]
-        if path == "/-/counts":  # no bucket has such a name
-            start_response("200 OK", [("Content-Type", "application/json")])
-            return [json.dumps(counts).encode()]
-        with turn:
-            answer = b"".join(app(environ, start_response))
-            counts["LIST" if "list-type" in environ["QUERY_STRING"] else method] += 1
-            counts["bytes read"] += len(answer)
-            counts["bytes written"] += int(environ.get("CONTENT_LENGTH") or 0)
-            counts["descriptors"] += method == "PUT" and path.startswith("/search/db/descriptors/")
-            counts["versions"] += method == "PUT" and bool(re.search(r"/versions/\d+.json$", path))
-        return [answer]
-
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    WSGIRequestHandler.protocol_version = "HTTP/1.1"  # connections stay open
-    run_simple("127.0.0.1", port, counted, threaded=True)
 
 
 def run_nodes(dashboard: int, orders: Connection) -> None:
@@ -146,15 +119,10 @@ def jpeg(number: int, scenes: list[Image.Image]) -> bytes:
 class Account:
     """The table: seconds, S3's requests and bytes of each step; and what happened within it."""
 
-    def __init__(self, s3: str) -> None:
-        self.s3, self.rows, self.start = s3, list[dict[str, Any]](), 0.0
+    def __init__(self, counts: Callable[[], Counter[str]]) -> None:
+        self.counts, self.rows, self.start = counts, list[dict[str, Any]](), 0.0
         print("| step | s | images/s |", " | ".join(KINDS), "| MB read | MB written |")
         print("| --- " + "| ---: " * (len(KINDS) + 4) + "|", flush=True)
-
-    def counts(self) -> Counter[str]:
-        """What the server was asked so far."""
-        with urlopen(f"{self.s3}/-/counts", timeout=60) as answer:
-            return Counter(json.load(answer))
 
     @contextmanager
     def step(self, name: str, images: int = 0) -> Iterator[None]:
@@ -165,7 +133,7 @@ class Account:
         seconds = time.perf_counter() - self.start
         counts = self.counts() - before
         self.rows[-1] |= {"seconds": seconds, **counts}
-        sizes = (f"{counts[f'bytes {way}'] / 1e6:,.1f}" for way in ("read", "written"))
+        sizes = (f"{counts[size] / 1e6:,.1f}" for size in SIZES)
         rate = f"{images / seconds:,.1f}" if images else ""
         requests = (f"{counts[kind]:,}" for kind in KINDS)
         print("|", " | ".join([name, f"{seconds:,.1f}", rate, *requests, *sizes]), "|", flush=True)
@@ -247,8 +215,6 @@ def measure(
     images: int, backbone: dict[str, str], directory: Path, account: Account, port: int
 ) -> None:
     """All steps, in order."""
-    for url in (PHOTOS, DB):
-        filesystem(url)[0].mkdir(urlsplit(url).netloc)
     scenes = [compose(0, index)[1] for index in range(SCENES)]
 
     def put(number: int) -> None:
@@ -262,7 +228,7 @@ def measure(
         user = User(directory, f"http://127.0.0.1:{dashboard}", backbone)
 
         def lose() -> bool:
-            if account.counts()["descriptors"] * 3 < -(-images // suitable_shard_size(images)):
+            if account.counts()[DESCRIPTORS] * 3 < -(-images // suitable_shard_size(images)):
                 return False
             for what, said in (("lose", "a node is lost"), ("add", "another one is there")):
                 order(what)
@@ -276,10 +242,10 @@ def measure(
         with account.step("the same command again"):
             user.pipeline(images)
         put(images)
-        versions = account.counts()["versions"]
+        versions = account.counts()[VERSIONS]
 
         def committed() -> bool:
-            if account.counts()["versions"] == versions:
+            if account.counts()[VERSIONS] == versions:
                 return False
             account.note("the version is committed")
             return True
@@ -305,13 +271,9 @@ def main() -> None:
     backbone = {"backbone": options.backbone}
     if options.weights:
         backbone["weights"] = options.weights
-    s3, port = benchmarks.free_port(), benchmarks.free_port()
+    port = benchmarks.free_port()
     os.environ.pop("RAY_ADDRESS", None)
     os.environ |= {
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{s3}",
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         # What serve_config.yaml asks of nodes; and `python` is the one that runs this.
@@ -319,15 +281,13 @@ def main() -> None:
         "PYTHONPATH": str(ROOT),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
-    server = SPAWN.Process(target=serve_s3, args=(s3,), daemon=True)
-    server.start()
-    while server.is_alive():
-        with suppress(OSError), socket.create_connection(("127.0.0.1", s3), timeout=1):
-            break
-        time.sleep(0.2)
-    account = Account(os.environ["AWS_ENDPOINT_URL"])
     # The ports of a proxy that no other service of this machine has.
-    with own_proxy("127.0.0.1", port), tempfile.TemporaryDirectory() as directory:
+    with (
+        own_proxy("127.0.0.1", port),
+        running(*(urlsplit(url).netloc for url in (PHOTOS, DB))) as counts,
+        tempfile.TemporaryDirectory() as directory,
+    ):
+        account = Account(counts)
         measure(options.images, backbone, Path(directory), account, port)
     print(
         "", *(f"{row['step']}: {note}" for row in account.rows for note in row["notes"]), sep="\n"

@@ -1,19 +1,23 @@
 """What grows with the collection: generated rows, each step timed in a driver of its own.
 
-python -m benchmarks.scale [--images 1000000] [--backbone test_vit]
+python -m benchmarks.scale [--images 1000000] [--backbone test_vit] [--s3]
 
 No pictures but one: descriptors are drawn. Of each step: seconds, seconds a million rows, and the
 largest memory of the driver (Ray's tasks have processes of their own). The last step is what a user
 does who has one picture more: a list of all names, the two jobs, imports and Ray's starts included.
+With --s3 the database lies on an S3 server of this machine, which counts requests and bytes; it
+answers one request after another, so that seconds say little there.
 """
 
 import argparse
 import dataclasses
 import multiprocessing
+import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
 from multiprocessing.connection import Connection
@@ -24,6 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from benchmarks.s3 import KINDS, SIZES, running
 from lib.descriptors.backbones import load_backbone
 from lib.embedder.model import Embedder
 from lib.embedder.space import save_semantic_space
@@ -133,8 +138,12 @@ def run_step(step: Callable[[str], str], db: str, answer: Connection) -> None:
     answer.send((seconds, int(status.partition("VmHWM:")[2].split()[0]) / 1024, said))
 
 
-def measure(name: str, step: Callable[[str], str], db: str, images: int) -> None:
+Counts = Callable[[], Counter[str]]
+
+
+def measure(name: str, step: Callable[[str], str], db: str, images: int, counts: Counts) -> None:
     """Time a step in a new process, and print a line of the table."""
+    before = counts()
     spawn = multiprocessing.get_context("spawn")
     receiver, sender = spawn.Pipe(duplex=False)
     process = spawn.Process(target=run_step, args=(step, db, sender))
@@ -142,50 +151,76 @@ def measure(name: str, step: Callable[[str], str], db: str, images: int) -> None
     sender.close()
     seconds, megabytes, said = receiver.recv()
     process.join()
-    millions = seconds / images * 1e6
-    print(f"| {name} | {seconds:.2f} | {millions:.2f} | {megabytes:,.0f} | {said} |", flush=True)
+    line(name, seconds, images, f"{megabytes:,.0f}", counts() - before, said)
 
 
-def one_more(db: str, images: int, backbone: str) -> None:
+def line(
+    name: str, seconds: float, images: int, megabytes: str, asked: Counter[str], said: str
+) -> None:
+    """A line of the table."""
+    figures = [f"{seconds:.2f}", f"{seconds / images * 1e6:.2f}", megabytes]
+    requests = " ".join(f"{asked[kind]:,} {kind}" for kind in KINDS if asked[kind])
+    read, written = (f"{asked[size] / 1e6:,.1f}" for size in SIZES)
+    stored = [requests, read, written] if asked else []
+    print("|", " | ".join([name, *figures, *stored, said]), "|", flush=True)
+
+
+def one_more(db: str, directory: Path, images: int, backbone: str, counts: Counts) -> None:
     """Time the jobs that take in one picture beside `images` drawn ones, and print a line."""
-    picture, listing = Path(db).with_name("new.jpg"), Path(db).with_name("list.parquet")
+    picture, listing = directory / "new.jpg", directory / "list.parquet"
     Image.effect_noise((320, 240), 50).convert("RGB").save(picture)
     write_list(listing, images, picture)
     extract = ["extract_descriptors", "--images", str(listing), "--db", db, "--store-as", "float16"]
     extract += ["--backbone", backbone, "--weights", "random"]
-    start = time.perf_counter()
+    before, start = counts(), time.perf_counter()
     for job in (extract, ["embed_database", "--db", db]):
         subprocess.run([sys.executable, "-m", f"jobs.{job[0]}", *job[1:]], check=True)
     seconds = time.perf_counter() - start
-    print(f"| one image more, by the jobs | {seconds:.2f} | {seconds / images * 1e6:.2f} | | |")
+    line("one image more, by the jobs", seconds, images, "", counts() - before, "")
+
+
+def build_and_measure(
+    db: str, directory: Path, images: int, provenance: Provenance, counts: Counts
+) -> None:
+    """Build a database of drawn rows and run all steps; prints a table."""
+    stored = " requests | MB read | MB written |" if counts() else ""
+    print(f"\n{images:,} images, descriptors of {provenance.descriptor_size} values\n")
+    print(f"| step | s | s a million | driver MB |{stored} |")
+    print("| --- " * (5 + stored.count("|")) + "|", flush=True)
+    for first in range(0, images, FILE_ROWS):
+        write_descriptors(db, first, min(FILE_ROWS, images - first), provenance)
+    save_embedder(db, provenance)
+    measure("embed from nothing", embed, db, images, counts)
+    measure("embed, nothing new", embed, db, images, counts)
+    write_descriptors(db, images, 1, provenance)
+    measure("embed, one image added", embed, db, images, counts)
+    measure("poll", poll, db, images, counts)
+    measure("open, the first time", open_version, db, images, counts)
+    measure("open again", open_version, db, images, counts)
+    measure("remove 100 images", remove, db, images, counts)
+    measure("compact", compact, db, images, counts)
+    measure("open what is compacted", open_version, db, images, counts)
+    one_more(db, directory, images + 1, provenance.backbone, counts)
 
 
 def main() -> None:
-    """Build the database, and run all steps, for 1/10 of the images and for all."""
+    """Run all steps for 1/10 of the images and for all."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--images", type=int, default=1_000_000)
     arguments.add_argument("--backbone", default="test_vit", help="default: one of 64 values")
+    arguments.add_argument("--s3", action="store_true", help="the database lies on an S3 server")
     options = arguments.parse_args()
     provenance = load_backbone(options.backbone, "random").provenance("float16")
     for images in (options.images // 10, options.images):
-        print(f"\n{images:,} images, descriptors of {provenance.descriptor_size} values\n")
-        print("| step | s | s a million | driver MB | |\n| --- | --- | --- | --- | --- |")
-        with tempfile.TemporaryDirectory() as directory:
-            db = str(Path(directory) / "db")
-            for first in range(0, images, FILE_ROWS):
-                write_descriptors(db, first, min(FILE_ROWS, images - first), provenance)
-            save_embedder(db, provenance)
-            measure("embed from nothing", embed, db, images)
-            measure("embed, nothing new", embed, db, images)
-            write_descriptors(db, images, 1, provenance)
-            measure("embed, one image added", embed, db, images)
-            measure("poll", poll, db, images)
-            measure("open, the first time", open_version, db, images)
-            measure("open again", open_version, db, images)
-            measure("remove 100 images", remove, db, images)
-            measure("compact", compact, db, images)
-            measure("open what is compacted", open_version, db, images)
-            one_more(db, images + 1, options.backbone)
+        with (
+            tempfile.TemporaryDirectory() as directory,
+            running("scale") if options.s3 else nullcontext(Counter[str]) as counts,
+        ):
+            place = directory
+            if options.s3:
+                place = "s3://scale"
+                os.environ["XDG_CACHE_HOME"] = directory  # of mapped copies
+            build_and_measure(f"{place}/db", Path(directory), images, provenance, counts)
 
 
 if __name__ == "__main__":

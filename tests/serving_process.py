@@ -3,7 +3,10 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,8 +69,18 @@ def run_service(directory: Path, db: Path, port: int | None = None) -> Iterator[
             if "Ctrl-C" in line:
                 break
         assert "Ctrl-C" in lines[-1], "".join(lines)
+        # What Ray says of processes that died would fill a pipe that nobody reads, and then wait.
+        threading.Thread(target=deque, args=(process.stdout, 0), daemon=True).start()
         started = psutil.Process(process.pid)
         yield RunningService(f"http://127.0.0.1:{port}", directory, db, started)
     finally:
         process.terminate()
         process.wait(90)
+
+
+def wait_for(condition: Callable[[], object], seconds: float) -> None:
+    """Raise AssertionError where a condition does not become true in time."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.2)

@@ -10,25 +10,16 @@ meets a file that is gone.
 
 import argparse
 import json
-import logging
 import multiprocessing
-import os
 import random
-import socket
 import sys
-import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import boto3
-from moto.moto_server.werkzeug_app import create_backend_app
-from werkzeug.serving import WSGIRequestHandler, run_simple
-
-from benchmarks import free_port
+from benchmarks.s3 import running
 from lib.database.compaction import compact_database
 from lib.database.embed import embed_database
 from lib.database.opening import open_database
@@ -167,43 +158,6 @@ def _lines(log: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in Path(log).read_text().splitlines()]
 
 
-def serve_s3(port: int) -> None:
-    """moto's S3 alone: its server for all of AWS looks for the service of each request.
-
-    One request after another: moto looks whether a condition holds, and then writes.
-    """
-    app, turn = create_backend_app("s3"), threading.Lock()
-
-    def in_turn(environ: Any, start_response: Any) -> Any:
-        with turn:
-            return app(environ, start_response)
-
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    WSGIRequestHandler.protocol_version = "HTTP/1.1"  # connections stay open
-    run_simple("127.0.0.1", port, in_turn, threaded=True)
-
-
-@contextmanager
-def s3_bucket() -> Iterator[str]:
-    """A bucket of a real S3 server, in a process of its own; the environment names it."""
-    port = free_port()
-    server = multiprocessing.get_context("spawn").Process(target=serve_s3, args=(port,))
-    server.start()
-    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-    os.environ.update(dict.fromkeys(names, "test"), AWS_DEFAULT_REGION="us-east-1")
-    os.environ["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{port}"
-    try:
-        while True:
-            with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-                break
-            time.sleep(0.2)
-        boto3.client("s3").create_bucket(Bucket="histories")
-        yield "s3://histories"
-    finally:
-        server.terminate()
-        server.join()
-
-
 def main() -> None:
     """Run, print what is wrong, and exit with 1 where anything is."""
     arguments = argparse.ArgumentParser(description=__doc__)
@@ -213,7 +167,8 @@ def main() -> None:
     arguments.add_argument("--s3", action="store_true", help="on an S3 server, not on this disk")
     options = arguments.parse_args()
     options.directory.mkdir(parents=True)
-    with s3_bucket() if options.s3 else nullcontext(str(options.directory)) as place:
+    place = "s3://histories" if options.s3 else options.directory
+    with running("histories") if options.s3 else nullcontext():
         problems = run(f"{place}/db", options.directory, options.operations, options.seconds)
     for problem in problems[:20]:
         print(problem)

@@ -147,15 +147,17 @@ def main() -> None:
             health.stop.set()
             for thread in threads:
                 thread.join()
-    bad = dishonest(health.said, client.answered)
-    for part, seconds in recoveries.items():
-        if seconds:
-            print(f"{part}: {len(seconds)} kills, back after {_percentiles(seconds)}")
-    every = [each for seconds in recoveries.values() for each in seconds]
-    print(f"{len(every)} kills, back after {_percentiles(every)}; {len(client.answered)} answers")
-    print(f"{client.lost} queries without an answer, {len(client.wrong)} wrong answers")
-    print(f"/health: {len(health.said)} asked, {len(bad)} dishonest")
-    print(*client.wrong[:5], sep="\n")
+        bad = dishonest(health.said, client.answered)
+        for part, seconds in recoveries.items():
+            if seconds:
+                print(f"{part}: {len(seconds)} kills, back after {_percentiles(seconds)}")
+        every = [each for seconds in recoveries.values() for each in seconds]
+        print(
+            f"{len(every)} kills, back after {_percentiles(every)}; {len(client.answered)} answers"
+        )
+        print(f"{client.lost} queries without an answer, {len(client.wrong)} wrong answers")
+        print(f"/health: {len(health.said)} asked, {len(bad)} dishonest")
+        print(*client.wrong[:5], sep="\n")
     sys.exit(bool(client.wrong or bad))
 
 

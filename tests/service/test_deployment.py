@@ -4,9 +4,8 @@ import math
 import re
 import socket
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote
 
@@ -32,7 +31,7 @@ from lib.search.engine import Request, Searcher
 from lib.service import models
 from lib.text.query import embed_query
 from tests.serving_database import write_version
-from tests.serving_process import TOKEN, RunningService
+from tests.serving_process import TOKEN, RunningService, wait_for
 
 CHECKS = [
     not_a_server_error,
@@ -440,13 +439,6 @@ def test_a_search_process_that_dies_comes_back_with_the_next_version(
     wait_for(lambda: http.get("/health").status_code == 200, 240)
     hits = http.get("/search", params={"q": "ball"}).json()
     assert hits["database_version"] == version + 2
-
-
-def wait_for(condition: Callable[[], object], seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.2)
 
 
 @pytest.mark.parametrize("examples", [20, pytest.param(1_000, marks=pytest.mark.chaos)])

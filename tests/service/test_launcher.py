@@ -4,7 +4,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from lib.service.deployment import ServiceSettings, read_token
 from lib.service.haproxy import BINARY_VARIABLE
 from lib.service.launcher import _own_ports, _short_directory, require_address, url
 from tests.serving_database import make_database
-from tests.serving_process import TOKEN, RunningService, run_service
+from tests.serving_process import TOKEN, RunningService, run_service, wait_for
 
 ROOT = Path(__file__).parents[2]
 
@@ -163,11 +162,11 @@ def test_a_service_never_answers_from_anothers_database(
         with run_service(tmp_path, make_database(tmp_path, IMAGES), port) as second:
             second.part("Replica:image-search:Search").kill()
             before = len(counts)
-            _wait_for(lambda: len(counts) > before + 10)
+            wait_for(lambda: len(counts) > before + 10, 240)
             with service.client() as first:
                 assert first.get("/info").json()["images"] == 24
             second.process.kill()  # not even its proxy may stay behind
-            _wait_for(lambda: _refused(port))
+            wait_for(lambda: _refused(port), 240)
     finally:
         stop.set()
         asking.join()
@@ -197,10 +196,3 @@ def _refused(port: int) -> bool:
     except OSError:
         return True
     return False
-
-
-def _wait_for(condition: Callable[[], object], seconds: float = 240) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.2)
