@@ -42,7 +42,7 @@ typecheck: $(VENV)/.test ## mypy, strict
 	$(BIN)/mypy
 
 check: lint typecheck ## lint, types, and the tests that start no Ray: some minutes
-	$(BIN)/python -m pytest -n 2 -m "not ray and not cluster and not service and not browser and not chaos"
+	$(BIN)/python -m pytest -n 2 -m "not ray and not cluster and not service and not browser and not slow and not chaos"
 
 test: lint typecheck ## lint, types and every test: ten to fourteen minutes on two cores
 	$(BIN)/python -m pytest -n 2 -m "not chaos"

@@ -21,6 +21,8 @@ from lib.datasets.sample.wording import CAPTIONS_PER_IMAGE, captions_of
 from lib.errors import BadArgumentError
 from tests.datasets.sample_oracle import expected_recall, facts_of, scene_caption_oracle, stated_in
 
+pytestmark = pytest.mark.slow
+
 COUNT = 45  # enough for draw_sample to use two processes
 
 

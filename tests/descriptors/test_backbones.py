@@ -14,6 +14,8 @@ import torch
 from lib.descriptors.backbones import PACKAGED, load_backbone
 from lib.errors import BadArgumentError, BadInputError, MissingError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def images() -> torch.Tensor:

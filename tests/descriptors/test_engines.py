@@ -20,6 +20,8 @@ from lib.descriptors.quantization import observe, quantize
 from lib.images.preprocessing import decode
 from tests.conftest import REAL_DATA
 
+pytestmark = pytest.mark.slow
+
 TRAINED = REAL_DATA.parent / "resnet18" / "resnet18.pth"
 PHOTOGRAPHS = sorted((REAL_DATA / "images").glob("*.jpg"))
 NAMES = ["resnet18", PACKAGED, "vit_tiny_patch16_224"]

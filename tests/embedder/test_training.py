@@ -103,6 +103,7 @@ def test_going_on_from_a_checkpoint_gives_the_uninterrupted_result(
     assert losses[0] == losses[1]
 
 
+@pytest.mark.slow
 def test_ranking_is_kept_where_it_helps() -> None:
     """Outliers in the descriptors mislead squared errors, not rankings."""
     descriptors, captions = toy_world.world(1200, noise=2.0)
@@ -195,6 +196,7 @@ def test_a_constant_descriptor_value_does_no_harm() -> None:
     assert _test_recall(data, test, state) == pytest.approx(_test_recall(plain, test, expected))
 
 
+@pytest.mark.slow
 def test_two_workers_sum_to_the_gradient_of_one(tmp_path: Path) -> None:
     spawn(gradient_of_two, (str(tmp_path),), nprocs=2)
     inputs, texts = batch()
@@ -328,6 +330,7 @@ def test_a_killed_job_goes_on_where_it_was(tmp_path: Path) -> None:
     assert sum(row["time"] < killed for row in history) >= 3
 
 
+@pytest.mark.slow
 def test_another_collections_embedder_is_the_start(tmp_path: Path) -> None:
     """With no caption, and with those of a few images, on a collection that has no class names."""
     descriptors, captions = toy_world.world(420)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 # What a disk would hold is worked out, so a disk need not be waited for.
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
