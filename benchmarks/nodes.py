@@ -132,7 +132,7 @@ class Account:
         yield
         seconds = time.perf_counter() - self.start
         counts = self.counts() - before
-        self.rows[-1] |= {"seconds": seconds, **counts}
+        self.rows[-1] |= {"seconds": seconds, **{name: counts[name] for name in (*KINDS, *SIZES)}}
         sizes = (f"{counts[size] / 1e6:,.1f}" for size in SIZES)
         rate = f"{images / seconds:,.1f}" if images else ""
         requests = (f"{counts[kind]:,}" for kind in KINDS)
