@@ -2,8 +2,8 @@
 
 import sys
 import time
-from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -11,30 +11,29 @@ from functools import partial
 
 import numpy as np
 import ray
-from ray.exceptions import RayTaskError, TaskUnschedulableError
 from ray.util.metrics import Counter as Count
 from ray.util.metrics import Gauge
 
-from lib.cluster import run_bounded, run_on_workers
+from lib.cluster import run_on_workers
 from lib.cores import usable_cores
 from lib.datasets.captions import Captions
 from lib.descriptors import store
 from lib.descriptors.backbones import Backbone
+from lib.descriptors.dispatch import dispatch
 from lib.descriptors.engines import Forms, pictures_needed, prepare
 from lib.descriptors.listing import ListedTable, list_source
 from lib.descriptors.merging import merge_files
 from lib.descriptors.naming import name_by_captions
-from lib.descriptors.placement import Place, Placement, options_of
+from lib.descriptors.placement import Placement
 from lib.descriptors.plan import ExtractionPlan, Pending, carry_out, make_plan, resolve
 from lib.descriptors.shards import (
     ExtractionSettings,
     FailureLimit,
-    Shard,
     ShardReport,
     cut_shards,
     suitable_shard_size,
 )
-from lib.descriptors.worker import BackbonePayload, extract_shard, record_crash
+from lib.descriptors.worker import BackbonePayload
 from lib.errors import BadInputError, ConflictError, ImageSearchError
 from lib.images.decoding import ImageError
 from lib.images.file_names import UNREADABLE, skipped_in_words
@@ -44,9 +43,6 @@ from lib.images.reading import read_image
 from lib.progress import STAGES, Progress
 from lib.schemas import Provenance, require_same
 from lib.storage import absolute
-
-# A shard whose process died this often is cut in two, down to the image that kills it.
-_CRASHES_UNTIL_CUT = 3
 
 
 @dataclass
@@ -270,54 +266,3 @@ def _account(run: Run, db: str) -> None:
             f"{expected} images should be in {db}, but it has {descriptors} descriptors and "
             f"{failures} failures. Another run may be writing there; run the job again"
         )
-
-
-def dispatch(
-    shards: Iterator[Shard], db: str, payload: BackbonePayload, placement: Placement
-) -> Iterator[ShardReport | None]:
-    """Describe shards on Ray's workers, a bounded number at a time.
-
-    Gives a report for each finished shard, and None every second without one. A shard whose
-    process or node died is handed out again. Raises what a worker raised, such as OSError where
-    the storage refuses, and ImageSearchError where no node can hold a worker.
-    """
-    package = [ray.put(payload)]
-    again: deque[Shard] = deque()
-    crashes: Counter[str] = Counter()
-    places: dict[str, Place] = {}
-    digest = f"{payload.bare.weights_digest} {payload.bare.preprocessing} {payload.forms.digest}"
-
-    def submit(shard: Shard) -> "ray.ObjectRef[ShardReport]":
-        place = places[shard.name] = placement.take()
-        task = extract_shard.options(
-            name=f"extract shard {shard.position:012}", **options_of(place)
-        )
-        return task.remote(package, digest, place.settings, db, shard)
-
-    def take() -> Shard | None:
-        return again.popleft() if again else next(shards, None)
-
-    for ended in run_bounded(submit, take, placement.room):
-        if ended is None:
-            yield None
-            continue
-        shard, future = ended
-        placement.leave(places.pop(shard.name))
-        error = future.exception()
-        if error is None:
-            yield future.result()
-        elif isinstance(error, RayTaskError):
-            raise error.cause from error
-        elif isinstance(error, TaskUnschedulableError):  # the node that it was meant for is gone
-            again.append(shard)
-        else:
-            crashes[shard.name] += 1
-            if crashes[shard.name] < _CRASHES_UNTIL_CUT:
-                again.append(shard)
-            elif len(shard.images) == 1:
-                yield record_crash(db, shard, error)
-            else:
-                for half in shard.halves():
-                    # A half is tried once before it is cut, a single image twice.
-                    crashes[half.name] = _CRASHES_UNTIL_CUT - (2 if len(half.images) < 2 else 1)
-                    again.append(half)

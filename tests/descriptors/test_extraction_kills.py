@@ -14,8 +14,9 @@ import psutil
 import pytest
 
 from lib.descriptors.backbones import load_backbone
+from lib.descriptors.dispatch import dispatch
 from lib.descriptors.engines import Forms
-from lib.descriptors.extraction import dispatch, extract
+from lib.descriptors.extraction import extract
 from lib.descriptors.placement import Placement
 from lib.descriptors.shards import ExtractionSettings, Shard, ShardReport, cut_shards
 from lib.descriptors.worker import BackbonePayload
@@ -171,7 +172,7 @@ def test_an_image_that_kills_its_worker_is_found_and_the_rest_described(
         return ShardReport(len(shard.images), 0, Counter(), "", {})
 
     task = ray.remote(max_retries=0)(describe_or_die)
-    monkeypatch.setattr("lib.descriptors.extraction.extract_shard", task)
+    monkeypatch.setattr("lib.descriptors.dispatch.extract_shard", task)
     names = ["poison", "a", "b"]  # in halves: the one alone, and those that are well
     listed = [ListedImage(name, f"/{name}", 1, "", name) for name in names]
     shards = cut_shards(enumerate(listed), 3)
