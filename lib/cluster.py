@@ -311,13 +311,15 @@ def run_bounded(
     submit: Callable[[Item], "ObjectRef"],
     take: Callable[[], Item | None],
     limit: Callable[[], int],
+    more: Callable[[], bool] = lambda: False,
 ) -> Iterator[tuple[Item, Future] | None]:
     """Run tasks with a bounded number in flight, in the order in which they end.
 
     submit: starts the task of an item. take: the next item, None where there is none just now; it
-    is asked again after each end, so that an item may be given twice. limit: tasks in flight, asked
-    every other second. Gives each item with its future, and None every second without an end. What
-    is in flight is cancelled when the iteration is left early.
+    is asked again after each end and each second, so that an item may be given twice. limit: tasks
+    in flight, asked every other second. more: whether items may come when none is there and nothing
+    in flight. Gives each item with its future, and None every second without an end. What is in
+    flight is cancelled when the iteration is left early.
 
     An end costs the same however many are in flight; `ray.wait` looks through all of them.
     """
@@ -335,7 +337,7 @@ def run_bounded(
                 future = reference.future()
                 running[future] = reference
                 future.add_done_callback(partial(_put, ended, item))
-            if not running:
+            if not running and not more():
                 return
             try:
                 item, future = ended.get(timeout=1)

@@ -33,6 +33,7 @@ class FileServer:
     def __init__(self, files: dict[str, bytes], behaviour: Misbehaviour | None = None) -> None:
         self.files = files
         self.behaviour = behaviour or Misbehaviour()
+        self.held: dict[str, threading.Event] = {}  # path → when it is answered
         self.requests: Counter[str] = Counter()
         self.ranges: list[str] = []
         self.bytes_sent = 0
@@ -88,6 +89,8 @@ class _Handler(BaseHTTPRequestHandler):
         with owner.lock:
             owner.requests[path] += 1
             status = behaviour.statuses.pop(0) if behaviour.statuses else 0
+        if path in owner.held:
+            owner.held[path].wait(60)
         if status:
             return self.refuse(status, {"Retry-After": behaviour.retry_after})
         if behaviour.redirect and not path.startswith("moved/"):

@@ -1,7 +1,7 @@
 """Shards handed to Ray's workers, and handed out again where a process or a node dies."""
 
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import ray
 from ray.exceptions import RayTaskError, TaskUnschedulableError
@@ -15,32 +15,44 @@ from lib.descriptors.worker import BackbonePayload, extract_shard, record_crash
 _CRASHES_UNTIL_CUT = 3
 
 
-def dispatch(
-    shards: Iterator[Shard], db: str, payload: BackbonePayload, placement: Placement
-) -> Iterator[ShardReport | None]:
-    """Describe shards on Ray's workers, a bounded number at a time.
+class Workers:
+    """Where shards may go, and what a worker needs, which lies in Ray's object store."""
 
+    def __init__(self, placement: Placement, payload: BackbonePayload) -> None:
+        self.placement = placement
+        bare, forms = payload.bare, payload.forms
+        self.digest = f"{bare.weights_digest} {bare.preprocessing} {forms.digest}"
+        self.package = [ray.put(payload)]  # in a list, so that Ray hands on the reference
+
+
+def dispatch(
+    take: Callable[[], Shard | None],
+    db: str,
+    workers: Workers,
+    more: Callable[[], bool] = lambda: False,
+) -> Iterator[ShardReport | None]:
+    """Extract shards on Ray's workers, a bounded number at a time.
+
+    take: the next shard, None where there is none just now; more: whether one may still come.
     Gives a report for each finished shard, and None every second without one. A shard whose
     process or node died is handed out again. Raises what a worker raised, such as OSError where
     the storage refuses, and ImageSearchError where no node can hold a worker.
     """
-    package = [ray.put(payload)]
+    placement = workers.placement
     again: deque[Shard] = deque()
     crashes: Counter[str] = Counter()
     places: dict[str, Place] = {}
-    digest = f"{payload.bare.weights_digest} {payload.bare.preprocessing} {payload.forms.digest}"
 
     def submit(shard: Shard) -> "ray.ObjectRef[ShardReport]":
         place = places[shard.name] = placement.take()
         task = extract_shard.options(
             name=f"extract shard {shard.position:012}", **options_of(place)
         )
-        return task.remote(package, digest, place.settings, db, shard)
+        return task.remote(workers.package, workers.digest, place.settings, db, shard)
 
-    def take() -> Shard | None:
-        return again.popleft() if again else next(shards, None)
-
-    for ended in run_bounded(submit, take, placement.room):
+    for ended in run_bounded(
+        submit, lambda: again.popleft() if again else take(), placement.room, more
+    ):
         if ended is None:
             yield None
             continue

@@ -3,13 +3,14 @@
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
+import pyarrow.compute as pc
 import ray
 from ray.util.metrics import Counter as Count
 from ray.util.metrics import Gauge
@@ -19,16 +20,25 @@ from lib.cores import usable_cores
 from lib.datasets.captions import Captions
 from lib.descriptors import store
 from lib.descriptors.backbones import Backbone
-from lib.descriptors.dispatch import dispatch
+from lib.descriptors.dispatch import Workers, dispatch
 from lib.descriptors.engines import Forms, pictures_needed, prepare
-from lib.descriptors.listing import ListedTable, list_source
+from lib.descriptors.listing import BackgroundListing, ListedTable, list_source
 from lib.descriptors.merging import merge_files
 from lib.descriptors.naming import name_by_captions
 from lib.descriptors.placement import Placement
-from lib.descriptors.plan import ExtractionPlan, Pending, carry_out, make_plan, resolve
+from lib.descriptors.plan import (
+    ExtractionPlan,
+    Pending,
+    carry_out,
+    make_plan,
+    resolve,
+    without_version,
+)
 from lib.descriptors.shards import (
+    LARGEST_SHARD,
     ExtractionSettings,
     FailureLimit,
+    Shard,
     ShardReport,
     cut_shards,
     suitable_shard_size,
@@ -43,6 +53,10 @@ from lib.images.reading import read_image
 from lib.progress import STAGES, Progress
 from lib.schemas import Provenance, require_same
 from lib.storage import absolute
+
+# So many are listed before the first of a listing that goes on are extracted: they must do to
+# calibrate with, and be worth a comparison of their own.
+_EARLY_IMAGES = 50_000
 
 
 @dataclass
@@ -66,6 +80,14 @@ class Run:
     skipped: Counter[str] = field(default_factory=Counter)  # not listed, by kind
     notes: list[str] = field(default_factory=list)  # on captions that name no image, or several
     stage_seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+
+    def plan(self, plan: ExtractionPlan, prune: bool) -> None:
+        """Count what a comparison met; some of it may be what this run did before."""
+        self.listed, self.changed, self.moved = plan.listed, plan.changed, plan.moved
+        self.repeated, self.removed = plan.repeated, plan.removed
+        self.pruned = plan.removed if prune else 0
+        self.already_described = plan.described - self.described
+        self.already_failed = plan.failed - self.failed
 
     def add(self, report: ShardReport) -> None:
         """Count a finished shard."""
@@ -97,38 +119,88 @@ def extract(
     there = store.provenance(db)
     backbone = backbone.seeing_as(there)
     settings = _as_before(db, there, backbone, settings)
-    skipped: Counter[str] = Counter()
-    listing = list_source(images, settings, skipped)
-    notes: list[str] = []
+    run, workers = Run(), None
+    limit = limit or FailureLimit()
     store.remove_leftovers(db)
+    if captions or store.shard_states(db):
+        listing = list_source(images, settings, run.skipped)
+    else:
+        listing, workers = _list_and_extract(images, db, backbone, settings, limit, run)
     if captions:
         rows = rows_of(resolve(part.table) for part in listing)
-        named = name_by_captions(rows, captions, images, db, notes)
-        listing = map(ListedTable.of, tabulate(named))
-    plan = make_plan(listing, db, prune, retry_failed)
-    _require_images(images, plan.listed, skipped, prune)
+        named = name_by_captions(rows, captions, images, db, run.notes)
+        plan = make_plan(map(ListedTable.of, tabulate(named)), db, prune, retry_failed)
+    else:
+        plan = make_plan(listing, db, prune, retry_failed and not run.shards)
+    _require_images(images, plan.listed, run.skipped, prune)
     carry_out(plan)  # before anything is described anew, so that no image ever has two rows
-    run = Run(
-        listed=plan.listed,
-        already_described=plan.described,
-        already_failed=plan.failed,
-        changed=plan.changed,
-        moved=plan.moved,
-        repeated=plan.repeated,
-        removed=plan.removed,
-        pruned=plan.removed if prune else 0,
-        skipped=skipped,
-        notes=notes,
-    )
-    start = time.monotonic()
+    run.plan(plan, prune)
     if plan.pending.count:
-        _describe(plan, db, backbone, settings, limit or FailureLimit(), run)
-    run.seconds = time.monotonic() - start
+        workers = workers or _workers(plan.pending, backbone, settings, run)
+        size = settings.shard_size or suitable_shard_size(plan.pending.count)
+        shards = cut_shards(plan.pending, size)
+        _describe(lambda: next(shards, None), plan.pending.count, db, workers, limit, run)
     _account(run, db)
     if run.shards:
         with suppress(ConflictError):  # another run is at work: the next one merges
             merge_files(db, run=run_on_workers)
     return run
+
+
+def _list_and_extract(
+    images: str,
+    db: str,
+    backbone: Backbone,
+    settings: ExtractionSettings,
+    limit: FailureLimit,
+    run: Run,
+) -> tuple[list[ListedTable], Workers | None]:
+    """The listing of a source; images of a large one are extracted while it goes on.
+
+    For a database without rows, and images whose version the source tells: only in lists of
+    addresses may a name come twice. When the listing is complete it is compared with what is there
+    by then, like any other, so that all are accounted for.
+    """
+    listing = BackgroundListing(images, settings, run.skipped)
+    workers = None
+    try:
+        with ExitStack() as stack:
+            progress = None
+            while not listing.wait(1.0) and listing.rows < _EARLY_IMAGES:
+                progress = progress or stack.enter_context(Progress(None, "images listed"))
+                progress.done, progress.note = listing.rows, listing.note
+                progress.show()
+        if not listing.done:
+            there = list(listing.tables.values())
+            pending = Pending([part.table for part in there], [part.rows for part in there])
+            workers = _workers(pending, backbone, settings, run)
+            take = _shards_as_they_come(listing, settings.shard_size or LARGEST_SHARD)
+            _describe(take, None, db, workers, limit, run, listing)
+            listing.wait(0)
+        return listing.result(), workers
+    finally:
+        listing.stop()
+
+
+def _shards_as_they_come(listing: BackgroundListing, size: int) -> Callable[[], Shard | None]:
+    """What gives the next shard of a listing that goes on, None where there is none just now."""
+    shards: Iterator[Shard] = iter(())
+    position = 0
+
+    def take() -> Shard | None:
+        nonlocal shards, position
+        while not listing.done:
+            if shard := next(shards, None):
+                return shard
+            if (part := listing.take()) is None:
+                return None
+            table = resolve(part.table)
+            table = table.filter(pc.invert(without_version(table)))
+            shards = cut_shards(enumerate(rows_of([table]), position), size)
+            position += len(table)
+        return None
+
+    return take
 
 
 def _as_before(
@@ -166,33 +238,46 @@ def _require_images(images: str, listed: int, skipped: Counter[str], prune: bool
         )
 
 
-def _describe(
-    plan: ExtractionPlan,
-    db: str,
-    backbone: Backbone,
-    settings: ExtractionSettings,
-    limit: FailureLimit,
-    run: Run,
-) -> None:
+def _workers(
+    pending: Pending, backbone: Backbone, settings: ExtractionSettings, run: Run
+) -> Workers:
     placement = Placement(settings)
     print(placement, file=sys.stderr, flush=True)
     start = time.monotonic()
-    payload = BackbonePayload.of(backbone, _forms(plan.pending, backbone, settings))
+    payload = BackbonePayload.of(backbone, _forms(pending, backbone, settings))
     run.preparation_seconds = time.monotonic() - start
+    run.seconds += run.preparation_seconds
+    return Workers(placement, payload)
+
+
+def _describe(
+    take: Callable[[], Shard | None],
+    total: int | None,
+    db: str,
+    workers: Workers,
+    limit: FailureLimit,
+    run: Run,
+    listing: BackgroundListing | None = None,
+) -> None:
+    """Extract the shards that `take` gives, `total` images or those of a listing that goes on."""
+    start = time.monotonic()
+    before = run.described + run.failed
     metrics = _Metrics()
-    size = settings.shard_size or suitable_shard_size(plan.pending.count)
-    shards = cut_shards(plan.pending, size)
-    with Progress(plan.pending.count) as progress:
-        for report in dispatch(shards, db, payload, placement):
+    more = (lambda: not listing.done) if listing else lambda: False
+    with Progress(total) as progress:
+        for report in dispatch(take, db, workers, more):
+            progress.note = _note(run, listing)
             if report is None:
-                progress.show(placement.waiting())
+                progress.show(workers.placement.waiting())
                 continue
             run.add(report)
-            metrics.add(report, plan.pending.count - run.described - run.failed)
-            progress.note = _note(run)
+            known = listing.rows if listing else total or 0
+            metrics.add(report, known - (run.described + run.failed - before))
+            progress.note = _note(run, listing)
             progress.advance(report.described + report.failed, report.failed)
             if limit.exceeded(run.failed, run.described + run.failed):
                 raise ImageSearchError(_too_many(run, report), vars(run))
+    run.seconds += time.monotonic() - start
 
 
 def _forms(pending: Pending, backbone: Backbone, settings: ExtractionSettings) -> Forms:
@@ -242,10 +327,11 @@ class _Metrics:
                 self.seconds.inc(seconds, {"stage": stage})
 
 
-def _note(run: Run) -> str:
+def _note(run: Run, listing: BackgroundListing | None) -> str:
     busy = sum(run.stage_seconds.values()) or 1.0
     shares = " ".join(f"{stage} {run.stage_seconds[stage] / busy:.0%}" for stage in STAGES)
-    return f"{run.shards:,} shards; {shares}"
+    listed = f"{listing.rows:,} listed so far; " if listing else ""
+    return f"{listed}{run.shards:,} shards; {shares}"
 
 
 def _too_many(run: Run, report: ShardReport) -> str:

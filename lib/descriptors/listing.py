@@ -7,6 +7,12 @@ stay in Ray's object store: the driver holds references, and a few paths of each
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent import futures
+from concurrent.futures import Future
+from contextlib import ExitStack, suppress
+from functools import partial
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,6 +34,7 @@ _TASK_ROWS, _TASK_S = 500_000, 10.0  # after which a task begins no other part
 _MOST_PARTS = 64  # of a task
 _SAMPLED_ROWS = 1_000  # of which one path is kept
 _Place = tuple[int, ...]  # of parts in the source: sorts before what is inside, and what follows
+_HERE = -1  # what this process listed is before all that tasks list
 
 
 class ListedTable(NamedTuple):
@@ -43,28 +50,118 @@ class ListedTable(NamedTuple):
         return cls(table, len(table), _some_paths(table))
 
 
+class Arrival(NamedTuple):
+    """What came of a listing just now; without a table every second in which none came."""
+
+    place: _Place  # of its images in the source
+    table: ListedTable | None
+    note: str  # how far the tasks are, empty before there are any
+
+
 def list_source(
     source: str, settings: ExtractionSettings, skipped: Counter[str]
-) -> Iterator[ListedTable]:
+) -> list[ListedTable]:
     """The images of a source, see `lib.images.listing.list_images`; Ray must be up for large ones.
 
-    `skipped` is complete when all tables were taken.
+    `skipped` counts what is left out.
     """
+    tables: dict[_Place, ListedTable] = {}
+    with ExitStack() as stack:
+        progress = None
+        for place, table, note in list_piecemeal(source, settings, skipped):
+            if note and progress is None:
+                progress = stack.enter_context(Progress(None, "images listed"))
+            if table is not None:
+                tables[place] = table
+            if progress is not None:
+                progress.note = note
+                progress.advance(table.rows if table else 0)
+    return [tables[place] for place in sorted(tables)]
+
+
+def list_piecemeal(
+    source: str, settings: ExtractionSettings, skipped: Counter[str]
+) -> Iterator[Arrival]:
+    """The tables of `list_source` as they come, those of tasks in no order."""
     allow_private_addresses(settings.private_addresses)
     listing = Listing([whole(source)], settings.include_hidden, skipped)
-    yield from map(ListedTable.of, tabulate(listing.items(_HERE_ROWS, _HERE_S)))
+    for at, table in enumerate(tabulate(listing.items(_HERE_ROWS, _HERE_S))):
+        yield Arrival((_HERE, at), ListedTable.of(table), "")
     if listing.parts:
         local = isinstance(open_filesystem(source)[0], LocalFileSystem)
         yield from _list_in_tasks(listing.parts, local, settings, skipped)
 
 
+class BackgroundListing:
+    """A source listed by a thread, for which others work meanwhile; see `list_piecemeal`."""
+
+    def __init__(self, source: str, settings: ExtractionSettings, skipped: Counter[str]) -> None:
+        self.tables: dict[_Place, ListedTable] = {}  # all that came
+        self.rows = 0  # of these
+        self.note = ""  # how far the tasks are
+        self._arrived: SimpleQueue[tuple[_Place, ListedTable]] = SimpleQueue()
+        self._taken: set[_Place] = set()
+        self._stopped = False
+        self._end: Future[None] = Future()
+        # A daemon, so that Ctrl-C does not wait for a store that gives no answer.
+        listing = partial(self._list, source, settings, skipped)
+        Thread(target=self._run, args=(listing,), name="listing", daemon=True).start()
+
+    def _run(self, listing: Callable[[], None]) -> None:
+        try:
+            listing()
+        except BaseException as error:
+            self._end.set_exception(error)
+        else:
+            self._end.set_result(None)
+
+    def _list(self, source: str, settings: ExtractionSettings, skipped: Counter[str]) -> None:
+        for place, table, self.note in list_piecemeal(source, settings, skipped):
+            if self._stopped:
+                return
+            if table is not None:
+                self.tables[place] = table
+                self.rows += table.rows
+                self._arrived.put((place, table))
+
+    @property
+    def done(self) -> bool:
+        """Whether it has ended, well or not."""
+        return self._end.done()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait so long for its end; whether that has come. Raises what the listing raised."""
+        futures.wait([self._end], seconds)
+        if self.done:
+            self._end.result()
+        return self.done
+
+    def take(self) -> ListedTable | None:
+        """A table that nobody took yet, None where there is none just now, nor after the end."""
+        if self.done:
+            return None
+        with suppress(Empty):
+            place, table = self._arrived.get_nowait()
+            self._taken.add(place)
+            return table
+        return None
+
+    def result(self) -> list[ListedTable]:
+        """All tables, those that were taken first, each in the order of their places."""
+        ordered = sorted(self.tables, key=lambda place: (place not in self._taken, place))
+        return [self.tables[place] for place in ordered]
+
+    def stop(self) -> None:
+        """End it within a second or two."""
+        self._stopped = True
+
+
 def _list_in_tasks(
     parts: Sequence[Part], local: bool, settings: ExtractionSettings, skipped: Counter[str]
-) -> list[ListedTable]:
-    """The tables of parts, in their order."""
+) -> Iterator[Arrival]:
+    """The tables of parts as they come."""
     task: Any = ray.remote(_list_parts)
     options, workers = _options(local)
-    tables: dict[_Place, ListedTable] = {}
     references: dict[_Place, Any] = {}
     waiting: list[tuple[_Place, Sequence[Part]]] = []
 
@@ -81,24 +178,23 @@ def _list_in_tasks(
 
     wait((), parts)
     done, left = 0, len(parts)
-    with Progress(None, "images listed") as progress:
-        for ended in run_bounded(submit, lambda: waiting.pop() if waiting else None, workers):
-            rows = 0
-            if ended is not None:
-                (place, listed), future = ended
-                try:
-                    rows, paths, left_out, rest = future.result()
-                except RayTaskError as error:
-                    raise error.cause from error
-                table = references.pop(place)
-                if rows:
-                    tables[place] = ListedTable(table, rows, paths)
-                skipped.update(left_out)
-                wait(place, rest)
-                done, left = done + len(listed), left - len(listed) + len(rest)
-            progress.note = f"folders, archives, parts of lists: {done:,} done, {left:,} to do"
-            progress.advance(rows)
-    return [tables[place] for place in sorted(tables)]
+    for ended in run_bounded(submit, lambda: waiting.pop() if waiting else None, workers):
+        place: _Place = ()
+        table = None
+        if ended is not None:
+            (place, listed), future = ended
+            try:
+                rows, paths, left_out, rest = future.result()
+            except RayTaskError as error:
+                raise error.cause from error
+            reference = references.pop(place)
+            if rows:
+                table = ListedTable(reference, rows, paths)
+            skipped.update(left_out)
+            wait(place, rest)
+            done, left = done + len(listed), left - len(listed) + len(rest)
+        note = f"folders, archives, parts of lists: {done:,} done, {left:,} to do"
+        yield Arrival(place, table, note)
 
 
 def _options(local: bool) -> tuple[dict[str, Any], Callable[[], int]]:
@@ -106,7 +202,8 @@ def _options(local: bool) -> tuple[dict[str, Any], Callable[[], int]]:
     if local:  # what this node has under a path, others need not have
         node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         return {"num_cpus": 0, "scheduling_strategy": node}, usable_cores
-    return {"num_cpus": planning_cpus()}, lambda: 2 * cluster_cpus() + 2
+    # It waits for storage: tasks that extract meanwhile need the CPUs, whole nodes of them.
+    return {"num_cpus": 0, "scheduling_strategy": "SPREAD"}, lambda: max(2, cluster_cpus())
 
 
 def _list_parts(

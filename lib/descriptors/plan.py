@@ -279,9 +279,12 @@ def _compare(
     there = known.filter(pa.array(at >= 0))
     # Paths are the same, and ids do not matter.
     here = listed.select(["uri", "bytes", "etag"]).take(at[met])
-    differs = _differs(here, there)
     elsewhere = pc.not_equal(here["uri"], there["uri"]).to_numpy()
     elsewhere &= pc.not_equal(there["uri"], "").to_numpy()
+    # Of an image at another address in a list of addresses, only its content tells which it is.
+    comparable = pc.or_(pc.not_equal(there["digest"], ""), there["failed"]).to_numpy()
+    unknown = without_version(here).to_numpy() & elsewhere & comparable
+    differs = _differs(here, there) | unknown
     same = differs & _have_the_same_content(here, there, differs)
     differs &= ~same
     failed = there["failed"].to_numpy()
@@ -292,6 +295,8 @@ def _compare(
     stays = np.zeros(len(met), bool)
     stays[keeper[keeper >= 0]] = True
     moved = stays & (elsewhere | same)
+    # A list may come to give some of its images other addresses; not most.
+    suspicious = ~unknown | (2 * int((differs & unknown).sum()) > len(met))
     counts = Counts(
         listed=int((first >= 0).sum()),
         described=int((stays & ~failed).sum()),
@@ -301,12 +306,17 @@ def _compare(
         repeated=len(own) - int((first >= 0).sum()),
         doubled=int((valid & ~stays).sum()),
         moved=int(moved.sum()),
-        clash=_clash(here, there, np.flatnonzero(differs & elsewhere)),
+        clash=_clash(here, there, np.flatnonzero(differs & elsewhere & suspicious)),
     )
     gone = np.concatenate([met[~stays], np.flatnonzero(at < 0) if prune else np.empty(0, int)])
     dropped = _edits(known.take(gone), None)
     edits = pa.concat_tables([dropped, _edits(there.filter(moved), here.filter(moved))])
     return counts, _pending(listed, np.sort(first[(first >= 0) & (keeper < 0)]), first), edits
+
+
+def without_version(listed: pa.Table) -> pa.ChunkedArray:
+    """(N,) bool: of which listed images the source tells neither size nor version."""
+    return pc.and_(pc.less(listed["bytes"], 0), pc.equal(listed["etag"], ""))
 
 
 def _differs(here: pa.Table, there: pa.Table) -> np.ndarray:
@@ -317,12 +327,12 @@ def _differs(here: pa.Table, there: pa.Table) -> np.ndarray:
 
 
 def _have_the_same_content(here: pa.Table, there: pa.Table, differs: np.ndarray) -> np.ndarray:
-    """Read images of another version but the same size and look whether the bytes are the same.
+    """Read images of another version, but no other size, and look whether their bytes are the same.
 
     As after `touch`, a copy, or an upload; that costs a reading instead of an extraction.
     """
     equal = np.zeros(len(here), bool)
-    size = pc.equal(here["bytes"], there["bytes"]).to_numpy()
+    size = pc.equal(here["bytes"], there["bytes"]).to_numpy() | without_version(here).to_numpy()
     known = pc.not_equal(there["digest"], "").to_numpy()
     rows = np.flatnonzero(differs & size & known)
     if not len(rows):

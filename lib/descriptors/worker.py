@@ -44,7 +44,7 @@ class BackbonePayload:
 
 # Without a limit on calls Ray keeps a process, and the network in it, from shard to shard, also
 # where it has a GPU. A shard that dies with its process is handed out again by
-# `lib.descriptors.extraction`.
+# `lib.descriptors.dispatch`.
 @ray.remote(max_retries=0, max_calls=0)
 def extract_shard(
     package: list[Any], digest: str, settings: ExtractionSettings, db: str, shard: Shard

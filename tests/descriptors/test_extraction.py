@@ -4,6 +4,9 @@ import io
 import shutil
 import subprocess
 import sys
+import tarfile
+import threading
+import time
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +19,7 @@ import pytest
 from PIL import Image
 
 from lib.datasets.captions import CaptionedImage, Captions
-from lib.descriptors import store
+from lib.descriptors import extraction, listing, store
 from lib.descriptors.backbones import Backbone, load_backbone
 from lib.descriptors.engines import LEAST_COSINE
 from lib.descriptors.external_sort import sort_bounded
@@ -33,6 +36,7 @@ from lib.errors import BadInputError, ImageSearchError, MismatchError
 from lib.images.listing import ListedImage
 from lib.schemas import Computation
 from lib.storage import write_bytes_atomic
+from tests.http_server import FileServer
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 SETTINGS = ExtractionSettings(shard_size=7)
@@ -180,6 +184,86 @@ def test_another_source_with_the_same_names_is_refused(
     assert run(tmp_path / "second").changed == 1
 
 
+def test_a_list_that_gives_other_addresses(run: Callable[..., Run], tmp_path: Path) -> None:
+    """No size or time tells there whether it is the same image: its content does."""
+    images = make_images(tmp_path / "first", 12)
+    for folder in ("second", "third"):
+        shutil.copytree(images, tmp_path / folder)
+    other = make_images(tmp_path / "other", 12, first=100)
+    names = sorted(str(file.relative_to(images)) for file in images.rglob("*.jpg"))
+
+    def listed(places: list[Path]) -> Path:
+        lines = [f"{place / name},{name}" for place, name in zip(places, names, strict=True)]
+        (tmp_path / "list.csv").write_text("\n".join(["url,path", *lines]))
+        return tmp_path / "list.csv"
+
+    run(listed([images] * 12))
+    before = rows(tmp_path / "db")
+    moved = run(listed([tmp_path / "second"] * 12))
+    assert (moved.moved, moved.changed, moved.described) == (12, 0, 0)
+    assert [row["descriptor"] for row in rows(tmp_path / "db")] == [
+        row["descriptor"] for row in before
+    ]
+    shutil.copyfile(other / "00100.jpg", tmp_path / "third" / names[0])
+    changed = run(listed([tmp_path / "third"] * 12))
+    assert (changed.moved, changed.changed, changed.described) == (11, 1, 1)
+    after = rows(tmp_path / "db")
+    assert [a["descriptor"] == b["descriptor"] for a, b in zip(after, before, strict=True)] == [
+        False,
+        *[True] * 11,
+    ]
+    for at, name in enumerate(names):
+        shutil.copyfile(sorted(other.rglob("*.jpg"))[at], tmp_path / "second" / name)
+    with pytest.raises(MismatchError, match=r"is another image.*another --db"):
+        run(listed([tmp_path / "second"] * 12))
+    assert rows(tmp_path / "db") == after
+
+
+def test_extraction_begins_while_the_listing_goes_on(
+    run: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last of three archives is listed when images of the first are described."""
+    for name, value in (("_HERE_ROWS", 1), ("_HERE_S", 0), ("_TASK_ROWS", 10)):
+        monkeypatch.setattr(listing, name, value)
+    monkeypatch.setattr(extraction, "_EARLY_IMAGES", 1)
+    files = {}
+    for number in range(3):
+        sink = io.BytesIO()
+        with tarfile.open(fileobj=sink, mode="w") as archive:
+            for image in range(20):
+                member = tarfile.TarInfo(f"{number}-{image}.jpg")
+                content = jpeg(20 * number + image) if image else b"<html>"
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+        files[f"{number}.tar"] = sink.getvalue()
+    finished = tmp_path / "db" / "descriptors"
+    seen: list[int] = []
+    with FileServer(files) as server, ThreadPoolExecutor(1) as pool:
+        server.held["2.tar"] = threading.Event()
+
+        def let_go() -> None:
+            deadline = time.monotonic() + 50
+            while time.monotonic() < deadline and not [*finished.glob("[!.]*.parquet")]:
+                time.sleep(0.05)
+            seen.append(len([*finished.glob("[!.]*.parquet")]))
+            server.held["2.tar"].set()
+
+        pool.submit(let_go)
+        settings = ExtractionSettings(shard_size=7, private_addresses=True)
+        done = run(f"{server.url}/{{0..2}}.tar", settings=settings)
+        server.held.clear()
+        assert seen[0] > 0
+        assert (done.listed, done.described, done.failed) == (60, 57, 3)
+        assert (done.already_described, done.already_failed, done.changed) == (0, 0, 0)
+        monkeypatch.undo()
+        undisturbed = run(f"{server.url}/{{0..2}}.tar", tmp_path / "other", settings=settings)
+        assert (undisturbed.listed, undisturbed.described, undisturbed.failed) == (60, 57, 3)
+        for kind in ("descriptors", "failures"):
+            assert rows(tmp_path / "db", kind) == rows(tmp_path / "other", kind)
+        again = run(f"{server.url}/{{0..2}}.tar", settings=settings)
+        assert (again.already_described, again.already_failed, again.shards) == (57, 3, 0)
+
+
 def test_bad_images_become_failures_and_are_tried_again_on_request(
     run: Callable[..., Run], tmp_path: Path
 ) -> None:
@@ -295,6 +379,7 @@ def test_nothing_to_describe_is_an_error(run: Callable[..., Run], tmp_path: Path
 FULL_DISK = """
 import resource, signal, sys
 from lib.storage import write_bytes_atomic
+from tests.http_server import FileServer
 # As a disk that fills while a file grows: the write stops part of the way with an OSError.
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from lib.descriptors.backbones import load_backbone
-from lib.descriptors.dispatch import dispatch
+from lib.descriptors.dispatch import Workers, dispatch
 from lib.descriptors.engines import Forms
 from lib.descriptors.extraction import extract
 from lib.descriptors.placement import Placement
@@ -177,9 +177,9 @@ def test_an_image_that_kills_its_worker_is_found_and_the_rest_described(
     listed = [ListedImage(name, f"/{name}", 1, "", name) for name in names]
     shards = cut_shards(enumerate(listed), 3)
     backbone = load_backbone("resnet18", "random")
-    placement = Placement(ExtractionSettings())
     payload = BackbonePayload.of(backbone, Forms("fast", None))
-    ended = dispatch(shards, str(tmp_path), payload, placement)
+    workers = Workers(Placement(ExtractionSettings()), payload)
+    ended = dispatch(lambda: next(shards, None), str(tmp_path), workers)
     reports = [report for report in ended if report is not None]
     assert sum(report.described for report in reports) == 2
     (failure,) = rows(tmp_path, "failures")
