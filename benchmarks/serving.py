@@ -32,6 +32,7 @@ from lib.schemas import Provenance, embedding_schema, vectors_to_column
 from lib.text.word_vectors import load_word_vectors
 
 CLIENTS = (1, 8, 64)
+ROUNDS = 3  # of overload
 WARM_UP_S = 3.0
 TIMEOUT_S = 30.0
 
@@ -206,26 +207,43 @@ async def measure(address: str, process: subprocess.Popen[str], options: Any) ->
     print("database swap under load:", report["swap"], flush=True)
 
     memory = [replica_megabytes(process)]
-    own = time.process_time()
-    load = await open_loop(address, 2 * capacity, options.seconds)
-    own = time.process_time() - own
+    rounds = [await overload(address, options.seconds) for _ in range(ROUNDS)]
     memory.append(replica_megabytes(process))
     after = await closed_loop(address, 8, 3.0)
+    shares = [each["goodput_of_capacity"] for each in rounds]
     report["overload"] = {
-        **load.summary(),
-        "offered_per_s": 2 * capacity,
-        "goodput_of_capacity": round(load.summary()["answered_per_s"] / capacity, 3),
-        # What is left for the service: the clients run on the same cores.
-        "cpu_share_of_clients": round(own / load.seconds / (os.cpu_count() or 1), 3),
+        "rounds": rounds,
+        "median_goodput_of_capacity": float(np.median(shares)),
         "replica_mb": memory,
         "failed_afterwards": after.summary()["failed"] + after.summary()["shed"],
     }
-    print("at twice its capacity:", report["overload"], flush=True)
+    print("median goodput at twice its capacity:", np.median(shares), flush=True)
 
     if options.soak:
         report["soak"] = await soak(address, process, 0.8 * capacity, options.soak)
         print("soak:", report["soak"], flush=True)
     return report
+
+
+async def overload(address: str, seconds: float) -> dict[str, Any]:
+    """Twice what the service answers at most, which is looked at right before and after.
+
+    A machine that others use is slower now than a minute ago.
+    """
+    before = (await closed_loop(address, CLIENTS[-1], seconds / 2)).summary()["answered_per_s"]
+    own = time.process_time()
+    load = await open_loop(address, 2 * before, seconds)
+    own = time.process_time() - own
+    after = (await closed_loop(address, CLIENTS[-1], seconds / 2)).summary()["answered_per_s"]
+    capacity = (before + after) / 2
+    summary = load.summary() | {
+        "offered_per_s": 2 * before,
+        "goodput_of_capacity": round(load.summary()["answered_per_s"] / capacity, 3),
+        # What is left for the service: the clients run on the same cores.
+        "cpu_share_of_clients": round(own / load.seconds / (os.cpu_count() or 1), 3),
+    }
+    print("at twice its capacity:", summary, flush=True)
+    return summary
 
 
 async def soak(
