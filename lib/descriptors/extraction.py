@@ -81,7 +81,7 @@ class Run:
     notes: list[str] = field(default_factory=list)  # on captions that name no image, or several
     stage_seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
 
-    def plan(self, plan: ExtractionPlan, prune: bool) -> None:
+    def count(self, plan: ExtractionPlan, prune: bool) -> None:
         """Count what a comparison met; some of it may be what this run did before."""
         self.listed, self.changed, self.moved = plan.listed, plan.changed, plan.moved
         self.repeated, self.removed = plan.repeated, plan.removed
@@ -134,7 +134,7 @@ def extract(
         plan = make_plan(listing, db, prune, retry_failed and not run.shards)
     _require_images(images, plan.listed, run.skipped, prune)
     carry_out(plan)  # before anything is described anew, so that no image ever has two rows
-    run.plan(plan, prune)
+    run.count(plan, prune)
     if plan.pending.count:
         workers = workers or _workers(plan.pending, backbone, settings, run)
         size = settings.shard_size or suitable_shard_size(plan.pending.count)
