@@ -52,11 +52,13 @@ CAPTION_COLUMNS = re.findall(
     captionstr referencestrs comment comments description descriptions alttext alt txt value""",
 )
 _NO_NAMES = {"images", "annotations", "info", "licenses", "type", "version", "dataset", "data"}
-_NUMBERED = re.compile(r"(caption|text|sentence|comment|description)s?[0-9]+")
+_NUMBERED = re.compile(r"((?:caption|text|sentence|comment|description)s?)[0-9]+")
+_SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing", "dev", "restval"}
 _WINDOWS = ("cp1252", "cp1251", "cp932", "gbk", "euc_kr", "big5", "cp1250")
 _MISSING = {"", "null", "none", "nan", "<na>", "n/a", "#n/a"}
 _STRING = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
-_LIST = re.compile(rf"\[\s*(?:{_STRING})(?:[\s,]+(?:{_STRING}))*,?\s*\]", re.DOTALL)
+_ITEM = f"(?:{_STRING}|None|nan)"
+_LIST = re.compile(rf"[\[({{]\s*{_ITEM}(?:[\s,]+{_ITEM})*,?\s*[\])}}]", re.DOTALL)
 _TOKEN = re.compile(r"([^\t]+)#[^\t#]*\t(.*)", re.DOTALL)
 
 
@@ -131,6 +133,9 @@ def _read_file(fs: Any, path: str, source: str, result: CaptionRows, folder: str
         elif start[:6] == b"ARROW1":
             table = pa.ipc.open_file(opened).read_all()
             rows = _arrow(table.to_batches(), table.schema, source)
+        elif start[:4] == b"\xff\xff\xff\xff":  # a stream, as Hugging Face's save_to_disk writes
+            stream = pa.ipc.open_stream(opened)
+            rows = _arrow(stream, stream.schema, source)
         elif start[257:262] == b"ustar" or path.lower().endswith((".tar", ".tar.gz", ".tgz")):
             rows = _tar(opened, source)
         else:
@@ -240,6 +245,9 @@ def _json(document: Any, source: str) -> Iterable[CaptionRow]:
                 table = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
                 return _records(table, source, "row")
             return _records([document], source, "entry")
+        if document and {re.sub("[0-9]", "", _plain(name)) for name in names} <= _SPLITS:
+            parts = (_json(part, source) for part in document.values() if part)
+            return itertools.chain.from_iterable(parts)
         lists = [value for value in document.values() if isinstance(value, list) and value]
         records = [value for value in lists if all(isinstance(entry, Mapping) for entry in value)]
         if len(records) == 1:
@@ -248,6 +256,11 @@ def _json(document: Any, source: str) -> Iterable[CaptionRow]:
             raise BadInputError(
                 f"{source} is not {_COCO}: it has {', '.join(names[:5]) or 'nothing'}"
             )
+        entries = [*document.values()]
+        if isinstance(entries[0], Mapping) and not has_image_ending(names[0]):
+            columns = _choose_columns(map(str, entries[0]))
+            if columns and _plain(columns.name or "") in NAME_COLUMNS:  # the keys count rows
+                return _records(entries, source, "entry")
         return [
             CaptionRow(f"entry {name}", clean(name), "", "", _texts(value, source, f"entry {name}"))
             for name, value in zip(names, document.values(), strict=True)
@@ -266,6 +279,8 @@ def _coco(images: list[Any], annotations: list[Any], source: str) -> Iterator[Ca
             raise BadInputError(f"{source}, {place} has no id: it is not {_COCO}")
         image_id = _identifier(image["id"], source, f"{place}.id")
         names = [image.get(name) or "" for name in ("file_name", "coco_url", "flickr_url")]
+        if not names[0]:
+            names[0] = next((image[k] for k in image if _plain(k) in NAME_COLUMNS), "") or ""
         if not all(isinstance(name, str) for name in names):
             raise BadInputError(f"{source}, {place}: file_name and coco_url must be texts")
         names = [clean(name) for name in names]
@@ -332,11 +347,13 @@ def _choose_columns(names: Iterable[str]) -> _Columns | None:
     def first(among: Iterable[str]) -> str | None:
         return next((plain[name] for name in among if name in plain), None)
 
-    numbered = [name for key, name in plain.items() if _NUMBERED.fullmatch(key)]
+    numbered = {key: match[1] for key in plain if (match := _NUMBERED.fullmatch(key))}
+    captions = [plain[key] for key in plain if key in numbered or key in numbered.values()]
     caption = first(CAPTION_COLUMNS) or next(
         (name for key, name in plain.items() if key.endswith(("caption", "captions"))), None
     )
-    captions = numbered if len(numbered) > 1 or not caption else [caption]
+    if caption and len(captions) < 2:
+        captions = [caption]
     chosen = _Columns(first(NAME_COLUMNS), first(URL_COLUMNS), first(ID_COLUMNS), captions)
     if chosen[:3] == (None, None, None):
         chosen = chosen._replace(image_id=first(LONE_ID_COLUMNS))
@@ -398,7 +415,9 @@ def _texts(value: Any, source: str, place: str) -> list[str]:
     if isinstance(value, bytes):
         value = value.decode()
     if isinstance(value, str):
-        return [clean(value).strip()]
+        text = clean(value).strip()
+        literal = _literal(text)
+        return [text] if literal is text else _texts(literal, source, place)
     if isinstance(value, list | tuple):
         return [text for entry in value for text in _texts(entry, source, place) if text]
     if isinstance(value, Mapping):
@@ -453,7 +472,7 @@ def _text_columns(schema: pa.Schema, source: str) -> _Columns:
     columns = _require_columns(schema.names, source)
     for name in columns.captions:
         kind = schema.field(name).type
-        while pa.types.is_nested(kind) and not pa.types.is_struct(kind) and kind.num_fields == 1:
+        while re.match("[a-z_]*list", str(kind)):
             kind = kind.field(0).type
         if pa.types.is_dictionary(kind):
             kind = kind.value_type
@@ -504,6 +523,10 @@ def _delimited(lines: list[str], source: str, result: CaptionRows) -> Iterator[C
     if not any(map(str.strip, lines[start : start + 1])):
         raise BadInputError(f"{source} is empty: it holds no captions")
     names, delimiter, has_header = _header(lines[start], delimiters)
+    while names and not names[-1]:  # columns that have neither a name nor, then, a text
+        names.pop()
+    plain = [*map(_plain, names)]
+    names = [f"{n}.{i}" if n and plain[i] in plain[:i] else n for i, n in enumerate(names)]
     columns = _require_columns(names, source)
     image = names.index(columns.name or columns.url or columns.image_id or "")
     table = list(_split_lines(lines, start + has_header, delimiter, len(names), image))
@@ -515,8 +538,7 @@ def _delimited(lines: list[str], source: str, result: CaptionRows) -> Iterator[C
     _note_lines(table, len(names), delimiter, source, result)
     for line in table:
         if len(line.cells) == len(names):
-            record: dict[str, Any] = dict(zip(reversed(names), reversed(line.cells), strict=True))
-            record |= {column: _literal(record[column]) for column in columns.captions}
+            record = dict(zip(names, line.cells, strict=True))
             yield _row(record, columns, source, f"line {line.number}")
 
 
@@ -568,7 +590,8 @@ def _split_lines(
             cells, kind = line.split(delimiter), "stray"
             for end in range(at + 1, min(at + _MOST_LINES, len(lines) + 1)):
                 inner = lines[end - 1].split(delimiter)
-                if len(inner) >= count and _names_an_image(inner[min(image, len(inner) - 1)]):
+                name = inner[image].strip() if len(inner) >= count else ""
+                if _names_an_image(name) or name.isdecimal():
                     break
                 joined = _parse("\n".join(lines[number - 1 : end]), delimiter)
                 if joined is not None and len(joined) == count:
@@ -576,6 +599,8 @@ def _split_lines(
                     break
         while len(cells) > count and not cells[-1].strip():
             cells.pop()
+        if kind == "stray" and len(cells) == count:
+            cells[image] = cells[image].strip('" ')
         yield _Line(number, cells, kind)
 
 
@@ -602,12 +627,11 @@ def _note_lines(
             result.notes.append(f"{source}: {len(numbers)} {says}, first line {numbers[0]}")
 
 
-def _literal(cell: str) -> Any:
-    """A cell as its value: nothing, a list or an object as Python, numpy or JSON writes it."""
-    text = cell.strip()
+def _literal(text: str) -> Any:
+    """A text as its value: nothing, a list or an object as Python, numpy or JSON writes it."""
     if text.casefold() in _MISSING:
         return None
-    if _LIST.fullmatch(text) or re.match(r"""[\[{]\s*(\{\s*)?['"]""", text):
+    if _LIST.fullmatch(text) or re.match(r"""[\[{]\s*(\{\s*)?['"]|\[\s*\]$""", text):
         for parse in (json.loads, _strings, ast.literal_eval):
             try:
                 value = parse(text)
@@ -656,12 +680,14 @@ def _tar(opened: Any, source: str) -> Iterator[CaptionRow]:
 
 
 _SIDECARS = ("txt", "caption", "json")
+# Google Takeout's IMG_1.jpg(2).json and IMG_1.jpg.supplemental-metadata(2).json: IMG_1(2).jpg
+_TAKEOUT = re.compile(r"^(.+?)(\.\w+)(?:\.[a-z-]*)?(\(\d+\))?$", re.DOTALL)
 
 
 def _sidecar(content: bytes, source: str) -> tuple[list[str], str]:
     """The captions and the URL in a file that belongs to one image."""
     text = _decode(content, source, CaptionRows())
-    if not source.endswith(".json"):
+    if not source.lower().endswith(".json"):
         return [clean(line).strip() for line in text.splitlines() if line.strip()], ""
     record = json.loads(text)
     if not isinstance(record, Mapping):
@@ -692,8 +718,9 @@ def _read_folder(fs: Any, root: str, source: str, result: CaptionRows) -> None:
     for name in names:
         stem, ending = posixpath.splitext(name)
         path = f"{root}/{name}"
-        if ending[1:] in _SIDECARS and fs.info(path)["size"] <= _MOST_SIDECAR_BYTES:
-            image = stem if has_image_ending(stem) else images.get(stem, stem)
+        if ending[1:].lower() in _SIDECARS and fs.info(path)["size"] <= _MOST_SIDECAR_BYTES:
+            image = _TAKEOUT.sub(r"\1\3\2", stem)
+            image = image if has_image_ending(image) else images.get(stem, stem)
             said, _ = _sidecar(fs.cat_file(path), f"{source}/{name}")
             texts.setdefault(image, {}).update(dict.fromkeys(said))
     if not texts:
@@ -707,8 +734,8 @@ def _read_folder(fs: Any, root: str, source: str, result: CaptionRows) -> None:
 # The first kind that a folder has is read, all files of it.
 _FOLDER_FILES = (
     r"(^|/)metadata\.(csv|jsonl|parquet)$",  # Hugging Face's ImageFolder
-    r"(^|/)(flickr\d+k\.token\.txt|results_20130124\.token|results\.csv|dataset_\w+\.json)$",
+    r"(^|/)(flickr\d+k\.token\.txt|results_20130124\.token|results\.csv|dataset_(?!infos?\.)\w+\.json)$",
     r"^[^/]*/?captions?\.(csv|tsv|txt|jsonl?|parquet)$",
-    r"\.parquet$",
+    r"(\.parquet|-\d+-of-\d+\.arrow)$",
     r"\.tar$",
 )

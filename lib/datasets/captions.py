@@ -68,7 +68,7 @@ class Captions:
         raise BadInputError(
             f"no captions for any image: none of the {len(self)} captions of "
             f"{self.source or 'the file'} names an image of {collection}{why}: "
-            f"the captions say {name!r}, the collection {matches.example!r}"
+            f"the captions say {name!r:.200}, the collection {matches.example!r}"
         )
 
     def matching_notes(self, matches: Matches) -> list[str]:
@@ -78,7 +78,7 @@ class Captions:
         if absent:
             notes.append(
                 f"{self.source}: {len(absent)} of {len(self.images)} captioned images are not in "
-                f"the collection, such as {self.images[absent[0]].file_name or absent[0]}"
+                f"the collection, such as {self.images[absent[0]].file_name or absent[0]:.200}"
             )
         if matches.ambiguous:
             image_id, path = next(iter(matches.ambiguous.items()))

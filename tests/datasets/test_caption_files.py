@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -61,6 +63,9 @@ SENTENCES = [{"raw": "a dog", "tokens": ["a", "dog"]}, {"raw": "a pup", "tokens"
         '{"a.jpg": ["a dog, running"], "b.jpg": "a cat"}',
         '{"image": {"0": "a.jpg", "1": "b.jpg"}, "caption": {"0": "a dog, running", "1": "a cat"}}',
         '{"data": [{"img": "a.jpg", "text": "a dog, running"}, {"img": "b.jpg", "text": "a cat"}]}',
+        '{"train": [{"img": "a.jpg", "text": "a dog, running"}], "val2017": {"b.jpg": "a cat"}}',
+        '{"7": {"image": "a.jpg", "caption": "a dog, running"}, '
+        '"9": {"image": "b.jpg", "caption": "a cat"}}',
     ],
 )
 def test_shapes_of_one_content(tmp_path: Path, content: str) -> None:
@@ -116,6 +121,13 @@ def test_an_id_of_two_images_is_refused_with_both_names(tmp_path: Path) -> None:
         load(tmp_path / "c.csv", table.to_csv(index=False))
 
 
+def test_other_names_of_cocos_file_name(tmp_path: Path) -> None:
+    images = [{"id": n, key: f"{n}.jpg"} for n, key in enumerate(["filename", "path", "image"])]
+    texts = [{"image_id": n, "caption": "x"} for n in range(3)]
+    read = load(tmp_path / "c.json", json.dumps({"images": images, "annotations": texts}))
+    assert [image.file_name for image in read.images.values()] == ["0.jpg", "1.jpg", "2.jpg"]
+
+
 @pytest.mark.parametrize("repeated", [False, True], ids=["an id a caption", "an entry a caption"])
 def test_an_entry_a_caption_is_understood_by_file_name(tmp_path: Path, repeated: bool) -> None:
     images = [
@@ -151,12 +163,19 @@ def test_lists_and_structs_in_parquet_are_spread(tmp_path: Path, captions: Any) 
 
 def test_lists_in_csv_cells_are_spread(tmp_path: Path) -> None:
     """What pandas and numpy write of lists; `['a' 'b']` is Python for one text, not for two."""
-    lists = [["it's", 'a "pup"'], np.array(["x", "y"]), json.dumps(["é\n", "w"])]
+    cells = [
+        *(["it's", 'a "pup"'], np.array(["x", "y"]), json.dumps(["é\n", "w"]), ("t", "u"), {"s"}),
+        *(["n", None, np.nan], []),
+    ]
     table = pd.DataFrame(
-        {"image": ["a.jpg", "b.jpg", "c.jpg"], "raw": pd.Series(lists, dtype=object)}
+        {"image": [f"{n}.jpg" for n in range(7)], "raw": pd.Series(cells, dtype=object)}
     )
+    texts = ["it's", 'a "pup"', "x", "y", "é", "w", "t", "u", "s", "n"]
     read = load(tmp_path / "c.csv", table.to_csv(index=False))
-    assert read.texts == ["it's", 'a "pup"', "x", "y", "é", "w"]
+    assert (read.texts, read.image_ids[-1]) == (texts, "5.jpg")
+    assert "blank: 1, first line" in read.notes[-1]
+    pd.read_csv(tmp_path / "c.csv").to_parquet(tmp_path / "c.parquet")  # as texts
+    assert load_captions(str(tmp_path / "c.parquet")).texts == texts
 
 
 def test_grouped_and_categorical_columns(tmp_path: Path) -> None:
@@ -182,6 +201,9 @@ def test_numbers_and_several_caption_columns(tmp_path: Path) -> None:
     ]
     read = load(tmp_path / "c.csv", "filename,caption_1,caption_2,split\na.jpg,x,y,train\n")
     assert pairs(read) == [("a.jpg", "x"), ("a.jpg", "y")]
+    for second in ("caption_2", "caption.1", "caption", "Caption "):
+        read = load(tmp_path / "c.csv", f"filename,caption,{second},n\na.jpg,x,y,1\nb.jpg,z,,2\n")
+        assert pairs(read) == [("a.jpg", "x"), ("a.jpg", "y"), ("b.jpg", "z")]
 
 
 def table_of(count: int) -> list[str]:
@@ -205,6 +227,20 @@ def test_captions_of_several_lines_and_long_ones_are_named(tmp_path: Path) -> No
     assert read.texts == ["one\n\ntwo, three", "x" * 3000, "d"]
     assert "several lines, first line 2" in read.notes[0]
     assert read.notes[1].endswith("more than 2,000 characters: 1, first line 5")
+
+
+def test_a_stray_quote_swallows_no_rows_of_numbers(tmp_path: Path) -> None:
+    lines = ["image_id,caption", '139,"a dog', "140,a cat", '"141,a pig', '142,a "cow"', '143,a"']
+    read = load(tmp_path / "c.csv", "\n".join(lines))
+    assert read.image_ids == ["139", "140", "141", "142", "143"]
+    assert read.texts == ['"a dog', "a cat", "a pig", 'a "cow"', 'a"']
+
+
+def test_a_text_in_a_column_without_name_is_no_record(tmp_path: Path) -> None:
+    table = "image,caption,,\na.jpg,a dog,,\nb.jpg,a cat, grey,\n"
+    with pytest.raises(BadInputError, match="line 3 has 3 fields where 2"):
+        load(tmp_path / "c.csv", table)
+    assert load(tmp_path / "c.csv", table.replace(", grey,", ",,")).texts == ["a dog", "a cat"]
 
 
 @pytest.mark.parametrize(
@@ -269,8 +305,10 @@ def test_what_cannot_be_used_is_named(tmp_path: Path, content: bytes, says: str)
 
 
 def test_a_column_without_text_is_named(tmp_path: Path) -> None:
-    for values in ([1.5], [True], [[1, 2]], [pd.Timestamp(0)]):
-        frame(("a", values[0])).to_parquet(tmp_path / "c.parquet")
+    of_languages = pa.array([[("en", "x")]], pa.map_(pa.string(), pa.string()))
+    for values in ([1.5], [True], [[1, 2]], [pd.Timestamp(0)], of_languages):
+        table = pa.table({"image": ["a"], "caption": values})
+        pq.write_table(table, tmp_path / "c.parquet")
         with pytest.raises(BadInputError, match=r"the column caption holds .*, no text"):
             load_captions(str(tmp_path / "c.parquet"))
 
@@ -295,9 +333,26 @@ def test_texts_beside_images(tmp_path: Path) -> None:
     read = load_captions(str(tmp_path / "side"))
     assert read.by_image() == {"a.jpg": ["one", "two"], "b/c.png": ["three"]}
     assert load_captions(str(tmp_path / "hub")).by_image() == {"a.jpg": ["x"], "train/a.jpg": ["y"]}
+    takeout = {"1.jpg.supplemental-metadata": "x", "1.jpg.suppl(2)": "y", "1.jpg(3)": "z"}
+    for name, text in takeout.items():
+        said = json.dumps({"title": "1.jpg", "description": text, "url": "https://h"})
+        (tmp_path / "takeout").mkdir(exist_ok=True)
+        (tmp_path / "takeout" / f"{name}.json").write_text(said)
+    (tmp_path / "takeout" / "4.JPG.TXT").write_text("w")
+    read = load_captions(str(tmp_path / "takeout")).by_image()
+    assert read == {"1.jpg": ["x"], "1(2).jpg": ["y"], "1(3).jpg": ["z"], "4.JPG": ["w"]}
     (tmp_path / "none").mkdir()
     with pytest.raises(BadInputError, match="a folder without captions"):
         load_captions(str(tmp_path / "none"))
+
+
+def test_what_hugging_face_saves_to_disk(tmp_path: Path) -> None:
+    table = pa.table({"image": [{"bytes": b"jpeg", "path": "a.jpg"}], "caption": [["x", "y"]]})
+    with pa.ipc.new_stream(tmp_path / "data-00000-of-00001.arrow", table.schema) as stream:
+        stream.write_table(table)
+    for name in ("dataset_info.json", "dataset_infos.json", "state.json"):
+        (tmp_path / name).write_text("{}")
+    assert load_captions(str(tmp_path)).by_image() == {"a.jpg": ["x", "y"]}
 
 
 def test_webdataset_says_once_what_txt_and_json_both_say(tmp_path: Path) -> None:
