@@ -258,8 +258,8 @@ def _json(document: Any, source: str) -> Iterable[CaptionRow]:
             )
         entries = [*document.values()]
         if isinstance(entries[0], Mapping) and not has_image_ending(names[0]):
-            columns = _choose_columns(map(str, entries[0]))
-            if columns and _plain(columns.name or "") in NAME_COLUMNS:  # the keys count rows
+            chosen = _choose_columns(map(str, entries[0]))
+            if chosen and _plain(chosen.name or "") in NAME_COLUMNS:  # the keys count rows
                 return _records(entries, source, "entry")
         return [
             CaptionRow(f"entry {name}", clean(name), "", "", _texts(value, source, f"entry {name}"))

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import zipfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
@@ -25,8 +25,7 @@ if TYPE_CHECKING:  # gensim brings scipy.stats along, a second that not every pr
     from gensim.models import KeyedVectors
 
 PACKAGED = "glove.6B.50d"
-_TEXT = (".txt", ".vec", ".txt.gz", ".vec.gz", ".zip")
-_BINARY = (".bin", ".bin.gz")
+_NO_PICKLES = (".txt", ".vec", ".bin", ".gz", ".zip")  # names that nobody expects to run code
 _FASTTEXT = (793712314).to_bytes(4, "little")  # with which fastText's models begin
 _LOOKED_AT = 1000  # lines that tell how long a vector is
 
@@ -34,19 +33,16 @@ _LOOKED_AT = 1000  # lines that tell how long a vector is
 def load_word_vectors(source: str | None = None) -> "KeyedVectors":
     """Word vectors from a file, or the packaged glove.6B.50d where `source` is None.
 
-    `source` is GloVe's or word2vec's text (`.txt`, `.vec`, also `.gz`, with or without the header
-    line), a `.zip` of one (of several: `FILE.zip!MEMBER`), word2vec's binary (`.bin`, `.bin.gz`),
-    or what gensim saved (any other name; a pickle, so only of people you trust). Of a word that
-    stands twice the first vector counts, and lines without a vector of finite numbers are left out
-    and told, unless that is half of them. All but gensim's own
-    are converted once: the matrix is then mapped from a cache, which is found by path, size and
-    time of the file. Raises MissingError where the file is absent, BadInputError where it cannot be
-    read.
+    `source` is GloVe's or word2vec's text, with or without the header line, also compressed by
+    gzip, a zip of one (of several: `FILE.zip!MEMBER`), word2vec's binary, or what gensim saved (a
+    pickle, so only of people you trust). The content tells which; only a pickle needs a name of its
+    own (`.kv`, `.model`). Of a word that stands twice the first vector counts, and what has no
+    vector of finite numbers is left out and told, unless that is half of the lines. A file is
+    converted once: the matrix is then mapped from a cache, which is found by path, size and time of
+    the file. Raises MissingError where the file is absent, BadInputError where it cannot be read.
     """
     if source is None or source == PACKAGED:
         return _packaged()
-    from gensim.models import KeyedVectors
-
     name, _, member = source.partition("!")
     path = Path(name)
     if not path.is_file():
@@ -55,18 +51,6 @@ def load_word_vectors(source: str | None = None) -> "KeyedVectors":
             f"for the packaged {PACKAGED}"
         )
     try:
-        with path.open("rb") as file:
-            if file.read(len(_FASTTEXT)) == _FASTTEXT:
-                raise BadInputError(
-                    f"{source} is a model in fastText's own binary format, which is not read; "
-                    "give its vectors as text (.vec)"
-                )
-        if not name.lower().endswith((*_TEXT, *_BINARY)):
-            loaded = KeyedVectors.load(name, mmap="r")
-            loaded = getattr(loaded, "wv", loaded)
-            if not isinstance(loaded, KeyedVectors):
-                raise BadInputError(f"{source} holds a {type(loaded).__name__}, no word vectors")
-            return loaded
         return _from_cache(path, member) or _convert(path, member)
     except BadInputError:
         raise
@@ -97,18 +81,20 @@ def _from_cache(path: Path, member: str) -> "KeyedVectors | None":
 
 
 def _convert(path: Path, member: str) -> "KeyedVectors":
-    """Parse a file with gensim and keep the result, where there is a place to keep it."""
-    from gensim.models import KeyedVectors
-
+    """Parse a file and keep the result, where there is a place to keep it."""
     with _parseable(path, member) as file:
-        if path.name.lower().endswith(_BINARY):
-            vectors = KeyedVectors.load_word2vec_format(file, binary=True)
-        else:
-            vectors = _parse_text(file, path)
-    if not len(vectors) or not vectors.vector_size:
+        vectors = _parse(file, path)
+    matrix = np.asarray(vectors.vectors, np.float32)
+    finite = np.flatnonzero(np.isfinite(matrix).all(axis=1))
+    if not matrix.size or not len(finite):
         raise BadInputError(
             f"{path} holds no word vectors; expected are lines of a word and its values"
         )
+    words = list(vectors.index_to_key)
+    if unusable := len(matrix) - len(finite):
+        print(f"{path}: left out: {unusable} words without finite numbers", flush=True)
+        matrix, words = matrix[finite], [words[row] for row in finite]
+    vectors = _key(matrix, words)
     cached = _cached(path, member)
     try:
         cached.parent.mkdir(parents=True, exist_ok=True)
@@ -127,15 +113,16 @@ def _convert(path: Path, member: str) -> "KeyedVectors":
 
 @contextmanager
 def _parseable(path: Path, member: str) -> Iterator[str]:
-    """A file that gensim opens: this one, or the member of a zip, unpacked for a while."""
-    if path.suffix.lower() != ".zip":
-        yield str(path)
-        return
+    """A file to parse: this one, or the member of a zip, unpacked for a while."""
+    with path.open("rb") as file:
+        if file.read(4) != b"PK\3\4":
+            yield str(path)
+            return
     with zipfile.ZipFile(path) as opened:
         names = [
             name
             for name in opened.namelist()
-            if name.lower().endswith((".txt", ".vec"))
+            if name.lower().endswith((".txt", ".vec", ".bin"))
             and not posixpath.basename(name).startswith("._")  # of a Mac, beside each file
         ]
     if member and member not in names:
@@ -151,23 +138,50 @@ def _parseable(path: Path, member: str) -> Iterator[str]:
         yield str(Path(temporary) / "vectors.txt")
 
 
-def _parse_text(file: str, path: Path) -> "KeyedVectors":
-    """GloVe's or word2vec's lines: a word, in which there may be spaces, and its values."""
-    with gzip.open(file, "rb") if file.lower().endswith(".gz") else Path(file).open("rb") as opened:
+def _parse(file: str, path: Path) -> "KeyedVectors":
+    """The vectors of a file whose content tells what it is."""
+    from gensim.models import KeyedVectors
+
+    with Path(file).open("rb") as raw:
+        is_gzip = raw.peek(2)[:2] == b"\x1f\x8b"
+    with gzip.open(file) if is_gzip else Path(file).open("rb") as opened:
+        start = opened.read(4)
+        if start == _FASTTEXT:
+            raise BadInputError(
+                f"{path} is a model in fastText's own binary format, which is not read; "
+                "give its vectors as text (.vec)"
+            )
+        if start[:1] == b"\x80":
+            if path.name.lower().endswith(_NO_PICKLES):
+                raise BadInputError(f"{path} is a pickle; if you trust it, name it .kv")
+            loaded = KeyedVectors.load(file, mmap="r")
+            loaded = getattr(loaded, "wv", loaded)
+            if not isinstance(loaded, KeyedVectors):
+                raise BadInputError(f"{path} holds a {type(loaded).__name__}, no word vectors")
+            return loaded
+        begin = 3 if start[:3] == b"\xef\xbb\xbf" else 0
+        opened.seek(begin)
         first = [line.split() for line in itertools.islice(opened, _LOOKED_AT)]
         has_header = bool(first) and len(first[0]) == 2 and all(x.isdigit() for x in first[0])
-        size = int(first[0][1]) if has_header else _vector_size(first)
-        opened.seek(0)
-        rows: dict[str, np.ndarray] = {}
-        unusable = repeated = 0
-        for line in itertools.islice(opened, int(has_header), None):
-            word, values = _parse_line(line, size)
-            if values is None:
-                unusable += bool(line.strip())
-            elif word in rows:
-                repeated += 1
-            else:
-                rows[word] = values
+        size = _vector_size(first[has_header:])
+        if has_header and not size and int(first[0][1]):
+            return KeyedVectors.load_word2vec_format(file, binary=True)
+        opened.seek(begin)
+        return _parse_text(itertools.islice(opened, int(has_header), None), size, path)
+
+
+def _parse_text(lines: Iterable[bytes], size: int, path: Path) -> "KeyedVectors":
+    """GloVe's or word2vec's lines: a word, in which there may be spaces, and its values."""
+    rows: dict[str, np.ndarray] = {}
+    unusable = repeated = 0
+    for line in lines:
+        word, values = _parse_line(line, size)
+        if values is None:
+            unusable += bool(line.strip())
+        elif word in rows:
+            repeated += 1
+        else:
+            rows[word] = values
     if unusable >= len(rows):
         raise BadInputError(
             f"{path} holds no word vectors: {unusable} of its lines are not a word and "

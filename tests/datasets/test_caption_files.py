@@ -339,8 +339,8 @@ def test_texts_beside_images(tmp_path: Path) -> None:
         (tmp_path / "takeout").mkdir(exist_ok=True)
         (tmp_path / "takeout" / f"{name}.json").write_text(said)
     (tmp_path / "takeout" / "4.JPG.TXT").write_text("w")
-    read = load_captions(str(tmp_path / "takeout")).by_image()
-    assert read == {"1.jpg": ["x"], "1(2).jpg": ["y"], "1(3).jpg": ["z"], "4.JPG": ["w"]}
+    beside = load_captions(str(tmp_path / "takeout")).by_image()
+    assert beside == {"1.jpg": ["x"], "1(2).jpg": ["y"], "1(3).jpg": ["z"], "4.JPG": ["w"]}
     (tmp_path / "none").mkdir()
     with pytest.raises(BadInputError, match="a folder without captions"):
         load_captions(str(tmp_path / "none"))

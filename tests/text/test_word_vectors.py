@@ -65,6 +65,40 @@ def test_every_kind_of_file_gives_the_same_vectors(tmp_path: Path, name: str) ->
     assert word_vectors_digest(load_word_vectors(source)) == word_vectors_digest(vectors())
 
 
+@pytest.mark.parametrize("name", ["a.bin", "a.w2v", "glove.6B.50d", "a.txt"])
+@pytest.mark.parametrize("kind", ["header.txt", "a.txt", "a.txt.gz", "a.bin", "a.zip", "bom"])
+def test_the_content_tells_the_kind_not_the_name(tmp_path: Path, name: str, kind: str) -> None:
+    (tmp_path / "as").mkdir()
+    path = Path(make(tmp_path / "as" / kind))
+    if kind == "bom":
+        path.write_bytes(b"\xef\xbb\xbf" + WORD2VEC)
+    loaded = load_word_vectors(str(path.rename(tmp_path / name)))
+    assert loaded.index_to_key == WORDS
+    np.testing.assert_array_equal(loaded.vectors, MATRIX)
+
+
+def test_a_pickle_is_not_opened_under_a_name_of_text(tmp_path: Path) -> None:
+    path = Path(make(tmp_path / "a.kv")).rename(tmp_path / "a.txt")
+    with pytest.raises(BadInputError, match=r"a\.txt is a pickle; if you trust it, name it \.kv"):
+        load_word_vectors(str(path))
+
+
+@pytest.mark.parametrize("name", ["a.bin", "a.kv"])
+def test_words_without_finite_numbers_are_left_out(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = vectors()
+    odd.vectors[1, 2], odd.vectors[3, 0] = np.nan, np.inf
+    if name == "a.kv":
+        odd.save(str(tmp_path / name))
+    else:
+        odd.save_word2vec_format(str(tmp_path / name), binary=True)
+    loaded = load_word_vectors(str(tmp_path / name))
+    assert loaded.index_to_key == [WORDS[row] for row in (0, 2, 4, 5, 6)]
+    np.testing.assert_array_equal(loaded.vectors, MATRIX[[0, 2, 4, 5, 6]])
+    assert "left out: 2 words" in capsys.readouterr().out
+
+
 def test_a_file_is_parsed_once_until_it_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,6 +161,7 @@ def test_of_a_zip_with_several_one_is_named(tmp_path: Path) -> None:
         ("a.zip", b"no zip"),
         ("a.bin", b"1000 50\nthe "),
         ("a.kv", b"no pickle"),
+        ("a.bin.gz", gzip.compress((793712314).to_bytes(4, "little") + bytes(100))),
     ],
 )
 def test_what_is_no_file_of_vectors_is_refused(tmp_path: Path, name: str, content: bytes) -> None:
