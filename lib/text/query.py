@@ -19,10 +19,11 @@ _SIGNS = str.maketrans(
     dict.fromkeys("“”„‟«»‹›″〝〞〟", '"')
     | dict.fromkeys("‘’‛´`′ʼ", "'")
     | dict.fromkeys("ˆ‸⌃", "^")
-    | dict.fromkeys("−⁻➖", "-")
+    | dict.fromkeys("−⁻➖˗⁃", "-")
 )
 _SUPERSCRIPT = re.compile(r"(?<=[^\W\d_])[²³](?=\s|$)")  # beach² is beach^2
-_OPERATOR = re.compile(r'["^\\]|(?:^|\s)-\S')
+_OPENING = ",;(["  # after which a term may start without a space
+_OPERATOR = re.compile(r'["^\\]|(?:^|[\s,;(\[])-\S')
 _WEIGHT = re.compile(r"\d+(?:[.,]\d+)?|[.,]\d+")
 
 
@@ -115,7 +116,8 @@ def parse_query(text: str) -> list[Term]:
     term   := ['-'] (word | '"' phrase '"') ['^' weight]
     weight := decimal number above 0, at most 100
 
-    A minus counts only where a term starts, so `t-shirt` is a word; alone it is punctuation. In a
+    A minus counts only where a term starts, so `t-shirt` is a word; alone it is punctuation. One
+    after a comma, a semicolon or a bracket starts a term, too: `dog,-beach`, `dog (-beach)`. In a
     phrase only `"` and `\\` are special. A backslash makes the next character an ordinary one.
     Other signs for the same mean the same (`plain_signs`).
     Raises QuerySyntaxError, which says where, for an open or stray quotation mark, a `^` without
@@ -161,7 +163,7 @@ def _parse_term(text: str, start: int) -> tuple[Term | None, int]:
     else:
         content, position = _parse_word(text, position)
     weight, position = _parse_weight(text, position)
-    if position < len(text) and not text[position].isspace():
+    if position < len(text) and not (text[position].isspace() or text[position - 1] in _OPENING):
         raise QuerySyntaxError(text, position, "expected a space here")
     return Term(content, -weight if negative else weight), position
 
@@ -186,11 +188,13 @@ def _parse_phrase(text: str, start: int) -> tuple[str, int]:
 
 
 def _parse_word(text: str, start: int) -> tuple[str, int]:
-    content = []
+    content: list[str] = []
     position = start
     while position < len(text):
         character = text[position]
         if character.isspace() or character == "^":
+            break
+        if character == "-" and content and content[-1] in _OPENING:
             break
         if character == '"':
             raise QuerySyntaxError(

@@ -16,6 +16,48 @@ def test_queries_come_from_text_csv_and_parquet(tmp_path: Path) -> None:
         assert list(iterate_queries(str(tmp_path / name))) == queries
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize(
+    "table",
+    [
+        'n,query\n1,007\n2,"""black cat"" -dog, big"\n3,\n4,null\n',
+        'Query;n\r\n007;1\r\n"""black cat"" -dog, big";2\r\n\r\nnull;3\r\n',
+        'query\tquery\n007\t1\n"""black cat"" -dog, big"\t2\nnull\t3\n',
+        ' text \n007\n"""black cat"" -dog, big"\nnull\n',
+    ],
+)
+def test_cells_are_queries_as_they_are_written(tmp_path: Path, table: str, encoding: str) -> None:
+    (tmp_path / "q.CSV").write_bytes(table.encode(encoding))
+    queries = ["007", '"black cat" -dog, big', "null"]
+    assert list(iterate_queries(str(tmp_path / "q.CSV"))) == queries
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"dog\ncat\n", "a column named query; it has dog"),  # no header: its first query
+        (b"id;word\n1;dog\n", "a column named query; it has id, word"),
+        (b"query\ncat\ndog, big\n", "line 3 has 2 fields where 1"),
+        (b'query\n"black cat" -dog\n', "line 2 is no CSV"),
+        (b'query\ncat\n"black cat\n', "line 3 is no CSV"),
+        (b"query\ncaf\xe9\n", "UTF-8"),
+        ([["dog", "cat"]], "holds list<.*, no text"),
+        ([b"dog"], "holds binary, no text"),
+        ([1.5], "holds double, no text"),
+    ],
+)
+def test_what_would_be_another_query_is_refused(
+    tmp_path: Path, content: bytes | list[object], says: str
+) -> None:
+    path = tmp_path / ("q.csv" if isinstance(content, bytes) else "q.parquet")
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        pd.DataFrame({"query": content}).to_parquet(path)
+    with pytest.raises(BadInputError, match=says):
+        list(iterate_queries(str(path)))
+
+
 def test_a_file_without_queries_is_refused(tmp_path: Path) -> None:
     (tmp_path / "q.txt").write_text("\n \n")
     with pytest.raises(BadInputError, match="holds no queries"):

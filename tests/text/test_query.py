@@ -38,6 +38,11 @@ def encoder() -> TextEncoder:
         ("“hot dog”", [Term("hot dog")]),
         ("t-shirt", [Term("t-shirt")]),
         ("dog - park", [Term("dog"), Term("park")]),
+        *[(f"dog{sign}-cat", [Term(f"dog{sign}"), Term("cat", -1.0)]) for sign in ",;(["],
+        (
+            "a dog (–cat, ‑pig)",
+            [Term("a"), Term("dog"), Term("("), Term("cat,", -1), Term("pig)", -1)],
+        ),
         (r"\-dog 5\" a\^2 \\", [Term("-dog"), Term('5"'), Term("a^2"), Term("\\")]),
         (r'"a \"b\" ^ -c"', [Term('a "b" ^ -c')]),
         ('""', [Term("")]),
@@ -168,7 +173,7 @@ def test_an_unusable_query_does_not_stop_the_others(encoder: TextEncoder) -> Non
     assert not embeddings[[1, 3, 4]].any()
 
 
-DASHES = "‐‑‒–—―−﹘﹣－⁻➖"
+DASHES = "‐‑‒–—―−﹘﹣－⁻➖˗⁃"
 
 
 @pytest.mark.reports
