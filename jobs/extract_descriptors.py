@@ -88,7 +88,7 @@ def extract_descriptors(options: argparse.Namespace) -> Mapping[str, Any]:
         options.include_hidden,
         options.allow_private_addresses,
     )
-    return describe(
+    return extract_source(
         options.images,
         options.db,
         load_meanwhile(options.backbone, options.weights),
@@ -114,7 +114,7 @@ def load_meanwhile(name: str, weights: str | None) -> "Future[Backbone]":
     return loading
 
 
-def describe(
+def extract_source(
     images: str,
     db: str,
     backbone: "Future[Backbone]",
@@ -122,7 +122,7 @@ def describe(
     captions: Sequence[str] = (),
     **options: Any,
 ) -> Mapping[str, Any]:
-    """Describe a source, tell what was done, and return it.
+    """Extract the descriptors of a source, tell what was done, and return it.
 
     captions: files whose image ids to use. `options` go to `lib.descriptors.extraction.extract`.
     """

@@ -73,7 +73,7 @@ def pipeline(options: argparse.Namespace) -> dict[str, Any]:
     backbone = extraction_job.load_meanwhile(options.backbone, options.weights)
     with connect():
         _announce("describe the images")
-        summary["extract_descriptors"] = extraction_job.describe(
+        summary["extract_descriptors"] = extraction_job.extract_source(
             options.images,
             options.db,
             backbone,

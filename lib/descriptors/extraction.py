@@ -139,7 +139,7 @@ def extract(
         workers = workers or _workers(plan.pending, backbone, settings, run)
         size = settings.shard_size or suitable_shard_size(plan.pending.count)
         shards = cut_shards(plan.pending, size)
-        _describe(lambda: next(shards, None), plan.pending.count, db, workers, limit, run)
+        _extract_shards(lambda: next(shards, None), plan.pending.count, db, workers, limit, run)
     _account(run, db)
     if run.shards:
         with suppress(ConflictError):  # another run is at work: the next one merges
@@ -175,7 +175,7 @@ def _list_and_extract(
             pending = Pending([part.table for part in there], [part.rows for part in there])
             workers = _workers(pending, backbone, settings, run)
             take = _shards_as_they_come(listing, settings.shard_size or LARGEST_SHARD)
-            _describe(take, None, db, workers, limit, run, listing)
+            _extract_shards(take, None, db, workers, limit, run, listing)
             listing.wait(0)
         return listing.result(), workers
     finally:
@@ -250,7 +250,7 @@ def _workers(
     return Workers(placement, payload)
 
 
-def _describe(
+def _extract_shards(
     take: Callable[[], Shard | None],
     total: int | None,
     db: str,
