@@ -22,9 +22,11 @@ def zip_members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
 
     Zip knows two encodings, code page 437 and UTF-8, and many archivers write another: what is
     UTF-8 without saying so is taken as such, and the page of other names is that in which they look
-    like names.
+    like names. Raises zipfile.BadZipFile.
     """
     infos = [info for info in archive.infolist() if info.filename and not info.is_dir()]
+    if any(info.volume for info in infos):
+        raise zipfile.BadZipFile("it is the last of several parts: join them (zip -s 0)")
     raw = [_raw_name(info) for info in infos]
     unclear = [name for name in raw if isinstance(name, bytes)]
     page = code_page(unclear) if unclear else ""
@@ -59,9 +61,16 @@ class BoundedTarInfo(tarfile.TarInfo):
 
 
 def tar_members(file: Any) -> Iterator[tarfile.TarInfo]:
-    """The files in an uncompressed tar, one at a time. Raises tarfile.TarError."""
+    """The files and links in an uncompressed tar, one at a time. Raises tarfile.TarError."""
+    if file.read(2) == b"\x1f\x8b":
+        raise tarfile.ReadError("it is compressed by gzip: unpack it")
+    file.seek(0)
     with tarfile.open(fileobj=file, mode="r:", tarinfo=BoundedTarInfo) as archive:
         for member in archive:
-            if member.isfile():
+            if member.isfile() or member.islnk() or member.issym():
                 yield member
             archive.members = []  # type: ignore[attr-defined]
+        # tarfile takes a damaged header for the end, which is zeros.
+        file.seek(archive.offset)  # type: ignore[attr-defined]
+        if file.read(tarfile.BLOCKSIZE).strip(b"\0"):
+            raise tarfile.ReadError(f"a damaged header at byte {archive.offset:,}")  # type: ignore[attr-defined]

@@ -1,5 +1,7 @@
 """Where images come from: what a directory, glob, archive, table or COCO file lists."""
 
+import csv
+import io
 import itertools
 import json
 import math
@@ -33,6 +35,9 @@ PATH_COLUMNS = ("path", "file_name", "image_path", "filename")
 CONTENT_COLUMNS = ("bytes", "image", "content", "jpg", "jpeg", "png", "webp", "img", "image_bytes")
 TABLE_ROWS = 250_000  # of a listing, at a time
 _BATCH_ROWS = 65_536
+_HEAD_BYTES = 1 << 16  # in which the first line of a list ends
+_DELIMITERS = (",", "\t", ";")
+_NOT_IN_PLACE = "links and sparse files in archives"
 _NUMBERS = re.compile(r"\{(\d+)\.\.(\d+)\}")  # as WebDataset writes shards
 _Files = list[tuple[str, dict[str, Any]]]
 
@@ -58,9 +63,10 @@ def list_images(
     """The images of a source, in no particular order, one at a time.
 
     `source` is a directory, a single image, a glob, a `.zip` or `.tar` archive, a COCO `.json`
-    with `coco_url`, a `.csv` or `.parquet` list of URIs, or a `.parquet` table of image bytes;
-    each on this machine or behind a URL. In a directory or glob, archives and tables are
-    opened, too. A path that exists is taken as it is, whatever signs it has.
+    with `coco_url`, a list of URIs (`.parquet`, `.csv`, `.tsv`, or `.txt` with one a line), or a
+    `.parquet` table of image bytes; each on this machine or behind a URL. In a directory or glob,
+    archives and `.parquet` tables are opened, too. A path that exists is taken as it is, whatever
+    signs it has.
 
     `skipped` counts what is left out, by kind, while the images are taken: pictures and films that
     are not read, folders and archives that cannot be, and, without `include_hidden`, what
@@ -212,6 +218,10 @@ class Listing:
             yield _local_folder(path, "", ())
         elif is_image(name):
             yield _entry(fs, fs.info(path), posixpath.dirname(path))
+        elif local:
+            raise BadInputError(
+                f"{source} is neither an image nor one of {', '.join(_LISTERS)}, by its ending"
+            )
         else:
             yield _remote_folder(fs, path, path)
 
@@ -347,13 +357,28 @@ class Listing:
 
     def _tar(self, file: Any, where: _File) -> "_Items":
         newest: dict[str, ListedImage] = {}
+        links: dict[str, str] = {}
         for member in tar_members(file):
-            if self._is_member(member.name):
+            if not self._is_member(member.name):
+                continue
+            name = member.name.removeprefix("./")
+            if member.issym():
+                links[name] = posixpath.normpath(f"{posixpath.dirname(name)}/{member.linkname}")
+            elif member.islnk():
+                links[name] = member.linkname
+            elif member.issparse():
+                self.skipped[_NOT_IN_PLACE] += 1
+            else:
                 # The offset lets the member be read without the archive before it.
-                offset, name = member.offset_data, member.name.removeprefix("./")
+                offset = member.offset_data
                 etag = f"{offset:x}-{int(member.mtime):x}"
                 uri = member_uri("tar", f"{offset}+{member.size}/{name}", where.uri)
                 newest[name] = _row(where.prefix + name, uri, member.size, etag)
+        for name, target in links.items():
+            if row := newest.get(target.removeprefix("./").removeprefix("/")):
+                newest[name] = _row(where.prefix + name, row.uri, row.bytes, row.etag)
+            else:
+                self.skipped[_NOT_IN_PLACE] += 1
         yield from newest.values()
 
     def _is_member(self, name: str) -> bool:
@@ -365,19 +390,37 @@ class Listing:
 
     def _coco(self, file: Any, where: _File) -> "_Items":
         try:
-            images = json.load(file)["images"]
-            rows = [(image["file_name"], image["coco_url"], str(image["id"])) for image in images]
-        except (ValueError, KeyError, TypeError) as error:
+            rows = [_coco_row(image) for image in json.load(file)["images"]]
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise BadInputError(
-                f"{where.uri} is no COCO file whose images have file_name, coco_url and id: "
-                f"{error!r}"
+                f"{where.uri} is no COCO file whose images have file_name, coco_url or flickr_url, "
+                f"and id: {error!r}"
             ) from error
         for name, url, image_id in rows:
-            yield _row(str(name), str(url), -1, "", image_id)
+            yield _row(name, url, -1, "", image_id)
 
-    def _csv(self, file: Any, where: _File) -> "_Items":
-        with pyarrow.csv.open_csv(file) as reader:
-            uri, name = _columns(reader.schema, where.uri)
+    def _list(self, file: Any, where: _File) -> "_Items":
+        """Rows of a list of URIs, as texts: numbers would lose their zeros."""
+        file = io.BufferedReader(file, _HEAD_BYTES)  # which looks ahead, and never goes back
+        head = file.peek().partition(b"\n")[0].decode("utf-8-sig")
+        plain = where.kind == ".txt"
+        delimiter = "\x1f" if plain else max(_DELIMITERS, key=head.count)
+        header = ["url"] if plain else next(csv.reader([head], delimiter=delimiter), [])
+        uri, name = _columns(header, where.uri)
+        types = {column: pa.string() for column in (uri, name) if column}
+        with pyarrow.csv.open_csv(
+            file,
+            pyarrow.csv.ReadOptions(column_names=header if plain else None),
+            pyarrow.csv.ParseOptions(
+                delimiter=delimiter, quote_char=not plain and '"', newlines_in_values=not plain
+            ),
+            pyarrow.csv.ConvertOptions(
+                include_columns=[*types],
+                column_types=types,
+                null_values=[""],
+                strings_can_be_null=True,
+            ),
+        ) as reader:
             for batch in reader:
                 yield _rows(batch, uri, name)
 
@@ -388,7 +431,7 @@ class Listing:
         if content is not None:
             yield from _content_rows(table, content, where)
             return
-        uri, name = _columns(schema, where.uri)
+        uri, name = _columns(schema.names, where.uri)
         ranges = _row_groups(table.metadata) if where.groups is None else [where.groups]
         if len(ranges) > 1:
             yield from (where._replace(groups=groups).part for groups in ranges)
@@ -449,13 +492,24 @@ def version(info: dict[str, Any]) -> str:
 
 def content_column(schema: pa.Schema) -> str | None:
     """The column that holds image bytes: binary, or a struct with the binary field `bytes`."""
-    for field in schema:
-        binary = pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type)
-        if binary and field.name.lower() in CONTENT_COLUMNS:
-            return str(field.name)
-        if pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0:
-            return str(field.name)
-    return None
+    structs = [
+        field.name
+        for field in schema
+        if pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0
+    ]
+    binary = [field.name for field in schema if _is_binary(field.type)]
+    return _first(structs + binary, CONTENT_COLUMNS) or next(iter(structs), None)
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return any(
+        is_kind(kind)
+        for is_kind in (
+            *(pa.types.is_binary, pa.types.is_large_binary),
+            *(pa.types.is_binary_view, pa.types.is_fixed_size_binary),
+        )
+    )
 
 
 def _row(path: str, uri: str, size: int, etag: str, image_id: str | None = None) -> ListedImage:
@@ -523,7 +577,7 @@ def _content_rows(table: pq.ParquetFile, content: str, where: _File) -> Iterator
     by their number, which is added where a name comes again.
     """
     schema = table.schema_arrow
-    name = _first(schema, PATH_COLUMNS)
+    name = _first(schema.names, PATH_COLUMNS)
     kind = schema.field(content).type
     if name is None and pa.types.is_struct(kind) and kind.get_field_index("path") >= 0:
         name = f"{content}.path"
@@ -576,25 +630,32 @@ def _row_groups(metadata: pq.FileMetaData) -> list[range]:
     return [range(*bounds) for bounds in itertools.pairwise([*starts, len(counts)])]
 
 
-def _columns(schema: pa.Schema, source: str) -> tuple[str, str | None]:
-    uri = _first(schema, URI_COLUMNS)
+def _columns(columns: Sequence[str], source: str) -> tuple[str, str | None]:
+    uri = _first(columns, URI_COLUMNS)
     if uri is None:
         raise BadInputError(
             f"{source} has no column {', '.join(URI_COLUMNS)} of URIs"
-            f" nor {', '.join(CONTENT_COLUMNS)} of image bytes; it has {', '.join(schema.names)}"
+            f" nor {', '.join(CONTENT_COLUMNS)} of image bytes; it has {', '.join(columns)}"
         )
-    return uri, _first(schema, PATH_COLUMNS)
+    return uri, _first(columns, PATH_COLUMNS)
 
 
-def _first(schema: pa.Schema, names: Iterable[str]) -> str | None:
-    columns = {name.lower(): name for name in reversed(schema.names)}
-    return next((columns[name] for name in names if name in columns), None)
+def _first(columns: Sequence[str], names: Iterable[str]) -> str | None:
+    by_name = {column.lower(): column for column in reversed(columns)}
+    return next((by_name[name] for name in names if name in by_name), None)
+
+
+def _coco_row(image: dict[str, Any]) -> tuple[str, str, str]:
+    url = image.get("coco_url") or image.get("flickr_url")
+    if not url:
+        raise KeyError("coco_url")
+    return str(image["file_name"]), str(url), str(image["id"])
 
 
 _LISTERS: dict[str, Callable[[Listing, Any, _File], _Items]] = {
     ".zip": Listing._zip,
     ".tar": Listing._tar,
     ".json": Listing._coco,
-    ".csv": Listing._csv,
+    **dict.fromkeys((".csv", ".tsv", ".txt"), Listing._list),
     ".parquet": Listing._parquet,
 }

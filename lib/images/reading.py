@@ -105,7 +105,12 @@ def _read(image: ListedImage, seconds: float) -> bytes:
         return _Zip(source).read(member)
     if kind == "parquet":
         group, row = (int(part) for part in member.split("/"))
-        return _ContentTable(source).read(group, row)
+        content, elsewhere = _ContentTable(source).read(group, row)
+        if content is not None:
+            return content
+        if not elsewhere or elsewhere.partition("://")[0] in _MEMBERS:
+            raise ImageError("missing", f"{source} has no image in row {row} of group {group}")
+        return _read(image._replace(uri=elsewhere), seconds)
     place = _MEMBER.match(member)
     if place is None:  # as databases before offsets have it
         return _search_tar(source, member)
@@ -184,8 +189,12 @@ class _Zip:
             raise ImageError("forbidden", f"{name} is locked by a password")
         if member.file_size > MAX_FILE_BYTES:
             raise TooLargeError(f"{member.file_size:,} bytes")
-        with self._archive.open(member) as file:
-            return file.read(MAX_FILE_BYTES)
+        try:
+            with self._archive.open(member) as file:
+                return file.read(MAX_FILE_BYTES)
+        except NotImplementedError as error:
+            method = f"method {member.compress_type}"
+            raise ImageError("unsupported", f"{name} is packed by {method}: unpack it") from error
 
 
 @lru_cache(maxsize=4)
@@ -203,12 +212,11 @@ class _ContentTable:
         self._next = 0  # the first row that is not decoded yet
         self._kept: dict[int, pa.Array] = {}  # by the number of their first row
 
-    def read(self, group: int, row: int) -> bytes:
-        """Bytes of one image."""
+    def read(self, group: int, row: int) -> tuple[bytes | None, str | None]:
+        """Bytes of one image, or, where a row has none (Hugging Face), the path that it has."""
         with self._lock:
             value = self._value(group, row)
-        content = value["bytes"] if isinstance(value, dict) else value
-        return content or b""
+        return (value["bytes"], value.get("path")) if isinstance(value, dict) else (value, None)
 
     def _value(self, group: int, row: int) -> Any:
         while True:

@@ -143,6 +143,70 @@ def test_shards_of_hugging_face(tmp_path: Path) -> None:
     assert listed(tmp_path / "train-*.parquet") == expected
 
 
+def test_a_row_of_hugging_face_may_hold_a_path_instead_of_bytes(tmp_path: Path) -> None:
+    write(tmp_path, "0.jpg")
+    path = str(tmp_path / "0.jpg")
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    rows = [{"bytes": None, "path": path}, None, {"bytes": None, "path": "parquet://0/2::x"}]
+    masks = [{"bytes": b"mask", "path": None}] * 3  # a column before that of the images
+    table = pa.table({"mask": pa.array(masks, kind), "image": pa.array(rows, kind)})
+    pq.write_table(table, tmp_path / "a.parquet")
+    first, *others = list_images(str(tmp_path / "a.parquet"))
+    assert read_image(first) == b"0.jpg"
+    for image in others:
+        with pytest.raises(ImageError, match="has no image in row") as caught:
+            read_image(image)
+        assert caught.value.reason == "missing"
+
+
+@pytest.mark.parametrize("kind", [pa.large_binary(), pa.binary_view(), pa.binary(1), "dictionary"])
+def test_bytes_of_any_arrow_type(kind: object, tmp_path: Path) -> None:
+    column = pa.array([b"0", b"1", b"0"], pa.binary() if kind == "dictionary" else kind)
+    column = column.dictionary_encode() if kind == "dictionary" else column
+    pq.write_table(pa.table({"image": column}), tmp_path / "a.parquet")
+    expected = {f"a.parquet/{row}": content for row, content in enumerate((b"0", b"1", b"0"))}
+    assert listed(tmp_path / "a.parquet") == expected
+
+
+@pytest.mark.parametrize(
+    ("ending", "head", "row"),
+    [
+        ("csv", "\ufeffid,file_name,url,caption", '{0},00{0},{1},"one, or\n""two"""'),
+        ("csv", "file_name;URL", "00{0};{1}"),  # as spreadsheets write it in much of Europe
+        ("tsv", "url\tfile_name\tid", "{1}\t00{0}\t{0}"),
+        ("txt", "", "{1}"),
+    ],
+)
+def test_lists_of_addresses_as_text(ending: str, head: str, row: str, tmp_path: Path) -> None:
+    write(tmp_path, "a, b.jpg" if ending in ("tsv", "txt") else "a.jpg")
+    (picture,) = tmp_path.glob("*.jpg")
+    # An id that is no number comes long after those that are; a name keeps its zeros.
+    rows = [row.format(number, picture) for number in (*range(50_000), "x")]
+    (tmp_path / f"list.{ending}").write_text("\n".join([head, *rows]) + "\n")
+    images = list(list_images(str(tmp_path / f"list.{ending}")))
+    assert len(images) == 50_001
+    assert images[7].path == (str(picture) if ending == "txt" else "007")
+    assert read_image(images[-1]) == picture.name.encode()
+
+
+def test_a_coco_file_with_other_addresses(tmp_path: Path) -> None:
+    write(tmp_path, "a.jpg")
+    image = {"file_name": "1.jpg", "id": 1, "coco_url": None, "flickr_url": f"{tmp_path}/a.jpg"}
+    (tmp_path / "a.json").write_text(json.dumps({"images": [image]}))
+    assert listed(tmp_path / "a.json") == {"1.jpg": b"a.jpg"}
+    for damaged in ('{"images": [{"file_name": "a", "id": 1, "coco_url": null}]}', "[" * 100_000):
+        (tmp_path / "b.json").write_text(damaged)
+        with pytest.raises(BadInputError, match="is no COCO file"):
+            listed(tmp_path / "b.json")
+
+
+def test_a_file_of_another_kind_says_so(tmp_path: Path) -> None:
+    write(tmp_path, "a.7z", "list.jsonl", "photo")
+    for name in ("a.7z", "list.jsonl", "photo"):
+        with pytest.raises(BadInputError, match=r"neither an image nor one of \.zip"):
+            listed(tmp_path / name)
+
+
 def test_shards_of_laion(tmp_path: Path) -> None:
     for shard in range(2):
         write(tmp_path / "files", f"{shard}.jpg")
@@ -254,6 +318,41 @@ def test_the_newest_of_equal_members_counts(tmp_path: Path) -> None:
         with pytest.warns(UserWarning, match="Duplicate name"):
             archive.writestr("a.jpg", b"new")
     assert listed(tmp_path / "a.zip") == {"a.jpg": b"new", "b.jpg": b"b"}
+
+
+def test_links_in_a_tar_are_what_they_lead_to(tmp_path: Path) -> None:
+    write(tmp_path / "in", "d/a.jpg")
+    os.link(tmp_path / "in/d/a.jpg", tmp_path / "in/z.jpg")
+    (tmp_path / "in/d/soft.jpg").symlink_to("a.jpg")
+    (tmp_path / "in/up.jpg").symlink_to("d/../d/a.jpg")
+    (tmp_path / "in/gone.jpg").symlink_to("/etc/passwd")
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        archive.add(tmp_path / "in", ".")
+    expected = dict.fromkeys(("d/a.jpg", "z.jpg", "d/soft.jpg", "up.jpg"), b"d/a.jpg")
+    assert listed(tmp_path / "a.tar") == expected
+    assert counted(tmp_path / "a.tar") == {"links and sparse files in archives": 1}
+
+
+def test_an_archive_that_is_not_whole_is_refused(tmp_path: Path) -> None:
+    tar_of(tmp_path / "a.tar", [(f"{n}.jpg", b"x") for n in range(9)])
+    content = bytearray((tmp_path / "a.tar").read_bytes())
+    content[4096:4608] = b"\xff" * 512  # the fifth header: tarfile would end there
+    (tmp_path / "a.tar").write_bytes(content)
+    with pytest.raises(BadInputError, match="a damaged header at byte 4,096"):
+        listed(tmp_path / "a.tar")
+    with tarfile.open(tmp_path / "b.tar", "w:gz"):
+        pass
+    with pytest.raises(BadInputError, match="compressed by gzip"):
+        listed(tmp_path / "b.tar")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a.jpg", b"x")
+    part = bytearray((tmp_path / "a.zip").read_bytes())
+    place = part.index(b"PK\x01\x02") + 34
+    part[place : place + 2] = struct.pack("<H", 1)  # the disk that the member begins on
+    (tmp_path / "a.zip").write_bytes(part)
+    with pytest.raises(BadInputError, match="the last of several parts"):
+        listed(tmp_path / "a.zip")
+    assert counted(tmp_path) == {"unreadable folders and archives": 3}
 
 
 def test_tars_of_older_databases_are_still_read(tmp_path: Path) -> None:
@@ -372,15 +471,19 @@ def test_a_name_of_half_a_letter_in_a_json_file_is_still_a_row(tmp_path: Path) -
     image.uri.encode()
 
 
-def test_a_locked_member_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("offset", "value", "says"), [(6, 1, "password"), (8, 9, "method 9")])
+def test_a_member_that_is_not_unpacked_says_why(
+    offset: int, value: int, says: str, tmp_path: Path
+) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("a.jpg", b"x")
     content = bytearray((tmp_path / "a.zip").read_bytes())
-    for place in (content.index(b"PK\x03\x04") + 6, content.index(b"PK\x01\x02") + 8):
-        content[place : place + 2] = struct.pack("<H", 1)
+    # Flags and method stand in the member's header and, two bytes later, in the directory.
+    for place in (content.index(b"PK\x03\x04"), content.index(b"PK\x01\x02") + 2):
+        content[place + offset : place + offset + 2] = struct.pack("<H", value)
     (tmp_path / "a.zip").write_bytes(content)
     (image,) = list_images(str(tmp_path / "a.zip"))
-    with pytest.raises(ImageError, match="password"):
+    with pytest.raises(ImageError, match=says):
         read_image(image)
 
 
