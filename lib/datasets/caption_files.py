@@ -163,7 +163,10 @@ def _decompress(opened: Any) -> bytes:
 
 
 def _decode(content: bytes, source: str, result: CaptionRows) -> str:
-    """UTF-8, UTF-16 (with a byte order mark, or the zeros of Latin letters), else of _WINDOWS."""
+    """UTF-8, UTF-16 (with a byte order mark, or the zeros of Latin letters), else of _WINDOWS.
+
+    Where most of what is not ASCII is UTF-8, the rest is damage, not another encoding.
+    """
     if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return content.decode("utf-16")
     sample = content[:1000]
@@ -188,6 +191,12 @@ def _decode(content: bytes, source: str, result: CaptionRows) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
+        text = content.decode("utf-8-sig", "replace")
+        replaced = text.count("\ufffd")
+        if len(text) - len(text.encode("ascii", "ignore")) > 2 * replaced:
+            says = f"{replaced} characters that are not UTF-8 (line {line}) and show as \ufffd"
+            result.notes.append(f"{source} has {says}")
+            return text
         lines = [part for part in content.splitlines() if not part.isascii()]
         page = code_page(lines, _WINDOWS, margin=0.5)
         spoken = page.replace("cp", "Windows-")

@@ -105,6 +105,17 @@ def test_a_code_page_of_windows_is_read_and_said(
     assert said in read.notes[0]
 
 
+def test_one_odd_byte_does_not_spoil_the_other_names(tmp_path: Path) -> None:
+    table = "image,caption\ncafé.jpg,a dog\nb.jpg,two piñatas\n".encode() + b"c.jpg,a caf\xe9\n"
+    read = load(tmp_path / "c.csv", table)
+    assert pairs(read) == [
+        ("café.jpg", "a dog"),
+        ("b.jpg", "two piñatas"),
+        ("c.jpg", "a caf\ufffd"),
+    ]
+    assert "1 characters that are not UTF-8 (line 4)" in read.notes[0]
+
+
 COCO: dict[str, Any] = {
     "images": [{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "b.jpg", "coco_url": "u"}],
     "annotations": [{"image_id": 2, "caption": "x"}, {"image_id": 1.0, "caption": None}],
