@@ -662,35 +662,39 @@ def _strings(text: str) -> list[str]:
 
 
 def _tar(opened: Any, source: str) -> Iterator[CaptionRow]:
-    """A WebDataset shard: members of one key are one sample."""
+    """A WebDataset shard: a text belongs to the image of its stem, else of its key, the path up to
+    the first dot of the file name (`1.0.txt`, `1.1.txt` and `1.jpg` are one sample)."""
     images: dict[str, str] = {}
     texts: dict[str, dict[str, None]] = {}
     urls: dict[str, str] = {}
     with tarfile.open(fileobj=opened) as archive:
         for member in archive:
-            # The key is the path up to the first dot of the file name.
-            folder, _, base = member.name.rpartition("/")
-            stem, _, ending = base.partition(".")
-            key = f"{folder}/{stem}"
+            stem = posixpath.splitext(member.name)[0]
             if has_image_ending(member.name):
-                images[key] = member.name
-            elif member.isreg() and ending in _SIDECARS and member.size <= _MOST_SIDECAR_BYTES:
+                images[stem] = member.name
+                images.setdefault(_FIRST_DOT.sub("", stem), member.name)
+            elif member.isreg() and _is_sidecar(member.name, member.size):
                 content = archive.extractfile(member)
                 assert content is not None
                 said, url = _sidecar(content.read(), f"{source}: {member.name}")
-                texts.setdefault(key, {}).update(dict.fromkeys(said))
-                urls[key] = url or urls.get(key, "")
+                texts.setdefault(stem, {}).update(dict.fromkeys(said))
+                urls[stem] = url or urls.get(stem, "")
             archive.members = []  # type: ignore[attr-defined]
-    for key, captions in texts.items():
-        name = images.get(key, key.lstrip("/"))
+    for stem, captions in texts.items():
+        name = images.get(stem) or images.get(_FIRST_DOT.sub("", stem), stem)
         if captions:
             path = f"{PurePosixPath(source).name}/{name}"
-            yield CaptionRow(name, path, urls[key], "", [*captions])
+            yield CaptionRow(name, path, urls[stem], "", [*captions])
 
 
-_SIDECARS = ("txt", "caption", "json")
+_FIRST_DOT = re.compile(r"\.[^/]*$")
 # Google Takeout's IMG_1.jpg(2).json and IMG_1.jpg.supplemental-metadata(2).json: IMG_1(2).jpg
 _TAKEOUT = re.compile(r"^(.+?)(\.\w+)(?:\.[a-z-]*)?(\(\d+\))?$", re.DOTALL)
+
+
+def _is_sidecar(name: str, size: int) -> bool:
+    named = name.lower().endswith((".txt", ".caption", ".json"))
+    return named and not posixpath.basename(name).startswith(".") and size <= _MOST_SIDECAR_BYTES
 
 
 def _sidecar(content: bytes, source: str) -> tuple[list[str], str]:
@@ -698,7 +702,12 @@ def _sidecar(content: bytes, source: str) -> tuple[list[str], str]:
     text = _decode(content, source, CaptionRows())
     if not source.lower().endswith(".json"):
         return [clean(line).strip() for line in text.splitlines() if line.strip()], ""
-    record = json.loads(text)
+    try:
+        record = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise BadInputError(f"{source} is not valid JSON: {error}") from error
+    if isinstance(record, list) and all(isinstance(entry, str) for entry in record):
+        return _texts(record, source, "the list"), ""
     if not isinstance(record, Mapping):
         return [], ""
     columns = _choose_columns(map(str, record)) or _choose_columns([*map(str, record), "key"])
@@ -725,9 +734,9 @@ def _read_folder(fs: Any, root: str, source: str, result: CaptionRows) -> None:
     images = {posixpath.splitext(name)[0]: name for name in names if has_image_ending(name)}
     texts: dict[str, dict[str, None]] = {}
     for name in names:
-        stem, ending = posixpath.splitext(name)
+        stem = posixpath.splitext(name)[0]
         path = f"{root}/{name}"
-        if ending[1:].lower() in _SIDECARS and fs.info(path)["size"] <= _MOST_SIDECAR_BYTES:
+        if _is_sidecar(name, fs.info(path)["size"]):
             image = _TAKEOUT.sub(r"\1\3\2", stem)
             image = image if has_image_ending(image) else images.get(stem, stem)
             said, _ = _sidecar(fs.cat_file(path), f"{source}/{name}")
@@ -743,7 +752,7 @@ def _read_folder(fs: Any, root: str, source: str, result: CaptionRows) -> None:
 # The first kind that a folder has is read, all files of it.
 _FOLDER_FILES = (
     r"(^|/)metadata\.(csv|jsonl|parquet)$",  # Hugging Face's ImageFolder
-    r"(^|/)(flickr\d+k\.token\.txt|results_20130124\.token|results\.csv|dataset_(?!infos?\.)\w+\.json)$",
+    r"(^|/)(flickr\d+k\.token\.txt|results_20130124\.token|results\.csv|(dataset_(?!infos?\.)|captions_)\w+\.json)$",
     r"^[^/]*/?captions?\.(csv|tsv|txt|jsonl?|parquet)$",
     r"(\.parquet|-\d+-of-\d+\.arrow)$",
     r"\.tar$",

@@ -352,6 +352,14 @@ def test_texts_beside_images(tmp_path: Path) -> None:
     (tmp_path / "takeout" / "4.JPG.TXT").write_text("w")
     beside = load_captions(str(tmp_path / "takeout")).by_image()
     assert beside == {"1.jpg": ["x"], "1(2).jpg": ["y"], "1(3).jpg": ["z"], "4.JPG": ["w"]}
+    coco = json.dumps(COCO | {"annotations": [{"image_id": 1, "caption": "x"}]})
+    load(tmp_path / "coco" / "annotations" / "captions_val2017.json", coco)
+    (tmp_path / "coco" / "annotations" / "instances_val2017.json").write_text("{}")
+    assert load_captions(str(tmp_path / "coco")).by_image() == {"1": ["x"]}
+    (tmp_path / "coco" / "annotations" / "captions_val2017.json").unlink()
+    (tmp_path / "coco" / "1.json").write_text("{")
+    with pytest.raises(BadInputError, match=r"coco/1\.json is not valid JSON"):
+        load_captions(str(tmp_path / "coco"))
     (tmp_path / "none").mkdir()
     with pytest.raises(BadInputError, match="a folder without captions"):
         load_captions(str(tmp_path / "none"))
@@ -379,6 +387,19 @@ def test_webdataset_says_once_what_txt_and_json_both_say(tmp_path: Path) -> None
     read = load_captions(str(tmp_path / "*.tar"))
     assert pairs(read) == [("00000.tar/0.jpg", "a dog"), ("00001.tar/0.jpg", "a dog")]
     assert read.images["00000.tar/0.jpg"].url == "http://h/q"
+
+
+def test_names_with_dots_in_webdataset(tmp_path: Path) -> None:
+    members = {"a.b.jpg": "", "a.b.txt": "x", "c/1.0.TXT": "y", "c/1.JPG": "", "c/1.1.txt": "z"}
+    members |= {"._a.b.txt": "\0\5", "a.c.json": '["v", "w"]', "a.c.png": ""}
+    with tarfile.open(tmp_path / "s.tar", "w") as archive:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content.encode()))
+    read = load_captions(str(tmp_path / "s.tar")).by_image()
+    expected = {"a.b.jpg": ["x"], "c/1.JPG": ["y", "z"], "a.c.png": ["v", "w"]}
+    assert read == {f"s.tar/{name}": texts for name, texts in expected.items()}
 
 
 def test_doubled_and_equal_captions_are_said(tmp_path: Path) -> None:
