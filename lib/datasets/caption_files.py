@@ -53,7 +53,9 @@ CAPTION_COLUMNS = re.findall(
 )
 _NO_NAMES = {"images", "annotations", "info", "licenses", "type", "version", "dataset", "data"}
 _NUMBERED = re.compile(r"((?:caption|text|sentence|comment|description)s?)[0-9]+")
-_SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing", "dev", "restval"}
+# Names of what is inside, where no others stand beside them.
+_WRAPPERS = {"train", "training", "val", "valid", "validation", "test", "testing", "dev", "restval"}
+_WRAPPERS |= {"caption", "captions", "data"}
 _WINDOWS = ("cp1252", "cp1251", "cp932", "gbk", "euc_kr", "big5", "cp1250")
 _MISSING = {"", "null", "none", "nan", "<na>", "n/a", "#n/a"}
 _STRING = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
@@ -254,7 +256,7 @@ def _json(document: Any, source: str) -> Iterable[CaptionRow]:
                 table = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
                 return _records(table, source, "row")
             return _records([document], source, "entry")
-        if document and {re.sub("[0-9]", "", _plain(name)) for name in names} <= _SPLITS:
+        if document and {re.sub("[0-9]", "", _plain(name)) for name in names} <= _WRAPPERS:
             parts = (_json(part, source) for part in document.values() if part)
             return itertools.chain.from_iterable(parts)
         lists = [value for value in document.values() if isinstance(value, list) and value]

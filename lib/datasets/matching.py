@@ -19,8 +19,8 @@ from lib.images.file_names import ENDINGS
 _ENDINGS = ENDINGS | {".heic", ".heif"}
 _SAME_ENDING = {".jpeg": ".jpg", ".jpe": ".jpg", ".jfif": ".jpg", ".tiff": ".tif"}
 _SURROGATES = re.compile("[\ud800-\udfff]")
-_NUMBER = re.compile(r"0*([0-9]+)(\.0)?")
-_PLAIN = re.compile(r"\w[\w-]*", re.ASCII)
+_NUMBER = re.compile(r"(?:coco_[a-z]+[0-9]{4}_)?0*([0-9]+)(?:\.0)?")  # COCO's of 2014, 2017
+_PLAIN = re.compile(r"(?!coco_)\w[\w-]*", re.ASCII)
 _ARCHIVES = ("zip", "tar")  # schemes after which the member follows, no host
 
 

@@ -64,6 +64,7 @@ SENTENCES = [{"raw": "a dog", "tokens": ["a", "dog"]}, {"raw": "a pup", "tokens"
         '{"image": {"0": "a.jpg", "1": "b.jpg"}, "caption": {"0": "a dog, running", "1": "a cat"}}',
         '{"data": [{"img": "a.jpg", "text": "a dog, running"}, {"img": "b.jpg", "text": "a cat"}]}',
         '{"train": [{"img": "a.jpg", "text": "a dog, running"}], "val2017": {"b.jpg": "a cat"}}',
+        '{"caption": {"a.jpg": "a dog, running", "b.jpg": "a cat"}}',
         '{"7": {"image": "a.jpg", "caption": "a dog, running"}, '
         '"9": {"image": "b.jpg", "caption": "a cat"}}',
     ],

@@ -35,6 +35,20 @@ def test_numbers_have_no_leading_zeros(name: str) -> None:
     assert rows([name], ["000000000139.jpg", "000000001390.jpg"]) == {name: 0}
 
 
+@pytest.mark.parametrize("name", ["139", "000000000139.jpg", "COCO_train2014_000000000139.jpg"])
+def test_coco_names_an_image_in_two_ways(name: str) -> None:
+    paths = [
+        "val2014/COCO_val2014_000000000139.jpg",
+        "COCO_val2014_000000001390.jpg",
+        "IMG_139.jpg",
+    ]
+    assert rows([name], paths) == {name: 0}
+    assert rows(["COCO_val2014_000000000139.jpg"], ["139.png", "000000000139.jpg"]) == {
+        "COCO_val2014_000000000139.jpg": 1
+    }
+    assert rows([name], [name, *paths]) == {name: 0}
+
+
 def test_composed_and_decomposed_letters_are_the_same() -> None:
     name = "café größe.jpg"
     other = unicodedata.normalize("NFD", name)
@@ -83,7 +97,7 @@ def test_urls_are_known_by_all_of_them_where_their_paths_are_equal() -> None:
 
 @given(st.text(st.sampled_from("aéß0 .-_/\\%Ij\u0130Pg\u212b"), max_size=12))
 def test_the_fast_stem_is_the_stem(name: str) -> None:
-    for path in (name, f"{name}.jpg", f"{name}.JPEG"):
+    for path in (name, f"{name}.jpg", f"{name}.JPEG", f"COCO_val2014_{name}.jpg"):
         assert _stem(path) == _Name(path).stem
 
 
