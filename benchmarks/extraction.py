@@ -41,8 +41,10 @@ from torchvision.transforms import (
 
 import benchmarks
 from lib.descriptors.backbones import Backbone, load_backbone
-from lib.descriptors.engines import Engine, Forms, OpenVinoEngine, TorchEngine, choose, prepare
+from lib.descriptors.engines import Engine, Forms, OpenVinoEngine, choose
 from lib.descriptors.graphs import cosines_of, has_bfloat16
+from lib.descriptors.preparation import prepare
+from lib.descriptors.torch_engine import TorchEngine
 from lib.errors import MissingError
 from lib.images.preprocessing import decode
 

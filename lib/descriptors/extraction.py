@@ -21,7 +21,7 @@ from lib.datasets.captions import Captions
 from lib.descriptors import store
 from lib.descriptors.backbones import Backbone
 from lib.descriptors.dispatch import Workers, dispatch
-from lib.descriptors.engines import Forms, pictures_needed, prepare
+from lib.descriptors.engines import Forms
 from lib.descriptors.listing import BackgroundListing, ListedTable, list_source
 from lib.descriptors.merging import merge_files
 from lib.descriptors.naming import name_by_captions
@@ -34,6 +34,7 @@ from lib.descriptors.plan import (
     resolve,
     without_version,
 )
+from lib.descriptors.preparation import pictures_needed, prepare
 from lib.descriptors.shards import (
     LARGEST_SHARD,
     ExtractionSettings,

@@ -6,17 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from lib.descriptors import graphs
+from lib.descriptors import conversion, graphs
 from lib.descriptors.backbones import PACKAGED, Backbone, load_backbone
-from lib.descriptors.engines import (
-    LEAST_COSINE,
-    Forms,
-    TorchEngine,
-    choose,
-    prepare,
-)
-from lib.descriptors.graphs import convert, converted, cosines_of, pack
+from lib.descriptors.conversion import convert, converted
+from lib.descriptors.engines import LEAST_COSINE, Forms, choose
+from lib.descriptors.graphs import cosines_of, pack
+from lib.descriptors.preparation import prepare
 from lib.descriptors.quantization import observe, quantize
+from lib.descriptors.torch_engine import TorchEngine
 from lib.images.preprocessing import decode
 from tests.conftest import REAL_DATA
 
@@ -74,7 +71,7 @@ def test_a_graph_is_converted_once_and_again_where_what_is_kept_is_damaged(
     first = converted(backbone)
     (kept,) = tmp_path.rglob("*.npz")
     with monkeypatch.context() as patched:
-        patched.setattr(graphs, "convert", lambda backbone: pytest.fail("converted again"))
+        patched.setattr(conversion, "convert", lambda backbone: pytest.fail("converted again"))
         again = converted(backbone)
     assert first is not None
     assert again is not None

@@ -342,7 +342,7 @@ def test_fast_descriptors_are_judged_by_pictures_of_the_collection(
 ) -> None:
     # A driver that has nothing to choose, on a cluster of its own, would look at no pictures.
     monkeypatch.setattr("lib.descriptors.graphs.has_bfloat16", lambda: True)
-    monkeypatch.setattr("lib.descriptors.engines._FEW", 50)
+    monkeypatch.setattr("lib.descriptors.preparation._FEW", 50)
     images, db = make_images(tmp_path / "images", 60), str(tmp_path / "db")
     (images / "00001.jpg").write_bytes(b"not a picture")  # and the sample begins with it
     done = run(images, settings=ExtractionSettings(shard_size=30))

@@ -1,0 +1,69 @@
+"""The forms of a network that workers choose among, made once on the driver."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from lib.cores import usable_cores
+from lib.descriptors import graphs
+from lib.descriptors.backbones import Backbone
+from lib.descriptors.conversion import converted
+from lib.descriptors.engines import Engine, Forms, choose
+from lib.descriptors.quantization import observe, search
+from lib.schemas import Fidelity
+
+# Of the pictures that int8 is made with: those not among them fare a little worse.
+_LEAST_OF_SAMPLE = 0.9992
+_JUDGES = 32  # pictures by which each worker judges what its own processor computes
+_CALIBRATION = 64
+# Below the first number of images nothing but float32 pays, below the second no calibration, which
+# takes as long as some 300 images in float32, or 500 faster ones.
+_FEW, _SOME = 256, 1_000
+
+
+def pictures_needed(fidelity: Fidelity, images: int, machines: float) -> int:
+    """Pictures that `prepare` wants of a collection in which so many images are to be described.
+
+    `machines`: how many times the cores of this one are at work on them.
+    """
+    if fidelity == "float32" or images < _FEW:
+        return 0
+    if images >= _SOME * max(1.0, machines):
+        return _CALIBRATION
+    # This machine alone computes in float32 where it has no bfloat16: there is nothing to judge.
+    alone = machines <= 1 and not graphs.has_bfloat16()
+    return 0 if alone else _JUDGES
+
+
+def prepare(backbone: Backbone, fidelity: Fidelity, pictures: Sequence[np.ndarray]) -> Forms:
+    """The forms of a backbone, with convolutions in int8 where pictures suffice to calibrate them.
+
+    Takes seconds, and with calibration about as long as 300 pictures in float32.
+    """
+    graph = converted(backbone)
+    if not pictures:
+        return Forms(fidelity, graph)
+    if graph is None:
+        inputs = (torch.from_numpy(picture).permute(2, 0, 1)[None] for picture in pictures)
+        reference = np.concatenate([backbone.extract(images).numpy() for images in inputs])
+        return Forms(fidelity, None, pictures=list(pictures), reference=reference)
+    model = graphs.unpack(graph)
+    observed = observe(model, pictures)
+    quantized = None
+    if len(pictures) >= _CALIBRATION // 2:
+        quantized = search(model, pictures, observed, _LEAST_OF_SAMPLE, graphs.has_bfloat16())
+    judges = quantized.hardest if quantized else list(range(min(len(pictures), _JUDGES)))
+    return Forms(
+        fidelity,
+        graph,
+        quantized and graphs.pack(quantized.model),
+        quantized.name if quantized else "",
+        [pictures[row] for row in judges],
+        observed.descriptors[judges],
+    )
+
+
+def float32_engine(backbone: Backbone) -> Engine:
+    """Descriptors in float32 on the cores of this machine."""
+    return choose(prepare(backbone, "float32", ()), lambda: backbone, "cpu", usable_cores())[0]
