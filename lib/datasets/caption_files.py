@@ -605,13 +605,13 @@ def _split_lines(
                 if _names_an_image(name) or name.isdecimal():
                     break
                 joined = _parse("\n".join(lines[number - 1 : end]), delimiter)
-                if joined is not None and len(joined) == count:
+                if joined and len(joined) == count and "\n" not in joined[image]:
                     cells, kind, at = joined, "break", end
                     break
         while len(cells) > count and not cells[-1].strip():
             cells.pop()
-        if kind == "stray" and len(cells) == count:
-            cells[image] = cells[image].strip('" ')
+        if image < len(cells) and '"' in cells[image]:
+            cells[image], kind = cells[image].strip('" '), kind or "stray"
         yield _Line(number, cells, kind)
 
 

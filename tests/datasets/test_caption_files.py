@@ -242,10 +242,11 @@ def test_captions_of_several_lines_and_long_ones_are_named(tmp_path: Path) -> No
 
 
 def test_a_stray_quote_swallows_no_rows_of_numbers(tmp_path: Path) -> None:
-    lines = ["image_id,caption", '139,"a dog', "140,a cat", '"141,a pig', '142,a "cow"', '143,a"']
-    read = load(tmp_path / "c.csv", "\n".join(lines))
+    lines = ['139,"a dog', "140,a cat", '"141,a pig', '142",a "cow"', '143,a"']
+    read = load(tmp_path / "c.csv", "\n".join(["image_id,caption", *lines]))
     assert read.image_ids == ["139", "140", "141", "142", "143"]
     assert read.texts == ['"a dog', "a cat", "a pig", 'a "cow"', 'a"']
+    assert "3 lines hold a lone quote" in read.notes[0]
 
 
 def test_a_text_in_a_column_without_name_is_no_record(tmp_path: Path) -> None:
