@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import io
 import math
 import os
 import signal
@@ -128,6 +129,8 @@ def main(build_parser: Callable[[], argparse.ArgumentParser], job: Job) -> Main:
 def run(arguments: argparse.ArgumentParser, job: Job, argv: list[str] | None = None) -> NoReturn:
     """Parse, run the job, report what it returns, and exit: 0 done, 1 failed, 2 bad arguments."""
     options = arguments.parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # whose encoding may lack what names are made of
+        sys.stdout.reconfigure(errors="backslashreplace")
     choose_token()
     try:
         if options.json and Path(options.json).is_dir():

@@ -1,6 +1,8 @@
 """What all jobs share: the list of them, and the help of each."""
 
 import importlib
+import io
+import sys
 
 import pytest
 
@@ -23,3 +25,19 @@ def test_help_names_the_command_and_gives_an_example(
         importlib.import_module(f"jobs.{name}").main(["--help"])
     assert ended.value.code == 0
     assert f"python -m jobs.{name}" in capsys.readouterr().out.split("example:")[1]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "shown"), [("latin-1", "\\u72d7é\\udcff"), ("utf-8", "狗é\\udcff")]
+)
+def test_a_name_that_the_terminal_lacks_ends_no_job(
+    encoding: str, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding)
+    monkeypatch.setattr(sys, "stdout", terminal)
+    arguments = command.parser("", "python -m jobs.query")
+    with pytest.raises(SystemExit) as ended:
+        command.run(arguments, lambda _: print("狗é\udcff"), [])
+    assert ended.value.code == 0
+    terminal.seek(0)
+    assert terminal.read() == f"{shown}\n"
