@@ -118,11 +118,12 @@ class SampleScale:
     def __init__(self, image: Image.Image) -> None:
         tags: Any = getattr(image, "tag_v2", {})
         self.inverted = tags.get(262) == 0  # TIFF's WhiteIsZero, which Pillow heeds in 8 bits only
+        self.nothing = _number(tags.get(42113))  # GDAL's mark of pixels without a value
         self.unsigned = image.mode == "I" and tags.get(258) == (32,) and tags.get(339, (1,)) == (1,)
         low, high, total, count, below_white = np.inf, -np.inf, 0.0, 0, 0
         for _, strip in strips(image):
             values = self._values(strip)
-            values = values[np.isfinite(values)] if image.mode == "F" else values
+            values = values[np.isfinite(values) & (values != self.nothing)]
             if values.size:
                 low, high = min(low, float(values.min())), max(high, float(values.max()))
                 total += float(values.sum(dtype=np.float64))
@@ -142,12 +143,23 @@ class SampleScale:
 
     def to_grey(self, strip: Image.Image) -> Image.Image:
         """A strip of the image as 8-bit grey."""
-        values = self._values(strip).astype(np.float32)
+        values = self._values(strip)
+        nothing = values == self.nothing
+        values = values.astype(np.float32)
+        values[nothing] = self.mean
         if strip.mode == "F":
             values = np.nan_to_num(values, nan=self.mean, posinf=self.high, neginf=self.low)
         values = (values - np.float32(self.low)) * np.float32(255 / (self.high - self.low))
         grey = values.round().clip(0, 255).astype(np.uint8)
         return Image.fromarray(255 - grey if self.inverted else grey)
+
+
+def _number(text: Any) -> float:
+    """What a text says in digits; NaN, which nothing equals, where it says no number."""
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        return np.nan
 
 
 def _told_range(tags: Any) -> tuple[float, float] | None:

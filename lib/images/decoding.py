@@ -7,10 +7,12 @@ import io
 import re
 import struct
 import warnings
+import zlib
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
+import numpy as np
 from PIL import Image, ImageChops, ImageCms, ImageFile, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
@@ -34,6 +36,8 @@ HEIF_IS_READ = find_spec("pillow_heif") is not None
 # Lossless, hierarchical and arithmetic frames, fill bytes, and an end without a picture.
 _OTHER_FRAMES = {*range(0xC3, 0xD0), 0xFF, 0xD9} - {0xC4, 0xC8, 0xCC}
 _MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])")
+_PNG = b"\x89PNG\r\n\x1a\n"
+_TELLING = {b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"eXIf"}  # how to show a PNG's picture
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"
 _XMP_ORIENTATION = re.compile(rb"""tiff:Orientation\s*(?:=\s*["']|>)\s*([1-8])""")
 _ORIENTATION = 0x0112  # tag of Exif and of TIFF
@@ -91,25 +95,31 @@ def decode_upright(
             else:
                 image, size = _load(content, max_pixels)
             return _upright(image, size)
-    except UnidentifiedImageError as error:
-        raise _unidentified(content) from error
-    except (Image.DecompressionBombError, MemoryError) as error:
-        raise ImageError(
-            "too_large", str(error) or "more memory is needed than there is"
-        ) from error
     except ImageError:
         raise
-    except BadInputError as error:
-        raise ImageError("unsupported", str(error)) from error
-    except (Exception, RecursionError) as error:  # Pillow's decoders raise nearly anything.
-        truncated = "truncated" in str(error).lower() or isinstance(error, EOFError)
-        raise ImageError(
-            "truncated" if truncated else "undecodable", str(error) or type(error).__name__
-        ) from error
+    except Exception as error:  # Pillow's decoders raise nearly anything.
+        if content.startswith(_PNG) and len(picture := _picture_chunks(content)) < len(content):
+            return decode_upright(picture, max_pixels, enough)
+        raise _failure(content, error) from error
+
+
+def _failure(content: bytes, error: Exception) -> ImageError:
+    """What an error of Pillow or of ours says of a file."""
+    if isinstance(error, UnidentifiedImageError):
+        return _unidentified(content)
+    if isinstance(error, Image.DecompressionBombError | MemoryError):
+        return ImageError("too_large", str(error) or "more memory is needed than there is")
+    if isinstance(error, BadInputError):
+        return ImageError("unsupported", str(error))
+    truncated = "truncated" in str(error).lower() or isinstance(error, EOFError)
+    reason = "truncated" if truncated else "undecodable"
+    return ImageError(reason, str(error) or type(error).__name__)
 
 
 def image_format(content: bytes) -> str:
     """Pillow's name of a file's format, such as PNG. Raises ImageError where it is not read."""
+    if content.startswith(_PNG):
+        return "PNG"  # also where Pillow stumbles over its texts
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -142,6 +152,7 @@ def _open_jpeg(content: bytes) -> JpegImageFile:
 def _load(content: bytes, max_pixels: int) -> tuple[Image.Image, tuple[int, int]]:
     """An opened and decoded file that is no JPEG, and its size."""
     image: Any = _open(content)
+    _correct(image)
     size = image.size
     slow = any(tile.codec_name in Image.DECODERS for tile in getattr(image, "tile", ()))
     _check_pixels(size, max_pixels // 16 if slow else max_pixels)
@@ -155,6 +166,43 @@ def _load(content: bytes, max_pixels: int) -> tuple[Image.Image, tuple[int, int]
         canvas.paste(image.crop(frame).convert("RGBA"), frame[:2])
         image = canvas
     return image, image.size if image.format != "JPEG2000" else size
+
+
+def _correct(image: Any) -> None:
+    """What Pillow says of an opened file and means otherwise."""
+    if image.format == "PNG" and "transparency" in image.info and image.tile:
+        # A sample as the file has it, not as it is decoded.
+        value, samples = image.info["transparency"], image.tile[0].args
+        if samples in ("L;2", "L;4"):
+            image.info["transparency"] = value * {"L;2": 85, "L;4": 17}[samples]
+        elif samples == "RGB;16B":
+            image.info["transparency"] = tuple(sample >> 8 for sample in value)
+    if image.format == "TIFF" and image.tag_v2.get(284) == 2:  # a plane for each sample
+        if len(image.getbands()) == 1:
+            image.tag_v2[284] = 1
+            image._setup()
+        elif image.tag_v2[258][0] == 16:
+            order = ";16B" if image.tag_v2.prefix == b"MM" else ";16L"
+            image.tile = [
+                tile._replace(args=(tile.args[0] + order, *tile.args[1:]))
+                if tile.codec_name == "raw"
+                else tile
+                for tile in image.tile
+            ]
+
+
+def _picture_chunks(png: bytes) -> bytes:
+    """A PNG without texts and without damaged chunks that its picture does not need."""
+    chunks, position = [png[:8]], 8
+    while position < len(png):
+        end = position + 12 + int.from_bytes(png[position : position + 4])
+        chunk, kind = png[position:end], png[position + 4 : position + 8]
+        whole = zlib.crc32(chunk[4:-4]) == int.from_bytes(chunk[-4:])
+        told = kind in _TELLING or chunk.startswith(b"iTXtXML:com.adobe.xmp", 4)
+        if kind[:1].isupper() or (whole and told):
+            chunks.append(chunk)
+        position = end
+    return b"".join(chunks)
 
 
 def _load_jpeg(
@@ -264,13 +312,22 @@ def _converter(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
     grey = image.mode == "F" or image.mode.startswith("I")
     scale = SampleScale(image) if grey else None
     profile = profile_of(image.info)
+    tags: Any = getattr(image, "tag_v2", {})
+    signed = (tags.get(258, (1,))[0], tags.get(339, (1,))[0]) == (8, 2)
+    # Programs that know no transparency leave zeros there.
+    unused = image.format in ("BMP", "DIB", "TGA") and image.mode in ("RGBA", "LA")
+    unused = unused and image.getchannel("A").getextrema() == (0, 0)
 
     def convert(strip: Image.Image) -> Image.Image:
+        if strip.mode == "La":
+            strip = strip.convert("LA")
+        alpha = _alpha(strip) if strip.has_transparency_data and not unused else None
         if scale is not None:
             strip = scale.to_grey(strip)
-        alpha = strip.convert("RGBA").getchannel("A") if strip.has_transparency_data else None
+        if signed:
+            strip = strip.point([value ^ 128 for value in range(256)] * len(strip.getbands()))
         if strip.mode not in ("RGB", "L", "CMYK"):
-            strip = strip.convert("L" if strip.mode in ("1", "LA", "La") else "RGB")
+            strip = strip.convert("L" if strip.mode in ("1", "LA") else "RGB")
         transform = to_srgb(profile, strip.mode) if profile else None
         if transform is not None:
             strip = transform.apply(strip.convert(transform.input_mode))
@@ -280,6 +337,13 @@ def _converter(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
         return Image.composite(rgb, Image.new("RGB", rgb.size, "white"), alpha)
 
     return convert
+
+
+def _alpha(strip: Image.Image) -> Image.Image:
+    """The opacity of a strip that has one, 8-bit grey."""
+    if strip.mode == "I;16":
+        return Image.fromarray(np.asarray(strip) != strip.info["transparency"]).convert("L")
+    return strip.convert("RGBA").getchannel("A")
 
 
 _NAMES = {  # of formats that people have and that are not read, by how files start
@@ -311,6 +375,9 @@ def _unidentified(content: bytes) -> ImageError:
         )
     if b"<svg" in content[:4000]:
         return ImageError("unsupported", "SVG is not read: convert it to JPEG or PNG")
+    for beginning, kind in ((_PNG, "PNG"), (b"GIF8", "GIF")):
+        if content.startswith(beginning):
+            return ImageError("undecodable", f"a {kind} whose beginning is damaged")
     name = next((name for start, name in _NAMES.items() if content.startswith(start)), None)
     if name is not None:
         return ImageError("unsupported", f"{name} is not read: convert it to JPEG or PNG")

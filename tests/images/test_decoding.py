@@ -7,14 +7,14 @@ import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
-from lib.images.decoding import HEIF_IS_READ, ImageError, decode_upright
+from lib.images.decoding import HEIF_IS_READ, ImageError, decode_upright, image_format
 from lib.images.thumbnails import small_image
 from tests.images.odd_images import (
     SRGB,
@@ -246,6 +246,17 @@ def test_pixels_without_a_value_leave_the_others_as_they_are() -> None:
     assert mean_difference(content, Image.fromarray(GREY.astype(np.uint8))) < 3
 
 
+@pytest.mark.parametrize(
+    ("kind", "nothing"), [("float32", "-9999"), ("uint16", "65535"), ("int32", "-32768 ")]
+)
+def test_a_mark_of_pixels_without_a_value_is_no_value(kind: str, nothing: str) -> None:
+    samples = (GREY / 255 if kind == "float32" else GREY * 16).astype(kind)
+    samples[:10] = float(nothing)
+    decoded = open_upright(encoded(Image.fromarray(samples), "TIFF", tiffinfo={42113: nothing}))
+    assert np.abs(np.asarray(decoded.convert("L"), float)[10:] - GREY[10:]).max() < 1.1
+    assert np.asarray(decoded)[:10] == pytest.approx(GREY[10:].mean(), abs=1)
+
+
 def test_samples_that_nobody_can_know_are_a_failure() -> None:
     kelvin = np.linspace(270, 310, 10_000, dtype=np.float32).reshape(100, 100)
     assert "samples from 270 to 310" in fails(encoded(Image.fromarray(kelvin), "TIFF"))
@@ -253,25 +264,54 @@ def test_samples_that_nobody_can_know_are_a_failure() -> None:
     assert "none of its samples is a number" in fails(encoded(Image.fromarray(nothing), "TIFF"))
 
 
+def tiff(
+    samples: np.ndarray, order: Literal["<", ">"] = "<", planar: bool = False, **tags: int
+) -> bytes:
+    """A TIFF of (height, width, samples), of the kinds that Pillow does not write.
+
+    tags: `t262=2` sets a tag, `t258` and `t339` the bits and the kind of all samples.
+    """
+    height, width, count = samples.shape
+    planes = [*np.moveaxis(samples, 2, 0)] if planar else [samples]
+    data = b"".join(plane.astype(plane.dtype.newbyteorder(order)).tobytes() for plane in planes)
+    size = len(data) // len(planes)
+    places = [2000 + size * plane for plane in range(len(planes))]
+    values = {256: [width], 257: [height], 258: [samples.itemsize * 8] * count, 259: [1]}
+    values |= {262: [2 if count > 2 else 1], 273: places, 277: [count], 278: [height]}
+    values |= {279: [size] * len(planes), 284: [1 + planar]}
+    values |= {int(tag[1:]): [value] for tag, value in tags.items()}
+    values[339] = values.get(339, [1]) * count
+    directory, rest = struct.pack(order + "H", len(values)), b""
+    for tag, numbers in sorted(values.items()):
+        packed = struct.pack(f"{order}{len(numbers)}I", *numbers)
+        if len(packed) > 4:
+            rest += packed
+            packed = struct.pack(order + "I", 1000 + len(rest) - len(packed))
+        directory += struct.pack(order + "HHI", tag, 4, len(numbers)) + packed
+    header = struct.pack(order + "2sHI", b"II" if order == "<" else b"MM", 42, 8)
+    return ((header + directory).ljust(1000, b"\0") + rest).ljust(2000, b"\0") + data
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_tiffs_that_pillow_takes_for_others(order: Literal["<", ">"]) -> None:
+    pixels = np.asarray(scene())
+    deep = pixels.astype(np.uint16) * 257
+    assert mean_difference(tiff(deep, order, planar=True), scene()) == 0
+    assert mean_difference(tiff(pixels, order, planar=True), scene()) == 0
+    with_alpha = np.concatenate([deep, np.full_like(deep[..., :1], 65535)], -1)
+    assert mean_difference(tiff(with_alpha, order, planar=True, t338=2), scene()) == 0
+    grey = np.asarray(scene().convert("L"))[..., None]
+    for kind, value in ((np.uint16, grey * 257.0), (np.float32, grey / 255)):
+        one_plane = tiff(value.astype(kind), order, planar=True, t339=1 + 2 * (kind is np.float32))
+        assert mean_difference(one_plane, scene().convert("L")) < 0.1
+    assert mean_difference(tiff(grey ^ 128, order, t339=2), scene().convert("L")) == 0
+    half = np.concatenate([grey // 2, np.full_like(grey, 128)], -1)  # multiplied by its opacity
+    over_white = Image.fromarray((grey[..., 0] // 2 + 127).astype(np.uint8))
+    assert mean_difference(tiff(half, order, t338=1), over_white) < 1.1
+
+
 def test_a_tiff_that_pillow_does_not_read_says_what_it_is() -> None:
-    """Three floats a pixel: written by hand, since Pillow writes none either."""
-    tags: tuple[tuple[int, int, int], ...] = (
-        (256, 4, 2),
-        (257, 4, 2),
-        (258, 3, 32),
-        (262, 3, 2),
-        (273, 4, 150),
-        (277, 3, 3),
-    )
-    tags = (*tags, (278, 4, 2), (279, 4, 48), (339, 3, 3))
-    directory = struct.pack("<H", len(tags))
-    for tag, kind, value in tags:
-        count = 3 if tag in (258, 339) else 1
-        place = {258: 134, 339: 140}.get(tag, value)
-        directory += struct.pack("<HHII", tag, 4 if count == 1 else kind, count, place)
-    content = struct.pack("<2sHI", b"II", 42, 8) + directory + b"\0\0\0\0"
-    content = content.ljust(134, b"\0") + struct.pack("<6H", 32, 32, 32, 3, 3, 3)
-    message = fails(content.ljust(150, b"\0") + bytes(48))
+    message = fails(tiff(np.zeros((2, 2, 3), np.float32), t339=3))
     assert message.startswith("unsupported: a TIFF of 3 × 32-bit float samples"), message
 
 
@@ -288,6 +328,59 @@ def test_a_jpeg_that_lacks_only_its_end_is_whole(jpeg: bytes) -> None:
     assert open_upright(jpeg[:-2]).tobytes() == open_upright(jpeg).tobytes()
     for share in (0.5, 0.8):
         assert fails(jpeg[: int(share * len(jpeg))]).startswith("truncated")
+
+
+@pytest.mark.parametrize(
+    ("depth", "color"), [(1, 0), (2, 0), (4, 0), (8, 0), (16, 0), (8, 2), (16, 2)]
+)
+def test_a_transparent_sample_of_any_depth(depth: int, color: int) -> None:
+    """A ramp whose second step is transparent, and so shows what is behind it: white."""
+    most = 2**depth - 1
+    steps = np.linspace(0, most, min(most, 15) + 1).round().astype(int)
+    samples = np.repeat(steps[:, None], 3 if color else 1, 1)
+    bits = (samples[..., None] >> np.arange(depth - 1, -1, -1)) & 1
+    data = b"\0" + np.packbits(bits.astype(np.uint8).ravel()).tobytes()
+    header = struct.pack(">IIBB3x", len(steps), 1, depth, color)
+    png = b"\x89PNG\r\n\x1a\n" + bytes(25)
+    for kind, content in (
+        (b"IEND", b""),
+        (b"IDAT", zlib.compress(data)),
+        (b"tRNS", struct.pack(f">{samples.shape[1]}H", *samples[1])),
+        (b"IHDR", header),
+    ):
+        png = with_chunk(png, kind, content)
+    expected = np.repeat((steps * 255 // most)[:, None], 3, 1)
+    expected[1] = 255
+    assert mean_difference(png[:8] + png[33:], Image.fromarray(expected[None].astype("u1"))) < 0.5
+
+
+def test_what_is_beside_the_picture_of_a_png_may_be_damaged_or_huge() -> None:
+    png = encoded(scene(), "PNG", exif=exif(3))
+    turned = scene().transpose(UNDO[3])
+    text = with_chunk(png, b"tEXt", b"Comment\0hello")
+    assert mean_difference(text.replace(b"hello", b"jello"), turned) == 0
+    huge = with_chunk(png, b"zTXt", b"Raw profile\0\0" + zlib.compress(bytes(3_000_000)))
+    assert mean_difference(huge, turned) == 0
+    assert image_format(huge) == "PNG"
+    assert fails(huge[: len(huge) - 100]).startswith("truncated")
+    assert fails(png.replace(b"IHDR", b"IHDr")).startswith("undecodable: a PNG whose beginning is")
+
+
+@pytest.mark.parametrize("kind", ["BMP", "TGA"])
+def test_opacity_that_a_program_left_at_zero_is_none(kind: str) -> None:
+    clear = scene().convert("RGBA")
+    clear.putalpha(0)
+    content = bytearray(encoded(clear, kind))
+    if kind == "BMP":  # which Pillow writes without opacity
+        masks = struct.pack("<4I4s48x", 0xFF0000, 0xFF00, 0xFF, 0xFF000000, b"BGRs")
+        struct.pack_into("<I", content, 10, 122)
+        struct.pack_into("<I", content, 14, 108)
+        struct.pack_into("<I", content, 30, 3)
+        content[54:54] = masks
+    assert mean_difference(bytes(content), scene()) == 0
+    corner = len(content) - 1 - (26 if kind == "TGA" else 0)
+    content[corner] = 255  # of one pixel: the others are transparent
+    assert mean_difference(bytes(content), Image.new("RGB", (320, 240), "white")) < 0.1
 
 
 def test_a_frame_smaller_than_its_screen_has_no_background() -> None:
