@@ -235,7 +235,7 @@ def job(backbone: Backbone, listing: Path, db: Path, device: str, threads: int) 
 def pictures_of(backbone: Backbone, files: list[str]) -> list[np.ndarray]:
     """Pictures (height, width, 3) uint8 as the network sees them."""
     decoded = (decode(Path(file).read_bytes(), backbone.preprocessing).pixels for file in files)
-    return [np.ascontiguousarray(pixels.permute(1, 2, 0).numpy()) for pixels in decoded]
+    return [np.ascontiguousarray(pixels) for pixels in decoded]
 
 
 def forms_of(backbone: Backbone, files: list[str]) -> Forms:

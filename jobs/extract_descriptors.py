@@ -49,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--shard-size",
         type=int,
         metavar="N",
-        help="images a task and file (default: a 32nd of the images, at least 100, at most 1000)",
+        help="images a task and file (default: a 32nd of the images, at least 32, at most 1000)",
     )
     add(
         "--cpus-per-worker",

@@ -11,7 +11,7 @@ import pyarrow as pa
 from PIL import Image, ImageDraw
 
 from lib.database.manifest import Manifest, commit_version, write_embeddings
-from lib.descriptors.backbones import Backbone, load_backbone
+from lib.descriptors.backbones import Backbone, as_batch, load_backbone
 from lib.embedder.model import Embedder
 from lib.embedder.space import keep_embedder, save_semantic_space
 from lib.images.preprocessing import decode
@@ -82,7 +82,7 @@ def write_version(
     )
     contents = [(directory / "images" / name).read_bytes() for name in names]
     pictures = [decode(content, backbone().preprocessing) for content in contents]
-    descriptors = np.stack([backbone().extract(p.pixels[None])[0].numpy() for p in pictures])
+    descriptors = np.stack([backbone().extract(as_batch(p.pixels))[0].numpy() for p in pictures])
     columns: list[list[object]] = [
         list(names),
         [str(directory / "images" / name) for name in names],

@@ -32,6 +32,7 @@ def search(directory: Path) -> Searcher:
         ("lib", {"torch", "ray"}),
         # A process without PyTorch starts seconds sooner: a replica that was killed is back sooner.
         ("lib.service.deployment, lib.database.embed, lib.search.batch", {"torch"}),
+        ("lib.descriptors.worker", {"torch"}),
     ],
 )
 def test_what_needs_no_torch_does_not_import_it(modules: str, absent: set[str]) -> None:

@@ -6,13 +6,15 @@ from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
+from lib.descriptors.origin import Origin
 from lib.descriptors.weights import load_state, read_state, state_digest
 from lib.errors import BadArgumentError, BadInputError, MissingError
 from lib.images.preprocessing import Preprocessing
-from lib.schemas import Precision, Provenance
+from lib.schemas import Provenance
 
 DEFAULT = "resnet18"
 PACKAGED = "efficientnet_lite0"
@@ -20,18 +22,14 @@ RANDOM = "random"
 
 
 @dataclass(frozen=True)
-class Backbone:
-    """A network that turns images into descriptors, and all that says which one it is.
+class Backbone(Origin):
+    """A network that turns images into descriptors.
 
-    Both methods take uint8 RGB images of shape (N, 3, height, width) as
-    `lib.images.preprocessing` makes them, on the network's device, and normalise them themselves.
+    Both methods take uint8 RGB images of shape (N, 3, height, width), see `as_batch`, on the
+    network's device, and normalise them themselves.
     """
 
-    name: str
     network: nn.Module  # normalised (N, 3, height, width) → (N, descriptor_size)
-    preprocessing: Preprocessing
-    descriptor_size: int
-    weights_digest: str
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
         """Float32 network input of uint8 RGB images; same shape."""
@@ -75,15 +73,10 @@ class Backbone:
             return self
         return replace(self, preprocessing=cropping)
 
-    def provenance(self, precision: Precision) -> Provenance:
-        """What a descriptor of this backbone records of its origin."""
-        return Provenance(
-            backbone=self.name,
-            weights_digest=self.weights_digest,
-            preprocessing=str(self.preprocessing),
-            precision=precision,
-            descriptor_size=self.descriptor_size,
-        )
+
+def as_batch(pixels: np.ndarray) -> torch.Tensor:
+    """Pixels (height, width, 3) of a picture as (1, 3, height, width), the type as it is."""
+    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None]
 
 
 def _global_pool(network: nn.Module) -> nn.Module | None:
@@ -142,7 +135,7 @@ def load_backbone(name: str = DEFAULT, weights: str | None = None) -> Backbone:
     crop = preprocessing.crop
     size = _descriptor_size(network, crop, crop)
     preprocessing = replace(preprocessing, whole=_takes_any_shape(network, crop))
-    return Backbone(name, network, preprocessing, size, digest)
+    return Backbone(name, preprocessing, size, digest, network)
 
 
 def build_network(name: str, state: Mapping[str, torch.Tensor]) -> nn.Module:

@@ -20,8 +20,8 @@ class Workers:
 
     def __init__(self, placement: Placement, payload: BackbonePayload) -> None:
         self.placement = placement
-        bare, forms = payload.bare, payload.forms
-        self.digest = f"{bare.weights_digest} {bare.preprocessing} {forms.digest}"
+        origin, forms = payload.origin, payload.forms
+        self.digest = f"{origin.weights_digest} {origin.preprocessing} {forms.digest}"
         self.package = [ray.put(payload)]  # in a list, so that Ray hands on the reference
 
 

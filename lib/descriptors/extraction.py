@@ -34,7 +34,7 @@ from lib.descriptors.plan import (
     resolve,
     without_version,
 )
-from lib.descriptors.preparation import pictures_needed, prepare
+from lib.descriptors.preparation import are_few, pictures_needed, prepare
 from lib.descriptors.shards import (
     LARGEST_SHARD,
     ExtractionSettings,
@@ -293,7 +293,7 @@ def _forms(pending: Pending, backbone: Backbone, settings: ExtractionSettings) -
         tried = pool.map(partial(_try_picture, backbone.preprocessing), images)
         pictures = [picture for picture in tried if picture is not None]
     start = time.monotonic()
-    forms = prepare(backbone, fidelity, pictures)
+    forms = replace(prepare(backbone, fidelity, pictures), few=are_few(pending.count, cores))
     if needed:
         print(f"{forms}, {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
     return forms
@@ -301,10 +301,9 @@ def _forms(pending: Pending, backbone: Backbone, settings: ExtractionSettings) -
 
 def _try_picture(preprocessing: Preprocessing, image: ListedImage) -> np.ndarray | None:
     try:
-        pixels = decode(read_image(image), preprocessing).pixels
+        return np.ascontiguousarray(decode(read_image(image), preprocessing).pixels)
     except ImageError:
         return None
-    return np.ascontiguousarray(pixels.permute(1, 2, 0).numpy())
 
 
 class _Metrics:

@@ -19,7 +19,13 @@ from lib.descriptors.engines import Engine
 from lib.descriptors.store import DescribedImage, Failure, descriptor_table
 from lib.images.decoding import ImageError
 from lib.images.listing import ListedImage
-from lib.images.preprocessing import DecodedImage, Preprocessing, decode
+from lib.images.preprocessing import (
+    DecodedImage,
+    Preprocessing,
+    Resize,
+    decode,
+    resize_with_torch,
+)
 from lib.images.reading import read_image
 from lib.progress import STAGES
 from lib.schemas import FAILURES
@@ -68,12 +74,14 @@ class DescriptorExtractor:
         schema: pa.Schema,
         threads: int,
         overlap: bool = False,
+        resize: Resize = resize_with_torch,
     ) -> None:
         """`threads` decode; `overlap`: on cores that the engine does not need.
 
         `schema`: that of `lib.schemas.descriptor_schema`.
         """
-        self.engine, self.preprocessing, self.schema = engine, preprocessing, schema
+        self.engine, self.schema = engine, schema
+        self._decode = partial(decode, preprocessing=preprocessing, resize=resize)
         self.readers = ThreadPoolExecutor(_READERS, "read")
         # On a single core a second thread only takes turns with the network, which costs 6 %.
         overlap = overlap or threads > 1
@@ -100,10 +108,8 @@ class DescriptorExtractor:
             if isinstance(picture, Failure):
                 failures.append(picture.row(image))
                 continue
-            # numpy copies the rows of a picture ten times as fast as a channels-last tensor does.
-            pixels = picture.pixels.permute(1, 2, 0).numpy()
-            batch = batches[pixels.shape]
-            batch[len(rows)] = pixels
+            batch = batches[picture.pixels.shape]
+            batch[len(rows)] = picture.pixels
             known = picture.width, picture.height, picture.bytes, picture.digest
             rows.append(DescribedImage(image, *known))
             if len(batch) == self.engine.batch_size:
@@ -123,7 +129,7 @@ class DescriptorExtractor:
         cores for it, decoded ahead.
         """
         contents = _ahead(self.readers, _READERS, partial(_read, clock), _chunks(images), _bytes)
-        decoding = partial(_decode, clock, self.preprocessing)
+        decoding = partial(_decode, clock, self._decode)
         if self.decoders is None:
             return map(decoding, contents)
         return _ahead(self.decoders, self.ahead, decoding, contents)
@@ -142,17 +148,19 @@ def _read_one(image: ListedImage) -> bytes | Failure:
 
 
 def _decode(
-    clock: Clock, preprocessing: Preprocessing, contents: list[bytes | Failure]
+    clock: Clock, decode: Callable[[bytes], DecodedImage], contents: list[bytes | Failure]
 ) -> list[DecodedImage | Failure]:
     with clock.time("decode"):
-        return [_decode_one(content, preprocessing) for content in contents]
+        return [_decode_one(content, decode) for content in contents]
 
 
-def _decode_one(content: bytes | Failure, preprocessing: Preprocessing) -> DecodedImage | Failure:
+def _decode_one(
+    content: bytes | Failure, decode: Callable[[bytes], DecodedImage]
+) -> DecodedImage | Failure:
     if isinstance(content, Failure):
         return content
     try:
-        return decode(content, preprocessing)
+        return decode(content)
     except ImageError as error:
         digest = hashlib.sha256(content).hexdigest()
         return Failure(error.reason, str(error), len(content), digest)

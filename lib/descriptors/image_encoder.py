@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lib.descriptors.backbones import Backbone, load_backbone
+from lib.descriptors.backbones import Backbone, as_batch, load_backbone
 from lib.descriptors.seen_image import SeenImage
 from lib.images.preprocessing import decode
 from lib.schemas import Provenance, require_same
@@ -35,7 +35,7 @@ class ImageEncoder:
     def extract(self, content: bytes) -> np.ndarray:
         """(D,) float32 descriptor of an image file that someone sent. Raises ImageError."""
         picture = decode(content, self.backbone.preprocessing, MAX_UPLOAD_PIXELS)
-        descriptor: np.ndarray = self.backbone.extract(picture.pixels[None])[0].numpy()
+        descriptor: np.ndarray = self.backbone.extract(as_batch(picture.pixels))[0].numpy()
         return descriptor
 
     def see(self, content: bytes) -> SeenImage:
@@ -43,6 +43,6 @@ class ImageEncoder:
         pools no map.
         """
         picture = decode(content, self.backbone.preprocessing)
-        feature_map = self.backbone.feature_map(picture.pixels[None])[0].numpy()
+        feature_map = self.backbone.feature_map(as_batch(picture.pixels))[0].numpy()
         frame = self.backbone.preprocessing.frame(picture.width, picture.height)
         return SeenImage(feature_map, frame.box)

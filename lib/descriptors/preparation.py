@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 
 from lib.cores import usable_cores
 from lib.descriptors import graphs
-from lib.descriptors.backbones import Backbone
+from lib.descriptors.backbones import Backbone, as_batch
 from lib.descriptors.conversion import converted
 from lib.descriptors.engines import Engine, Forms, choose
 from lib.descriptors.quantization import observe, search
@@ -17,19 +16,27 @@ from lib.schemas import Fidelity
 _LEAST_OF_SAMPLE = 0.9992
 _JUDGES = 32  # pictures by which each worker judges what its own processor computes
 _CALIBRATION = 64
-# Below the first number of images nothing but float32 pays, below the second no calibration, which
+# Below the first number of images nothing but float32 pays, up to the second no calibration, which
 # takes as long as some 300 images in float32, or 500 faster ones.
-_FEW, _SOME = 256, 1_000
+_LEAST, _FEW = 256, 1_000
 
 
-def pictures_needed(fidelity: Fidelity, images: int, machines: float) -> int:
-    """Pictures that `prepare` wants of a collection in which so many images are to be described.
+def are_few(images: int, machines: float) -> bool:
+    """Whether so many images are done before calibration, or a slow start of workers, pays.
 
     `machines`: how many times the cores of this one are at work on them.
     """
-    if fidelity == "float32" or images < _FEW:
+    return images <= _FEW * max(1.0, machines)
+
+
+def pictures_needed(fidelity: Fidelity, images: int, machines: float) -> int:
+    """Pictures that `prepare` wants of a collection of which so many images are to be described.
+
+    `machines`: see `are_few`.
+    """
+    if fidelity == "float32" or images < _LEAST:
         return 0
-    if images >= _SOME * max(1.0, machines):
+    if not are_few(images, machines):
         return _CALIBRATION
     # This machine alone computes in float32 where it has no bfloat16: there is nothing to judge.
     alone = machines <= 1 and not graphs.has_bfloat16()
@@ -45,7 +52,7 @@ def prepare(backbone: Backbone, fidelity: Fidelity, pictures: Sequence[np.ndarra
     if not pictures:
         return Forms(fidelity, graph)
     if graph is None:
-        inputs = (torch.from_numpy(picture).permute(2, 0, 1)[None] for picture in pictures)
+        inputs = map(as_batch, pictures)
         reference = np.concatenate([backbone.extract(images).numpy() for images in inputs])
         return Forms(fidelity, None, pictures=list(pictures), reference=reference)
     model = graphs.unpack(graph)

@@ -10,7 +10,7 @@ from lib.images.listing import ListedImage
 from lib.schemas import Fidelity, Precision
 
 SHARDS_WANTED = 32  # of a small collection, so that several workers have their share
-LEAST_SHARD, LARGEST_SHARD = 100, 1000
+LEAST_SHARD, LARGEST_SHARD = 32, 1000
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Shard:
 
 
 def suitable_shard_size(images: int) -> int:
-    """Images a shard: 1,000, and fewer of a small collection, down to 100."""
+    """Images a shard: 1,000, and fewer of a small collection, down to 32."""
     return min(max(-(-images // SHARDS_WANTED), LEAST_SHARD), LARGEST_SHARD)
 
 

@@ -3,43 +3,51 @@
 import os
 import time
 from collections import Counter
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import ray
-import torch
 
-from lib.descriptors.backbones import Backbone, build_network
 from lib.descriptors.engines import Forms, choose
 from lib.descriptors.extractor import DescriptorExtractor, ExtractedShard
+from lib.descriptors.origin import Origin
 from lib.descriptors.shards import ExtractionSettings, Shard, ShardReport
 from lib.descriptors.store import Failure, writing
 from lib.errors import MissingError
 from lib.images.addresses import allow_private_addresses
+from lib.images.preprocessing import resize_with_pillow, resize_with_torch
 from lib.schemas import FAILURES, descriptor_schema
 from lib.storage import join, write_table_atomic
+
+if TYPE_CHECKING:  # PyTorch: where OpenVINO computes few images no worker waits for it
+    from lib.descriptors.backbones import Backbone
 
 
 @dataclass(frozen=True)
 class BackbonePayload:
     """All a worker needs to compute descriptors; travels through Ray's object store once."""
 
-    bare: Backbone  # without its network
-    state: dict[str, np.ndarray]
+    origin: Origin
+    state: dict[str, np.ndarray]  # of the network, for PyTorch
     forms: Forms
 
     @classmethod
-    def of(cls, backbone: Backbone, forms: Forms) -> "BackbonePayload":
+    def of(cls, backbone: "Backbone", forms: Forms) -> "BackbonePayload":
         """Pack a loaded backbone; arrays, because Ray hands those out without a copy."""
         state = {name: value.numpy() for name, value in backbone.network.state_dict().items()}
-        return cls(replace(backbone, network=torch.nn.Identity()), state, forms)
+        origin = Origin(*(getattr(backbone, field.name) for field in fields(Origin)))
+        return cls(origin, state, forms)
 
-    def backbone(self) -> Backbone:
+    def backbone(self) -> "Backbone":
         """The backbone for PyTorch, in the memory of this process."""
+        import torch
+
+        from lib.descriptors.backbones import Backbone, build_network
+
         state = {name: torch.from_numpy(value.copy()) for name, value in self.state.items()}
-        return replace(self.bare, network=build_network(self.bare.name, state))
+        return Backbone(**vars(self.origin), network=build_network(self.origin.name, state))
 
 
 # Without a limit on calls Ray keeps a process, and the network in it, from shard to shard, also
@@ -106,12 +114,22 @@ def _extractor(
             # hands the shard out again, to a process that begins with the GPU it is given.
             os._exit(0)
         _kept = None  # before the next is built: never two networks at once
-        torch.set_num_threads(settings.cpus)
         payload: BackbonePayload = ray.get(package[0])
-        engine, computation = choose(payload.forms, payload.backbone, device, settings.cpus)
-        schema = descriptor_schema(payload.bare.provenance(settings.stored), computation)
+        origin, forms = payload.origin, payload.forms
+        resize = resize_with_pillow
+        if not forms.few or forms.float32 is None or device != "cpu":
+            import torch
+
+            torch.set_num_threads(settings.cpus)
+            resize = resize_with_torch
+        engine, computation = choose(forms, payload.backbone, device, settings.cpus)
         extractor = DescriptorExtractor(
-            engine, payload.bare.preprocessing, schema, settings.cpus, overlap=device != "cpu"
+            engine,
+            origin.preprocessing,
+            descriptor_schema(origin.provenance(settings.stored), computation),
+            settings.cpus,
+            overlap=device != "cpu",
+            resize=resize,
         )
         _kept = _Kept(key, device, extractor)
     return _kept.extractor
@@ -120,6 +138,8 @@ def _extractor(
 def _device(settings: ExtractionSettings) -> str:
     if not settings.gpus:
         return "cpu"
+    import torch
+
     if not torch.cuda.is_available():
         node = ray.get_runtime_context().get_node_id()
         raise MissingError(

@@ -43,7 +43,7 @@ def reference(backbone: Backbone, pictures: list[np.ndarray]) -> np.ndarray:
 
 def photographs(backbone: Backbone, files: list[Path]) -> list[np.ndarray]:
     decoded = [decode(file.read_bytes(), backbone.preprocessing).pixels for file in files]
-    return [np.ascontiguousarray(pixels.permute(1, 2, 0).numpy()) for pixels in decoded]
+    return [np.ascontiguousarray(pixels) for pixels in decoded]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -20,7 +20,7 @@ from PIL import Image
 
 from lib.datasets.captions import CaptionedImage, Captions
 from lib.descriptors import extraction, listing, store
-from lib.descriptors.backbones import Backbone, load_backbone
+from lib.descriptors.backbones import Backbone, as_batch, load_backbone
 from lib.descriptors.engines import LEAST_COSINE
 from lib.descriptors.external_sort import sort_bounded
 from lib.descriptors.extraction import Run, extract
@@ -97,7 +97,8 @@ def test_every_image_has_its_row(
     assert len(content) == first["bytes"]
     from lib.images.preprocessing import decode
 
-    reference = backbone.extract(decode(content, backbone.preprocessing).pixels[None])[0].numpy()
+    pixels = decode(content, backbone.preprocessing).pixels
+    reference = backbone.extract(as_batch(pixels))[0].numpy()
     value = np.array(first["descriptor"])
     cosine = reference @ value / np.linalg.norm(reference) / np.linalg.norm(value)
     assert cosine > 0.999
@@ -342,7 +343,7 @@ def test_fast_descriptors_are_judged_by_pictures_of_the_collection(
 ) -> None:
     # A driver that has nothing to choose, on a cluster of its own, would look at no pictures.
     monkeypatch.setattr("lib.descriptors.graphs.has_bfloat16", lambda: True)
-    monkeypatch.setattr("lib.descriptors.preparation._FEW", 50)
+    monkeypatch.setattr("lib.descriptors.preparation._LEAST", 50)
     images, db = make_images(tmp_path / "images", 60), str(tmp_path / "db")
     (images / "00001.jpg").write_bytes(b"not a picture")  # and the sample begins with it
     done = run(images, settings=ExtractionSettings(shard_size=30))
@@ -463,7 +464,7 @@ def test_sorting_beyond_memory_equals_sorting() -> None:
 
 @pytest.mark.parametrize(
     ("images", "size"),
-    [(1, 100), (3_200, 100), (3_201, 101), (32_000, 1_000), (10**9, 1_000)],
+    [(1, 32), (1_024, 32), (1_025, 33), (32_000, 1_000), (10**9, 1_000)],
 )
 def test_a_small_collection_is_cut_for_several_workers(images: int, size: int) -> None:
     assert suitable_shard_size(images) == size

@@ -8,26 +8,30 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from lib.images.decoding import ImageError, plain_jpeg
-from lib.images.preprocessing import Preprocessing, _decode_with_pillow, decode
+from lib.images.preprocessing import (
+    Preprocessing,
+    _decode_with_pillow,
+    decode,
+    resize_with_pillow,
+)
 from tests.images.odd_images import encoded, exif, plain_jpeg_size, scene
 
 SMALL = Preprocessing(256, 224, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 WHOLE = dataclasses.replace(SMALL, whole=True)
 
 
-def looks_like_scene(pixels: torch.Tensor) -> None:
-    assert pixels.shape == (3, 224, 224)
-    assert pixels.dtype == torch.uint8
-    left, right, top = pixels[:, 150:, 20:80], pixels[:, 150:, 150:210], pixels[:, 5:50, 20:200]
-    assert left[0].float().mean() > 180
-    assert left[2].float().mean() < 60
-    assert right[2].float().mean() > 180
-    assert right[0].float().mean() < 60
-    assert top.float().mean() > 225
+def looks_like_scene(pixels: np.ndarray) -> None:
+    assert pixels.shape == (224, 224, 3)
+    assert pixels.dtype == np.uint8
+    left, right, top = pixels[150:, 20:80], pixels[150:, 150:210], pixels[5:50, 20:200]
+    assert left[..., 0].mean() > 180
+    assert left[..., 2].mean() < 60
+    assert right[..., 2].mean() > 180
+    assert right[..., 0].mean() < 60
+    assert top.mean() > 225
 
 
 def sixteen_bit_png() -> bytes:
@@ -83,25 +87,23 @@ def test_transparency_goes_over_white() -> None:
 
 
 def test_sixteen_bits_are_scaled_and_not_clipped() -> None:
-    pixels = decode(sixteen_bit_png(), SMALL).pixels.float()
-    assert pixels[:, :10].mean() < 30
-    assert 100 < pixels[:, 107:117].mean() < 155
-    assert pixels[:, -10:].mean() > 225
+    pixels = decode(sixteen_bit_png(), SMALL).pixels
+    assert pixels[:10].mean() < 30
+    assert 100 < pixels[107:117].mean() < 155
+    assert pixels[-10:].mean() > 225
 
 
 def test_greyscale_has_three_equal_channels() -> None:
     pixels = decode(encoded(scene().convert("L")), SMALL).pixels
-    assert torch.equal(pixels[0], pixels[1])
-    assert torch.equal(pixels[0], pixels[2])
+    assert (pixels == pixels[..., :1]).all()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (20_000, 10), (10, 20_000), (224, 224), (5, 7)])
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 def test_extreme_shapes(size: tuple[int, int], kind: str) -> None:
     picture = decode(encoded(Image.new("RGB", size, (10, 200, 30)), kind), SMALL)
-    assert picture.pixels.shape == (3, 224, 224)
-    mean = picture.pixels.float().mean((1, 2))
-    assert torch.allclose(mean, torch.tensor([10.0, 200.0, 30.0]), atol=4)
+    assert picture.pixels.shape == (224, 224, 3)
+    assert picture.pixels.mean((0, 1)) == pytest.approx((10, 200, 30), abs=4)
     assert (picture.width, picture.height) == size
 
 
@@ -151,7 +153,7 @@ def test_any_damage_decodes_or_gives_a_reason() -> None:
         for position in random.integers(0, len(damaged), 3):
             damaged[position] = random.integers(256)
         try:
-            assert decode(bytes(damaged), SMALL).pixels.shape == (3, 224, 224)
+            assert decode(bytes(damaged), SMALL).pixels.shape == (224, 224, 3)
         except ImageError as error:
             known = error.reason in ("truncated", "undecodable", "not_an_image", "too_large")
             assert known, error.reason  # noqa: PT017 - either outcome is right
@@ -168,11 +170,14 @@ def test_fast_path_equals_torchvision_transforms(coco_dir: Path, interpolation: 
             continue  # torchvision does not heed colour profiles
         image = Image.open(file).convert("RGB")
         expected = CenterCrop(224)(Resize(256, InterpolationMode(interpolation))(image))
-        target = torch.from_numpy(np.array(expected)).permute(2, 0, 1).float()
-        fast = decode(content, preprocessing).pixels.float()
-        slow = _decode_with_pillow(content, preprocessing).pixels.float()
-        assert (fast - target).abs().mean() < 1.0, file.name
-        assert (slow - target).abs().mean() < 2.0, file.name
+        target = np.array(expected, float)
+        fast = decode(content, preprocessing).pixels
+        plain = decode(content, preprocessing, resize=resize_with_pillow).pixels
+        slow = _decode_with_pillow(content, preprocessing).pixels
+        assert np.abs(fast - target).mean() < 1.0, file.name
+        assert (fast != plain).mean() < 0.01, file.name
+        assert np.abs(fast - plain.astype(float)).max() <= 3, file.name
+        assert np.abs(slow - target).mean() < 2.0, file.name
 
 
 def test_a_centre_crop_by_hand() -> None:
@@ -207,11 +212,10 @@ def test_a_whole_picture_has_its_edges(kind: str) -> None:
     image = Image.new("RGB", (600, 300), "green")
     image.paste("red", (0, 0, 30, 300))
     image.paste("blue", (570, 0, 600, 300))
-    pixels = decode(encoded(image, kind), WHOLE).pixels.float()
-    assert pixels.shape == (3, 224, 448)
+    pixels = decode(encoded(image, kind), WHOLE).pixels
+    assert pixels.shape == (224, 448, 3)
     for columns, colour in ((slice(0, 15), (255, 0, 0)), (slice(433, 448), (0, 0, 255))):
-        mean = pixels[:, :, columns].mean((1, 2))
-        assert torch.allclose(mean, torch.tensor(colour).float(), atol=8)
+        assert pixels[:, columns].mean((0, 1)) == pytest.approx(colour, abs=8)
 
 
 def test_a_huge_picture_keeps_its_size_and_what_it_shows() -> None:
@@ -231,13 +235,12 @@ def test_the_fast_path_heeds_colour_profiles(coco_dir: Path) -> None:
         if jpeg is None or jpeg.to_srgb is None:
             continue
         profiled += 1
-        fast = decode(content, SMALL).pixels.float()
-        slow = _decode_with_pillow(content, SMALL).pixels.float()
-        assert (fast - slow).abs().mean() < 3.0, file.name
-        unheeded = _decode_with_pillow(
-            encoded(Image.open(file), quality=95, icc_profile=None), SMALL
-        )
-        assert (fast - slow).abs().mean() < (unheeded.pixels.float() - slow).abs().mean(), file.name
+        fast = decode(content, SMALL).pixels.astype(float)
+        slow = _decode_with_pillow(content, SMALL).pixels
+        assert np.abs(fast - slow).mean() < 3.0, file.name
+        as_srgb = encoded(Image.open(file), quality=95, icc_profile=None)
+        unheeded = _decode_with_pillow(as_srgb, SMALL).pixels.astype(float)
+        assert np.abs(fast - slow).mean() < np.abs(unheeded - slow).mean(), file.name
     assert profiled >= 3
 
 
