@@ -48,7 +48,9 @@ def build_parser() -> argparse.ArgumentParser:
     arguments.add_argument("--flickr8k", metavar="DIR", help="Flickr8k, unpacked")
     arguments.add_argument("--folder", metavar="DIR", help="your own images, with --captions")
     arguments.add_argument(
-        "--captions", metavar="FILE", help="CSV with the columns image, caption; or COCO's JSON"
+        "--captions",
+        metavar="FILE",
+        help="CSV with the columns image, caption; or COCO's JSON; or a folder",
     )
     arguments.add_argument("--webdataset", nargs="+", metavar="TAR", help="WebDataset shards")
     return arguments
@@ -191,7 +193,7 @@ def _captioned(options: argparse.Namespace, name: str, output: Path) -> dict[str
     if name == "flickr8k":
         done = prepare_flickr8k(Path(options.flickr8k), output)
     elif name == "folder":
-        done = prepare_folder(Path(options.folder), Path(options.captions), output)
+        done = prepare_folder(Path(options.folder), options.captions, output)
     else:
         done = prepare_webdataset([Path(shard) for shard in options.webdataset], output)
     print(f"{name}: {done.image_count} images with {done.caption_count} captions")

@@ -61,6 +61,7 @@ _MISSING = {"", "null", "none", "nan", "<na>", "n/a", "#n/a"}
 _STRING = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
 _ITEM = f"(?:{_STRING}|None|nan)"
 _LIST = re.compile(rf"[\[({{]\s*{_ITEM}(?:[\s,]+{_ITEM})*,?\s*[\])}}]", re.DOTALL)
+_NESTED = re.compile(r"""[\[{]\s*(\{\s*)?['"]|\[\s*\]$""")
 _TOKEN = re.compile(r"([^\t]+)#[^\t#]*\t(.*)", re.DOTALL)
 
 
@@ -604,6 +605,8 @@ def _split_lines(
                 name = inner[image].strip() if len(inner) >= count else ""
                 if _names_an_image(name) or name.isdecimal():
                     break
+                if '"' not in lines[end - 1]:
+                    continue
                 joined = _parse("\n".join(lines[number - 1 : end]), delimiter)
                 if joined and len(joined) == count and "\n" not in joined[image]:
                     cells, kind, at = joined, "break", end
@@ -642,7 +645,7 @@ def _literal(text: str) -> Any:
     """A text as its value: nothing, a list or an object as Python, numpy or JSON writes it."""
     if text.casefold() in _MISSING:
         return None
-    if _LIST.fullmatch(text) or re.match(r"""[\[{]\s*(\{\s*)?['"]|\[\s*\]$""", text):
+    if text.startswith(("[", "(", "{")) and (_LIST.fullmatch(text) or _NESTED.match(text)):
         for parse in (json.loads, _strings, ast.literal_eval):
             try:
                 value = parse(text)

@@ -43,12 +43,10 @@ def prepare_flickr8k(directory: Path, output: Path) -> CaptionedFolder:
     return _write([(load_captions(str(tokens)), "")], images, output / "captions.csv")
 
 
-def prepare_folder(directory: Path, captions: Path, output: Path) -> CaptionedFolder:
-    """Any folder of images with captions of any shape that `load_captions` reads."""
+def prepare_folder(directory: Path, captions: str, output: Path) -> CaptionedFolder:
+    """Any folder of images with captions of any shape and place that `load_captions` reads."""
     _require_directory(directory)
-    if not captions.is_file():
-        raise MissingError(f"no captions at {captions}; give a CSV with the columns image, caption")
-    return _write([(load_captions(str(captions)), "")], directory, output / "captions.csv")
+    return _write([(load_captions(captions), "")], directory, output / "captions.csv")
 
 
 def prepare_webdataset(shards: Sequence[Path], output: Path) -> CaptionedFolder:

@@ -65,7 +65,7 @@ def test_a_folder_with_captions_by_path_or_by_name(tmp_path: Path) -> None:
         "\ufeffcaption,Image\none,1.jpg\ntwo,b/2.png\nambiguous,2.png\n"
         "three,b/größe 3.JPG\n,a/1.jpg\n"
     )
-    done = prepare_folder(tmp_path / "p", table, tmp_path / "out")
+    done = prepare_folder(tmp_path / "p", str(table), tmp_path / "out")
     captions = load_captions(str(done.captions))
     assert captions.image_ids == ["a/1.jpg", "b/2.png", "b/größe 3.JPG"]
     assert (done.missing, done.uncaptioned) == (["2.png"], 2)
@@ -107,9 +107,9 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match="is not Flickr8k"):
         prepare_flickr8k(tmp_path, tmp_path / "out")
     with pytest.raises(MissingError, match="there is no directory"):
-        prepare_folder(tmp_path / "none", tmp_path / "c.csv", tmp_path / "out")
-    with pytest.raises(MissingError, match="no captions at"):
-        prepare_folder(tmp_path, tmp_path / "c.csv", tmp_path / "out")
+        prepare_folder(tmp_path / "none", str(tmp_path / "c.csv"), tmp_path / "out")
+    with pytest.raises(MissingError, match=r"c\.csv is not there"):
+        prepare_folder(tmp_path, str(tmp_path / "c.csv"), tmp_path / "out")
     with pytest.raises(MissingError, match="no WebDataset shard at"):
         prepare_webdataset([tmp_path / "none.tar"], tmp_path / "out")
 
@@ -117,8 +117,11 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
 def test_a_table_of_other_columns_and_a_compressed_shard_are_read(tmp_path: Path) -> None:
     put(tmp_path / "p", "1.jpg")
     (tmp_path / "c.csv").write_text("file,text\n1.jpg,words\n")
-    done = prepare_folder(tmp_path / "p", tmp_path / "c.csv", tmp_path / "out")
+    done = prepare_folder(tmp_path / "p", str(tmp_path / "c.csv"), tmp_path / "out")
     assert load_captions(str(done.captions)).texts == ["words"]
+    (tmp_path / "p" / "1.txt").write_text("other words")
+    done = prepare_folder(tmp_path / "p", str(tmp_path / "p"), tmp_path / "out")
+    assert load_captions(str(done.captions)).texts == ["other words"]
     plain = shard(tmp_path / "s.tar", {"1.jpg": picture(), "1.txt": b"a dog"})
     packed = tmp_path / "s.tar.gz"
     packed.write_bytes(gzip.compress(plain.read_bytes()))
@@ -141,7 +144,7 @@ def test_captions_that_cannot_be_used_are_refused(
     put(tmp_path / "p", "1.jpg")
     (tmp_path / "c.csv").write_bytes(content)
     with pytest.raises(BadInputError, match=message):
-        prepare_folder(tmp_path / "p", tmp_path / "c.csv", tmp_path / "out")
+        prepare_folder(tmp_path / "p", str(tmp_path / "c.csv"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
