@@ -37,7 +37,9 @@ def iterate_queries(source: str) -> Iterator[str]:
         raise MissingError(f"{source} is not there") from error
     except UnicodeError as error:
         raise BadInputError(f"{source} is no text in UTF-8: {error}") from error
-    except (pa.ArrowException, csv.Error) as error:
+    except (pa.ArrowException, csv.Error, OSError) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise
         kind = "CSV" if isinstance(error, csv.Error) else "Parquet"
         raise BadInputError(f"{source} cannot be read as {kind}: {error}") from error
     if empty:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # gensim brings scipy.stats along, a second that not every pr
 PACKAGED = "glove.6B.50d"
 _NO_PICKLES = (".txt", ".vec", ".bin", ".gz", ".zip")  # names that nobody expects to run code
 _FASTTEXT = (793712314).to_bytes(4, "little")  # with which fastText's models begin
+_MOST_PACKED = 20  # times its size: what gzip makes smaller of floats is far less
 _LOOKED_AT = 1000  # lines that tell how long a vector is
 
 
@@ -165,6 +166,9 @@ def _parse(file: str, path: Path) -> "KeyedVectors":
         has_header = bool(first) and len(first[0]) == 2 and all(x.isdigit() for x in first[0])
         size = _vector_size(first[has_header:])
         if has_header and not size and int(first[0][1]):
+            expected = 4 * int(first[0][0]) * int(first[0][1])
+            if expected > _MOST_PACKED * Path(file).stat().st_size:  # gensim allocates what it says
+                raise BadInputError(f"{path} is cut off: its first line says {expected:,} bytes")
             return KeyedVectors.load_word2vec_format(file, binary=True)
         opened.seek(begin)
         return _parse_text(itertools.islice(opened, int(has_header), None), size, path)

@@ -68,6 +68,13 @@ def test_a_file_without_queries_is_refused(tmp_path: Path) -> None:
     (tmp_path / "q.parquet").write_text("no Parquet")
     with pytest.raises(BadInputError, match="cannot be read as Parquet"):
         list(iterate_queries(str(tmp_path / "q.parquet")))
+    pd.DataFrame({"query": ["dog"]}).to_parquet(tmp_path / "q.parquet")
+    whole = bytearray((tmp_path / "q.parquet").read_bytes())
+    footer = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+    whole[footer : footer + 20] = b"\xff" * 20
+    (tmp_path / "q.parquet").write_bytes(whole)
+    with pytest.raises(BadInputError, match=r"q\.parquet cannot be read as Parquet"):
+        list(iterate_queries(str(tmp_path / "q.parquet")))
     (tmp_path / "q.json").write_text('["orange juice"]')
     with pytest.raises(BadInputError, match="ends in none of"):
         list(iterate_queries(str(tmp_path / "q.json")))

@@ -161,6 +161,7 @@ def test_of_a_zip_with_several_one_is_named(tmp_path: Path) -> None:
         ("a.zip", b"no zip"),
         ("a.bin", b"1000 50\nthe "),
         ("a.kv", b"no pickle"),
+        ("a.txt", b"99999999999 50\n<html>"),
         ("a.bin.gz", gzip.compress((793712314).to_bytes(4, "little") + bytes(100))),
     ],
 )
