@@ -23,6 +23,8 @@ from lib.images.colors import SampleScale, profile_of, strips, to_srgb
 MAX_PIXELS = 200_000_000
 # A larger picture comes at half, a third, … of its scale: 200 MB as Pillow keeps it.
 _WHOLE_PIXELS = 50_000_000
+# Decoders that take 9 and 16 bytes a pixel, however small the file: a gigabyte here.
+_MOST_PIXELS = {"AVIF": 110_000_000, "WEBP": 62_000_000}
 # Of one JPEG: encoders write a dozen at most, and each makes a decoder go over the whole picture.
 MAX_SCANS = 100
 # Pillow's decoders in C that need nothing but memory. Not EPS, which runs Ghostscript, nor formats
@@ -155,7 +157,8 @@ def _load(content: bytes, max_pixels: int) -> tuple[Image.Image, tuple[int, int]
     _correct(image)
     size = image.size
     slow = any(tile.codec_name in Image.DECODERS for tile in getattr(image, "tile", ()))
-    _check_pixels(size, max_pixels // 16 if slow else max_pixels)
+    most = min(max_pixels, _MOST_PIXELS.get(image.format, max_pixels))
+    _check_pixels(size, most // 16 if slow else most)
     frame = image.tile[0].extents if image.format == "GIF" and image.tile else None
     if image.format == "JPEG2000" and image.width * image.height > _WHOLE_PIXELS:
         image.reduce = 1  # it decodes at half the scale
