@@ -366,6 +366,8 @@ def _unidentified(content: bytes) -> ImageError:
     if content[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return ImageError("unsupported", f"a TIFF {_tiff_samples(content)}, which is not read")
     if content[4:8] == b"ftyp" and content[8:12] in (b"heic", b"heix", b"mif1", b"msf1", b"hevc"):
+        if HEIF_IS_READ:
+            return ImageError("undecodable", "a damaged HEIC file")
         return ImageError("unsupported", "a HEIC file: pip install pillow-heif")
     if content[:4] == b"8BPS" and len(content) > 26:
         channels, depth, mode = struct.unpack(">12xH8xHH", content[:26])

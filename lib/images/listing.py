@@ -217,7 +217,10 @@ class Listing:
         elif local and Path(path).is_dir():
             yield _local_folder(path, "", ())
         elif is_image(name):
-            yield _entry(fs, fs.info(path), posixpath.dirname(path))
+            try:
+                yield _entry(fs, fs.info(path), posixpath.dirname(path))
+            except FileNotFoundError as error:
+                raise MissingError(f"no images at {source}: {error.__cause__ or error}") from error
         elif local:
             raise BadInputError(
                 f"{source} is neither an image nor one of {', '.join(_LISTERS)}, by its ending"

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
+from lib.images import decoding
 from lib.images.decoding import HEIF_IS_READ, ImageError, decode_upright, image_format
 from lib.images.thumbnails import small_image
 from tests.images.odd_images import (
@@ -446,6 +447,16 @@ print(*picture[1:], *picture.image.size, status.split("VmHWM:")[1].split()[0])
     assert peak < 400_000  # KiB; the samples are 101,000, and as float64 would be 405,000
 
 
+@pytest.mark.parametrize("kind", ["AVIF", "WEBP"])
+def test_formats_that_take_more_memory_have_fewer_pixels(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = encoded(scene(), kind)
+    decode_upright(content)
+    monkeypatch.setitem(decoding._MOST_PIXELS, kind, 320 * 240 - 1)
+    assert fails(content) == "too_large: 320×240 pixels; at most 76,799 of such a file are decoded"
+
+
 def test_what_is_not_read_is_named() -> None:
     deep = bytearray(JPEG)
     deep[deep.index(b"\xff\xc0") + 4] = 16  # bits of a sample
@@ -463,4 +474,4 @@ def test_heic_files_are_upright_and_in_srgb() -> None:
     pillow_heif.register_heif_opener()
     stored = scene().transpose(UNDO[6])
     assert mean_difference(encoded(stored, "HEIF", quality=95, exif=exif(6)), scene()) < 2
-    assert fails(encoded(stored, "HEIF")[:400])
+    assert fails(encoded(stored, "HEIF")[:200]) == "undecodable: a damaged HEIC file"

@@ -122,6 +122,9 @@ def test_sources_that_cannot_be_listed(tmp_path: Path) -> None:
         list(list_images(str(tmp_path / "absent")))
     with pytest.raises(MissingError, match="no file matches"):
         list(list_images(f"{tmp_path}/*.jpg"))
+    (tmp_path / "gone.jpg").symlink_to("nowhere.jpg")
+    with pytest.raises(MissingError, match=r"no images at .*gone\.jpg: "):
+        list(list_images(str(tmp_path / "gone.jpg")))
     (tmp_path / "a.zip").write_bytes(b"PK no")
     with pytest.raises(BadInputError, match="no whole zip"):
         list(list_images(str(tmp_path / "a.zip")))
