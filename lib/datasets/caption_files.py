@@ -29,6 +29,7 @@ import pyarrow.parquet as pq
 from lib.datasets.matching import clean, has_image_ending
 from lib.errors import BadInputError, ImageSearchError, MissingError
 from lib.images.code_pages import code_page
+from lib.images.listing import content_column
 from lib.storage import filesystem
 
 LONGEST_CAPTION = 2_000  # characters; longer ones are named: files that run together have them
@@ -469,13 +470,21 @@ def _holds_bytes(kind: pa.DataType) -> bool:
 def _arrow(
     batches: Iterable[pa.RecordBatch], schema: pa.Schema, source: str
 ) -> Iterator[CaptionRow]:
+    """Rows of a table. One that holds the images, too, names them as `lib.images.listing` does:
+    without a name by file and row; a name that comes again, of another id, by its row, too."""
     columns = _text_columns(schema, source)
-    in_bytes = columns.name and _holds_bytes(schema.field(columns.name).type)
+    holds_images = content_column(schema) is not None
+    names: set[str] = set()
+    by_id: dict[str, str] = {}
     for row, record in enumerate(record for batch in batches for record in batch.to_pylist()):
         caption_row = _row(record, columns, source, f"row {row}")
-        if in_bytes and not any(caption_row[1:4]):
-            # Images in bytes without a name are listed by file and row.
-            caption_row = caption_row._replace(name=f"{PurePosixPath(source).name}/{row}")
+        if holds_images:
+            name = caption_row.name or f"{PurePosixPath(source).name}/{row}"
+            name = f"{name}#{row}" if name in names else name
+            names.add(name)
+            if caption_row.image_id:
+                name = by_id.setdefault(caption_row.image_id, name)
+            caption_row = caption_row._replace(name=name)
         yield caption_row
 
 

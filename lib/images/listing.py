@@ -31,7 +31,7 @@ from lib.images.file_names import UNREAD, UNREADABLE, ending, is_hidden, is_imag
 
 # Names of columns in small letters, the first that a table has is taken.
 URI_COLUMNS = ("uri", "url", "coco_url", "image_url", "img_url", "image_link")
-PATH_COLUMNS = ("path", "file_name", "image_path", "filename")
+PATH_COLUMNS = ("path", "file_name", "image_path", "filename", "image_name", "img_name", "img_path")
 CONTENT_COLUMNS = ("bytes", "image", "content", "jpg", "jpeg", "png", "webp", "img", "image_bytes")
 TABLE_ROWS = 250_000  # of a listing, at a time
 _BATCH_ROWS = 65_536

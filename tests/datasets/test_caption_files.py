@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from lib.datasets.captions import Captions, load_captions, write_captions
 from lib.errors import BadInputError, ImageSearchError
+from lib.images.listing import list_images
 
 pytestmark = pytest.mark.reports
 
@@ -365,6 +366,35 @@ def test_texts_beside_images(tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
     with pytest.raises(BadInputError, match="a folder without captions"):
         load_captions(str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"path": ["1.jpg", "1.jpg", "1.jpg"]},  # base names of a folder for each class
+        {"path": ["1.jpg", "1.jpg", "1.jpg"], "image_id": [7, 8, 9]},
+        {"path": [None, None, None], "image_id": [0, 1, 2]},
+        {"path": [None, "0.jpg", None], "url": ["http://h/a", "http://h/b", "http://h/c"]},
+        {"path": [None, None, None], "image_name": ["x", "y", "z"]},
+    ],
+    ids=str,
+)
+def test_captions_beside_images_in_a_table_are_those_of_their_rows(
+    tmp_path: Path, columns: dict[str, list[Any]]
+) -> None:
+    images = [{"bytes": b"jpeg", "path": path} for path in columns.pop("path")]
+    table = pa.table({"image": images, **columns, "caption": ["row 0", "row 1", "row 2"]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    listed = [(image.image_id, image.path) for image in list_images(str(tmp_path / "a.parquet"))]
+    captions = load_captions(str(tmp_path / "a.parquet"))
+    assert captions.rows_among(*zip(*listed, strict=True)).tolist() == [0, 1, 2]
+
+
+def test_an_image_of_one_id_has_all_captions_of_its_rows(tmp_path: Path) -> None:
+    image = {"bytes": b"jpeg", "path": "1.jpg"}
+    table = pa.table({"image": [image] * 2, "image_id": [7, 7], "caption": ["x", "y"]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    assert load_captions(str(tmp_path / "a.parquet")).by_image() == {"7": ["x", "y"]}
 
 
 def test_what_hugging_face_saves_to_disk(tmp_path: Path) -> None:
