@@ -184,12 +184,18 @@ class Listing:
         while self._parts and rows > 0 and time.monotonic() < end:
             part = self._parts.pop()
             inner = []
-            for item in part.step(self, *part.arguments):
-                if isinstance(item, Part):
-                    inner.append(item)
-                else:
-                    rows -= len(item) if isinstance(item, pa.Table) else 1
-                    yield item
+            try:
+                for item in part.step(self, *part.arguments):
+                    if isinstance(item, Part):
+                        inner.append(item)
+                    else:
+                        rows -= len(item) if isinstance(item, pa.Table) else 1
+                        yield item
+            except (ImageSearchError, OSError):
+                raise
+            except Exception as error:  # each store has its own: no credentials, no permission, …
+                reason = f"{type(error).__name__}: {error}"
+                raise BadInputError(f"{part.name} cannot be listed: {reason}") from error
             self._parts += inner[::-1]
 
     def _source(self, source: str) -> "_Items":
