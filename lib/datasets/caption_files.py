@@ -107,7 +107,7 @@ def read_caption_rows(source: str) -> CaptionRows:
             if not files:
                 raise MissingError(f"no file matches {source}")
             for file in files:
-                _read_file(fs, file, file, result)
+                _read_file(fs, file, file, result, shard=len(files) > 1)
         else:
             _read_file(fs, path, source, result)
     except ImageSearchError:
@@ -123,7 +123,9 @@ def read_caption_rows(source: str) -> CaptionRows:
     return result
 
 
-def _read_file(fs: Any, path: str, source: str, result: CaptionRows, folder: str = "") -> None:
+def _read_file(
+    fs: Any, path: str, source: str, result: CaptionRows, folder: str = "", shard: bool = False
+) -> None:
     size = fs.info(path)["size"] or 0
     if size > _MOST_BYTES:
         raise BadInputError(f"{source} has {size / 1e9:.1f} GB; split it into files below 4 GB")
@@ -131,15 +133,15 @@ def _read_file(fs: Any, path: str, source: str, result: CaptionRows, folder: str
         start = opened.read(512)
         opened.seek(0)
         if start[:4] == b"PAR1":
-            rows: Iterable[CaptionRow] = _parquet(opened, source)
+            rows: Iterable[CaptionRow] = _parquet(opened, source, shard)
         elif start and path.lower().endswith((".parquet", ".feather")) and start[:6] != b"ARROW1":
             raise BadInputError(f"{source} cannot be read: it is no Parquet or Feather file")
         elif start[:6] == b"ARROW1":
             table = pa.ipc.open_file(opened).read_all()
-            rows = _arrow(table.to_batches(), table.schema, source)
+            rows = _arrow(table.to_batches(), table.schema, source, shard)
         elif start[:4] == b"\xff\xff\xff\xff":  # a stream, as Hugging Face's save_to_disk writes
             stream = pa.ipc.open_stream(opened)
-            rows = _arrow(stream, stream.schema, source)
+            rows = _arrow(stream, stream.schema, source, shard)
         elif start[257:262] == b"ustar" or path.lower().endswith((".tar", ".tar.gz", ".tgz")):
             rows = _tar(opened, source)
         else:
@@ -449,7 +451,7 @@ def _kind(value: Any) -> str:
     return f"{type(value).__name__} ({value!r:.40})"
 
 
-def _parquet(opened: Any, source: str) -> Iterator[CaptionRow]:
+def _parquet(opened: Any, source: str, shard: bool) -> Iterator[CaptionRow]:
     table = pq.ParquetFile(opened)
     schema = table.schema_arrow
     columns = _text_columns(schema, source)
@@ -460,7 +462,7 @@ def _parquet(opened: Any, source: str) -> Iterator[CaptionRow]:
             leaves.append(name)
         elif pa.types.is_struct(kind) and kind.get_field_index("path") >= 0:
             leaves.append(f"{name}.path")  # of an image in bytes only its path is read
-    return _arrow(table.iter_batches(16_384, columns=leaves), schema, source)
+    return _arrow(table.iter_batches(16_384, columns=leaves), schema, source, shard)
 
 
 def _holds_bytes(kind: pa.DataType) -> bool:
@@ -468,10 +470,11 @@ def _holds_bytes(kind: pa.DataType) -> bool:
 
 
 def _arrow(
-    batches: Iterable[pa.RecordBatch], schema: pa.Schema, source: str
+    batches: Iterable[pa.RecordBatch], schema: pa.Schema, source: str, shard: bool
 ) -> Iterator[CaptionRow]:
     """Rows of a table. One that holds the images, too, names them as `lib.images.listing` does:
-    without a name by file and row; a name that comes again, of another id, by its row, too."""
+    without a name by file and row; a name that comes again, of another id, by its row, too. In a
+    `shard`, one of several files, a name is told from the same in others by the file's."""
     columns = _text_columns(schema, source)
     holds_images = content_column(schema) is not None
     names: set[str] = set()
@@ -479,7 +482,9 @@ def _arrow(
     for row, record in enumerate(record for batch in batches for record in batch.to_pylist()):
         caption_row = _row(record, columns, source, f"row {row}")
         if holds_images:
-            name = caption_row.name or f"{PurePosixPath(source).name}/{row}"
+            name, file = caption_row.name or str(row), PurePosixPath(source).name
+            if not caption_row.name or (shard and "://" not in name):
+                name = f"{file}/{name}"
             name = f"{name}#{row}" if name in names else name
             names.add(name)
             if caption_row.image_id:
@@ -742,7 +747,8 @@ def _read_folder(fs: Any, root: str, source: str, result: CaptionRows) -> None:
     for pattern in _FOLDER_FILES:
         files = [name for name in names if re.search(pattern, name, re.IGNORECASE)]
         for name in files:
-            _read_file(fs, f"{root}/{name}", f"{source}/{name}", result, posixpath.dirname(name))
+            place, shard = f"{source}/{name}", len(files) > 1
+            _read_file(fs, f"{root}/{name}", place, result, posixpath.dirname(name), shard)
         if files:
             return
     images = {posixpath.splitext(name)[0]: name for name in names if has_image_ending(name)}

@@ -390,6 +390,18 @@ def test_captions_beside_images_in_a_table_are_those_of_their_rows(
     assert captions.rows_among(*zip(*listed, strict=True)).tolist() == [0, 1, 2]
 
 
+def test_names_of_images_begin_anew_in_each_shard(tmp_path: Path) -> None:
+    for shard in range(2):
+        images = [{"bytes": b"jpeg", "path": f"{row}.jpg"} for row in range(2)]
+        table = pa.table({"image": images, "text": [f"{shard} {row}" for row in range(2)]})
+        (tmp_path / "data").mkdir(exist_ok=True)
+        pq.write_table(table, tmp_path / "data" / f"train-{shard}.parquet")
+    for source in (str(tmp_path), str(tmp_path / "data"), str(tmp_path / "data" / "*.parquet")):
+        listed = sorted((image.path, image.path) for image in list_images(source))
+        texts = load_captions(source).texts_in(listed)
+        assert [texts[path][0] for path, _ in listed] == ["0 0", "0 1", "1 0", "1 1"]
+
+
 def test_an_image_of_one_id_has_all_captions_of_its_rows(tmp_path: Path) -> None:
     image = {"bytes": b"jpeg", "path": "1.jpg"}
     table = pa.table({"image": [image] * 2, "image_id": [7, 7], "caption": ["x", "y"]})
