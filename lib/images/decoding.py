@@ -40,6 +40,9 @@ _OTHER_FRAMES = {*range(0xC3, 0xD0), 0xFF, 0xD9} - {0xC4, 0xC8, 0xCC}
 _MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])")
 _PNG = b"\x89PNG\r\n\x1a\n"
 _TELLING = {b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"eXIf"}  # how to show a PNG's picture
+# Before width and height of a PNG or JPEG 2000.
+_ICON = re.compile(rb"(?:IHDR|\xff\x4f\xff\x51....)(.{4})(.{4})", re.DOTALL)
+_TILE_WIDTH, _TILE_HEIGHT = 322, 323  # tags of TIFF
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"
 _XMP_ORIENTATION = re.compile(rb"""tiff:Orientation\s*(?:=\s*["']|>)\s*([1-8])""")
 _ORIENTATION = 0x0112  # tag of Exif and of TIFF
@@ -153,12 +156,17 @@ def _open_jpeg(content: bytes) -> JpegImageFile:
 
 def _load(content: bytes, max_pixels: int) -> tuple[Image.Image, tuple[int, int]]:
     """An opened and decoded file that is no JPEG, and its size."""
+    if content[:4] in (b"\0\0\1\0", b"icns"):  # what is inside may be larger than they say
+        for width, height in _ICON.findall(content):
+            _check_pixels((int.from_bytes(width), int.from_bytes(height)), max_pixels)
     image: Any = _open(content)
     _correct(image)
     size = image.size
     slow = any(tile.codec_name in Image.DECODERS for tile in getattr(image, "tile", ()))
     most = min(max_pixels, _MOST_PIXELS.get(image.format, max_pixels))
     _check_pixels(size, most // 16 if slow else most)
+    if image.format == "TIFF" and _TILE_WIDTH in image.tag_v2:  # a tile is unpacked whole
+        _check_pixels((image.tag_v2[_TILE_WIDTH], image.tag_v2.get(_TILE_HEIGHT, 1)), max_pixels)
     frame = image.tile[0].extents if image.format == "GIF" and image.tile else None
     if image.format == "JPEG2000" and image.width * image.height > _WHOLE_PIXELS:
         image.reduce = 1  # it decodes at half the scale

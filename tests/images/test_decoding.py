@@ -457,6 +457,28 @@ def test_formats_that_take_more_memory_have_fewer_pixels(
     assert fails(content) == "too_large: 320×240 pixels; at most 76,799 of such a file are decoded"
 
 
+def icon(kind: str, inner: bytes) -> bytes:
+    """An icon that says nothing of how large the picture inside is."""
+    if kind == "ICNS":
+        lengths = (length.to_bytes(4) for length in (len(inner) + 16, len(inner) + 8))
+        return b"icns%bic10%b%b" % (*lengths, inner)
+    return struct.pack("<3H4B2H2I", 0, 1, 1, 0, 0, 0, 0, 1, 32, len(inner), 22) + inner
+
+
+def test_what_is_larger_inside_than_a_file_says_is_not_unpacked() -> None:
+    for kind, inner in (("ICO", "PNG"), ("ICNS", "PNG"), ("ICNS", "JPEG2000")):
+        content = icon(kind, encoded(Image.new("RGBA", (1024, 1024)), inner))
+        with pytest.raises(ImageError, match="1024×1024 pixels; at most 1,000,000 of") as caught:
+            decode_upright(content, max_pixels=1_000_000)
+        assert caught.value.reason == "too_large"
+    side, tile = 30_000, zlib.compress(bytes(1_000))
+    tags = {256: 16, 257: 16, 258: 8, 259: 8, 262: 1, 277: 1, 322: side, 323: side, 324: 200}
+    directory = b"".join(struct.pack("<2H2I", tag, 4, 1, value) for tag, value in tags.items())
+    directory += struct.pack("<2H3I", 325, 4, 1, len(tile), 0)
+    content = struct.pack("<2sHIH", b"II", 42, 8, len(tags) + 1) + directory
+    assert fails(content.ljust(200, b"\0") + tile).startswith("too_large: 30000×30000 pixels")
+
+
 def test_what_is_not_read_is_named() -> None:
     deep = bytearray(JPEG)
     deep[deep.index(b"\xff\xc0") + 4] = 16  # bits of a sample
