@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 Job = Callable[[argparse.Namespace], object]  # returns its summary, see `as_json`
 Main = Callable[..., NoReturn]
 
+# Packages whose errors say what a store answered, or that nobody has credentials for it.
+_STORES = ("aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "google", "huggingface_hub")
+
 # In the order in which a collection meets them.
 ORDER = (
     "doctor",
@@ -145,7 +148,10 @@ def run(arguments: argparse.ArgumentParser, job: Job, argv: list[str] | None = N
     except KeyboardInterrupt:
         print(f"{arguments.prog}: interrupted; a rerun goes on from here", file=sys.stderr)
         sys.exit(1)
-    except (ImageSearchError, OSError) as error:
+    except Exception as error:
+        of_store = type(error).__module__.partition(".")[0] in _STORES
+        if not (of_store or isinstance(error, ImageSearchError | OSError)):
+            raise
         print(f"{arguments.prog}: {error}", file=sys.stderr)
         try:
             _write(options.json, {**getattr(error, "summary", {}), "error": str(error)})

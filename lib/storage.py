@@ -401,7 +401,7 @@ def read_json(url: str) -> Any:
     """
     try:
         return json.loads(read_bytes(url))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadInputError(f"{url} is not valid JSON: {error}") from error
 
 

@@ -86,6 +86,9 @@ def test_files_being_written_are_not_listed(tmp_path: Path) -> None:
 def test_absent_and_broken_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match="absent"):
         read_json(str(tmp_path / "absent.json"))
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    with pytest.raises(BadInputError, match="deep"):
+        read_json(str(tmp_path / "deep.json"))
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 no")
     with pytest.raises(BadInputError, match="broken"):
         read_table(str(tmp_path / "broken.parquet"))

@@ -6,7 +6,7 @@ import os
 import socket
 from functools import lru_cache
 from typing import Any
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote_to_bytes, urlsplit
 
 import fsspec
 from fsspec.asyn import sync
@@ -19,7 +19,9 @@ SCHEMES = frozenset(
 )
 # An address in a list may lead anywhere: to a router, or to a cloud's metadata with its keys.
 PRIVATE_ADDRESSES = "IMAGE_SEARCH_PRIVATE_ADDRESSES"
+_ALLOWING = f"{PRIVATE_ADDRESSES}=1 in the environment, or --allow-private-addresses, allows such"
 STALL_S = 20.0  # without a byte
+WITHIN_S = 600.0  # the whole answer to a request, a list of any length
 _BLOCK = 1 << 16
 
 
@@ -37,11 +39,13 @@ def allow_private_addresses(allowed: bool) -> None:
         os.environ[PRIVATE_ADDRESSES] = "1"
 
 
-def open_filesystem(uri: str) -> tuple[Any, str]:
+def open_filesystem(uri: str, within_s: float = WITHIN_S) -> tuple[Any, str]:
     """The fsspec filesystem of a path or URI, and the path in it. It keeps no listings.
 
-    Never a chain of them, whatever the address says (`a::b.jpg` is a name). Raises BadInputError
-    for a scheme that is not in SCHEMES or whose package is not installed.
+    Never a chain of them, whatever the address says (`a::b.jpg` is a name). within_s: seconds that
+    one request of http(s) may take. Raises BadInputError for an address without host or bucket, or
+    of a scheme that is not in SCHEMES or whose package is not installed; PrivateAddressError for
+    HDFS, whose hosts are those of a network, unless such are allowed.
     """
     scheme, separator, rest = uri.partition("://")
     if not separator:
@@ -52,8 +56,16 @@ def open_filesystem(uri: str) -> tuple[Any, str]:
     if scheme not in SCHEMES:
         known = ", ".join(sorted(SCHEMES))
         raise BadInputError(f"{uri}: images are read from {known}, and not from {scheme}://")
+    try:
+        host = urlsplit(uri).hostname
+    except ValueError as error:
+        raise BadInputError(f"{uri} is no address: {error}") from error
+    if not host and scheme != "hdfs":  # which has a host of its own
+        raise BadInputError(f"{uri} names no host or bucket")
     if scheme in ("http", "https"):
-        return http(STALL_S), uri
+        return http(STALL_S, within_s), uri
+    if "hdfs" in scheme and not os.environ.get(PRIVATE_ADDRESSES):
+        raise PrivateAddressError(f"{uri} is no public address; {_ALLOWING}")
     try:
         kind = fsspec.get_filesystem_class(scheme)
         options = kind._get_kwargs_from_urls(uri)
@@ -63,11 +75,11 @@ def open_filesystem(uri: str) -> tuple[Any, str]:
 
 
 @lru_cache(maxsize=4)
-def http(stall_s: float) -> Any:
+def http(stall_s: float, within_s: float) -> Any:
     """The fsspec filesystem of http and https, which connects to public addresses only."""
     import aiohttp
 
-    timeout = aiohttp.ClientTimeout(total=None, sock_connect=stall_s, sock_read=stall_s)
+    timeout = aiohttp.ClientTimeout(within_s, sock_connect=stall_s, sock_read=stall_s)
     client = {"get_client": _client, "client_kwargs": {"timeout": timeout}}
     return fsspec.filesystem("http", **client, use_listings_cache=False)
 
@@ -85,10 +97,7 @@ def _public_socket(address: Any) -> socket.socket:
     ip = ipaddress.ip_address(host.partition("%")[0])
     ip = getattr(ip, "ipv4_mapped", None) or ip
     if (not ip.is_global or ip.is_multicast) and not os.environ.get(PRIVATE_ADDRESSES):
-        raise PrivateAddressError(
-            f"{ip} is no public address; {PRIVATE_ADDRESSES}=1 in the environment, or "
-            "--allow-private-addresses, allows such"
-        )
+        raise PrivateAddressError(f"{ip} is no public address; {_ALLOWING}")
     return socket.socket(family, kind, protocol)
 
 
@@ -98,7 +107,7 @@ def get(url: str, most_bytes: int, seconds: float) -> bytes:
     Raises TooLargeError as soon as it is longer than `most_bytes`, TimeoutError where it takes
     longer than `seconds` in all, FileNotFoundError for 404, and what aiohttp raises.
     """
-    fs = http(STALL_S)
+    fs = http(STALL_S, WITHIN_S)
     return sync(fs.loop, _get, fs, url, most_bytes, seconds)
 
 

@@ -162,7 +162,7 @@ def _open_regular(path: str) -> Any:
 
 
 def _search_tar(source: str, member: str) -> bytes:
-    fs, path = open_filesystem(source)
+    fs, path = open_filesystem(source, DEADLINE_S)
     with fs.open(path) as file, tarfile.open(fileobj=file, mode="r:") as archive:
         try:
             content = archive.extractfile(member)
@@ -176,7 +176,7 @@ class _Zip:
     """A zip archive, opened once a process: ZipFile lets threads read in turn."""
 
     def __init__(self, source: str) -> None:
-        fs, path = open_filesystem(source)
+        fs, path = open_filesystem(source, DEADLINE_S)
         self._archive = zipfile.ZipFile(fs.open(path))
         self._members = zip_members(self._archive)
 
@@ -202,7 +202,7 @@ class _ContentTable:
     """A Parquet table of image bytes, read some megabytes of rows at a time."""
 
     def __init__(self, source: str) -> None:
-        fs, path = open_filesystem(source)
+        fs, path = open_filesystem(source, DEADLINE_S)
         # Page by page: a row group may be larger than memory.
         self._file = pq.ParquetFile(fs.open(path), pre_buffer=False, buffer_size=1 << 20)
         self._column = content_column(self._file.schema_arrow)

@@ -128,6 +128,12 @@ def test_sources_that_cannot_be_listed(tmp_path: Path) -> None:
     (tmp_path / "a.zip").write_bytes(b"PK no")
     with pytest.raises(BadInputError, match="no whole zip"):
         list(list_images(str(tmp_path / "a.zip")))
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    with pytest.raises(BadInputError, match="no COCO file"):
+        list(list_images(str(tmp_path / "deep.json")))
+    for source in ("http://[x/a.zip", "s3://", "s3:///set"):
+        with pytest.raises(BadInputError, match=r"is no address|names no host or bucket"):
+            list(list_images(source))
     (tmp_path / "a.tar.gz").write_bytes(b"")
     with pytest.raises(BadInputError, match="compressed tar"):
         list(list_images(str(tmp_path / "a.tar.gz")))
@@ -294,21 +300,23 @@ class Slow(BaseHTTPRequestHandler):
             self.send_header("Location", self.inside)
             self.end_headers()
             return
-        if self.path.startswith("/photos.zip"):
+        parts = [bytes(100_000)] * 1000
+        slow = self.path.startswith("/slow")
+        if self.path.startswith(("/photos.zip", "/slow.zip")):
             first, last = map(int, self.headers["Range"][6:].split("-"))
             self.send_response(206)
             size = len(self.archive)
             self.send_header("Content-Range", f"bytes {first}-{min(last, size - 1)}/{size}")
-            self.send_header("Content-Length", str(len(self.archive[first : last + 1])))
-            self.end_headers()
-            self.wfile.write(self.archive[first : last + 1])
-            return
-        self.send_response(200)
+            parts = [self.archive[first : last + 1]]
+            self.send_header("Content-Length", str(len(parts[0])))
+        else:
+            self.send_response(200)
         self.end_headers()
         try:
-            for _ in range(1000):
-                self.wfile.write(b"x" if self.path == "/slow.jpg" else bytes(100_000))
-                time.sleep(0.05 if self.path == "/slow.jpg" else 0)
+            for part in parts:
+                for at in range(len(part) if slow else 1):
+                    self.wfile.write(part[at : at + 1] if slow else part)
+                    time.sleep(0.05 if slow else 0)
         except OSError:
             pass  # the client had enough
 
@@ -338,8 +346,11 @@ def test_an_address_has_a_deadline_and_a_limit(slow: str, monkeypatch: pytest.Mo
     with pytest.raises(ImageError, match="at most 1,000,000 are read") as caught:
         read_image(image_at(f"{slow}/endless.jpg"))
     assert caught.value.reason == "too_large"
-    assert time.monotonic() - start < 10  # the first would take 50 s
     assert Slow.asked == ["/slow.jpg", "/endless.jpg"]
+    monkeypatch.setattr(Slow, "archive", bytes(1000))
+    with pytest.raises(ImageError):
+        read_image(image_at(f"zip://a.jpg::{slow}/slow.zip"))
+    assert time.monotonic() - start < 10  # all of either slow file would take 50 s
 
 
 @pytest.mark.reports
@@ -352,6 +363,8 @@ def test_private_addresses_are_read_only_when_asked_for(
         with pytest.raises(ImageError, match="is no public address") as caught:
             read_image(image_at(f"http://{host}:{port}/endless.jpg"))
         assert caught.value.reason == "forbidden"
+    with pytest.raises(ImageError, match="is no public address"):
+        read_image(image_at(f"webhdfs://127.0.0.1:{port}/endless.jpg"))
     assert Slow.asked == []
 
 

@@ -2,7 +2,10 @@
 
 import importlib
 import io
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -41,3 +44,14 @@ def test_a_name_that_the_terminal_lacks_ends_no_job(
     assert ended.value.code == 0
     terminal.seek(0)
     assert terminal.read() == f"{shown}\n"
+
+
+def test_without_credentials_a_store_is_one_line(tmp_path: Path) -> None:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    nowhere = {"HOME": str(tmp_path), "AWS_EC2_METADATA_DISABLED": "true"}
+    command = [sys.executable, "-m", "jobs.embed_database", "--db", "s3://bucket/db"]
+    done = subprocess.run(
+        command, env={**kept, **nowhere}, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 1
+    assert done.stderr == "python -m jobs.embed_database: Unable to locate credentials\n"
