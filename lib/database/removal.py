@@ -95,11 +95,12 @@ def _images_with(
     db: str, manifest: Manifest, ids: set[str]
 ) -> Iterator[tuple[ManifestFile, pa.Table]]:
     """The rows with one of the ids, removed ones too, of each file that may have some: IDENTITY."""
-    values = pa.array(sorted(ids), pa.string())
+    # As bytes: half a letter, which a shell may give, is no text for Arrow, and in no id.
+    values = pa.array([each.encode("utf-8", "surrogatepass") for each in ids], pa.binary())
 
     def read(file: ManifestFile) -> tuple[ManifestFile, pa.Table]:
         images = read_rows(db, file, IDENTITY)
-        return file, images.filter(pc.is_in(images["image_id"], value_set=values))
+        return file, images.filter(pc.is_in(images["image_id"].cast(pa.binary()), value_set=values))
 
     with ThreadPoolExecutor(_READERS) as pool:
         yield from pool.map(read, [file for file in manifest.files if _may_hold(file, ids)])
