@@ -171,6 +171,11 @@ def summary(run: "Run") -> str:
         lines.append(f"the same files elsewhere or with another time: {run.moved:,}, taken over")
     if run.changed or run.repeated:
         lines.append(f"changed since: {run.changed:,}; listed twice: {run.repeated:,}")
+    if run.namesakes:
+        lines.append(
+            f"{run.namesakes:,} of those listed twice are at other addresses, perhaps other images:"
+            " leave the column of names out of the list, and all addresses are described"
+        )
     if run.failed:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in run.reasons.most_common())
         lines.append(f"failed now: {run.failed:,} ({reasons}); see DB/failures")

@@ -70,6 +70,7 @@ class Run:
     changed: int = 0  # described again because size or version differ
     moved: int = 0  # the same file at another address or time: taken over, not described again
     repeated: int = 0  # listed more than once under the same path
+    namesakes: int = 0  # of these, at another address than the first
     removed: int = 0  # in the database, but listed no longer
     pruned: int = 0
     described: int = 0
@@ -85,7 +86,7 @@ class Run:
     def count(self, plan: ExtractionPlan, prune: bool) -> None:
         """Count what a comparison met; some of it may be what this run did before."""
         self.listed, self.changed, self.moved = plan.listed, plan.changed, plan.moved
-        self.repeated, self.removed = plan.repeated, plan.removed
+        self.repeated, self.namesakes, self.removed = plan.repeated, plan.namesakes, plan.removed
         self.pruned = plan.removed if prune else 0
         self.already_described = plan.described - self.described
         self.already_failed = plan.failed - self.failed

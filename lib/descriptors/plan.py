@@ -53,6 +53,7 @@ class Counts:
     changed: int = 0  # listed with another content than the database has
     removed: int = 0  # in the database, no longer listed
     repeated: int = 0  # listed again under the same path
+    namesakes: int = 0  # of these, at another address than the first
     doubled: int = 0  # rows that say the same of an image again
     moved: int = 0  # the same content at another address, or with another time
     clash: str = ""  # an image of another source under a name that is taken
@@ -304,6 +305,7 @@ def _compare(
         changed=int(differs.sum()),
         removed=len(theirs) - len(met),
         repeated=len(own) - int((first >= 0).sum()),
+        namesakes=pc.sum(pc.not_equal(listed["uri"], listed["uri"].take(first[own]))).as_py() or 0,
         doubled=int((valid & ~stays).sum()),
         moved=int(moved.sum()),
         clash=_clash(here, there, np.flatnonzero(differs & elsewhere & suspicious)),

@@ -48,11 +48,11 @@ def db(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def listing() -> list[ListedImage]:
-    """Images 100 to 2,999, some changed, some at a new address, some twice."""
+    """Images 100 to 2,999, some changed, some at a new address, some twice or elsewhere."""
     images = [listed(number) for number in range(100, COUNT)]
     images[:50] = [image._replace(etag="2", bytes=6) for image in images[:50]]
     images[50:70] = [image._replace(uri=f"/new/{image.path}") for image in images[50:70]]
-    return images + images[500:530]
+    return images + images[500:530] + [image._replace(uri="/else") for image in images[500:505]]
 
 
 def planned(db: str, **options: bool) -> plan.ExtractionPlan:
@@ -63,7 +63,7 @@ def planned(db: str, **options: bool) -> plan.ExtractionPlan:
 
 def test_all_that_is_listed_and_known_is_accounted_for(db: str) -> None:
     counts = planned(db)
-    assert (counts.listed, counts.repeated) == (2_900, 30)
+    assert (counts.listed, counts.repeated, counts.namesakes) == (2_900, 35, 5)
     assert (counts.described, counts.failed, counts.changed) == (1_850, 100, 50)
     assert (counts.moved, counts.doubled) == (20, 0)
     assert counts.removed == 110  # the first 100, ten of them twice
