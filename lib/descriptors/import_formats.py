@@ -95,7 +95,11 @@ def _npy(file: str, ids: str | None) -> Iterator[Batch]:
         names = (
             np.load(io.BytesIO(read_bytes(id_file)), allow_pickle=False).tolist()
             if id_file.endswith(".npy")
-            else read_bytes(id_file).decode().split()
+            else [
+                line.strip()
+                for line in read_bytes(id_file).decode("utf-8-sig").split("\n")
+                if line.strip()
+            ]
         )
     except (ValueError, OSError, EOFError) as error:
         raise BadInputError(f"{file} or {id_file} cannot be read: {error}") from error

@@ -65,6 +65,14 @@ def write(path: Path) -> str:
 KINDS = ["0.pkl", "2.pkl", "4.pkl", "5.pkl", "tuples.pkl", "a.npz", "a.npy"]
 
 
+def test_ids_in_a_text_file_are_lines(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", MATRIX[:3])
+    (tmp_path / "a.ids.txt").write_bytes("\ufeffTrip 1/a.jpg\r\nb c.jpg\r\n\r\nd.jpg\r\n".encode())
+    ((ids, vectors),) = read_descriptor_file(str(tmp_path / "a.npy"))
+    assert ids == ["Trip 1/a.jpg", "b c.jpg", "d.jpg"]
+    assert np.array_equal(vectors, MATRIX[:3])
+
+
 @pytest.mark.parametrize("name", [*KINDS, "fixed.parquet", "list.parquet"])
 def test_every_kind_of_file_is_imported_exactly(tmp_path: Path, name: str) -> None:
     file = write(tmp_path / name)
