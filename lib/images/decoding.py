@@ -23,8 +23,8 @@ from lib.images.colors import SampleScale, profile_of, strips, to_srgb
 MAX_PIXELS = 200_000_000
 # A larger picture comes at half, a third, … of its scale: 200 MB as Pillow keeps it.
 _WHOLE_PIXELS = 50_000_000
-# Decoders that take 9 and 16 bytes a pixel, however small the file: a gigabyte here.
-_MOST_PIXELS = {"AVIF": 110_000_000, "WEBP": 62_000_000}
+# Decoders that take 9, 7 and 16 bytes a pixel, however small the file: a gigabyte here.
+_MOST_PIXELS = {"AVIF": 110_000_000, "HEIF": 140_000_000, "WEBP": 62_000_000}
 # Of one JPEG: encoders write a dozen at most, and each makes a decoder go over the whole picture.
 MAX_SCANS = 100
 # Pillow's decoders in C that need nothing but memory. Not EPS, which runs Ghostscript, nor formats

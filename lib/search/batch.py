@@ -42,8 +42,9 @@ ANSWERS = pa.schema(
     [
         pa.field("number", pa.int64()),  # of the query in its file, from 0, blank lines left out
         pa.field("query", pa.string()),
-        pa.field("image_ids", pa.list_(pa.string())),  # best first
-        pa.field("uris", pa.list_(pa.string())),
+        # Best first. Of a shard's queries they may come to more than the 2 GB of a plain string.
+        pa.field("image_ids", pa.list_(pa.large_string())),
+        pa.field("uris", pa.list_(pa.large_string())),
         pa.field("scores", pa.list_(pa.float32())),  # cosines
         pa.field("unknown_words", pa.list_(pa.string())),
         pa.field("error", pa.string()),  # why the query has no answer; empty where it has one
@@ -208,7 +209,7 @@ def _answer_shard(
     widths = np.where(usable, hits.scores.shape[1], 0)
     offsets = pa.array(np.concatenate([[0], np.cumsum(widths)]), pa.int32())
     columns = hits.images.select(["image_id", "uri"]).cast(
-        pa.schema([("image_id", pa.string()), ("uri", pa.string())])
+        pa.schema([("image_id", pa.large_string()), ("uri", pa.large_string())])
     )
     columns = [
         pa.array(np.arange(first, first + len(queries))),

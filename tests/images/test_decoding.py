@@ -490,10 +490,12 @@ def test_what_is_not_read_is_named() -> None:
 
 
 @pytest.mark.skipif(not HEIF_IS_READ, reason="pillow-heif is not installed")
-def test_heic_files_are_upright_and_in_srgb() -> None:
+def test_heic_files_are_upright_and_in_srgb(monkeypatch: pytest.MonkeyPatch) -> None:
     import pillow_heif
 
     pillow_heif.register_heif_opener()
     stored = scene().transpose(UNDO[6])
     assert mean_difference(encoded(stored, "HEIF", quality=95, exif=exif(6)), scene()) < 2
     assert fails(encoded(stored, "HEIF")[:200]) == "undecodable: a damaged HEIC file"
+    monkeypatch.setitem(decoding._MOST_PIXELS, "HEIF", 320 * 240 - 1)
+    assert fails(encoded(stored, "HEIF")).startswith("too_large")
