@@ -100,9 +100,8 @@ def remove(db: str) -> str:
     from lib.database.manifest import read_manifest
     from lib.database.removal import remove_images
 
-    files = read_manifest(db).files
-    firsts = [file.first_id for file in files if file.first_id is not None]
-    ids = [firsts[number * len(firsts) // 100] for number in range(100)]
+    count = sum(file.rows for file in read_manifest(db).files)
+    ids = [names_of(count * number // 100, 1)[0][0] for number in range(100)]
     return f"{remove_images(db, ids).changed} images removed"
 
 
