@@ -173,8 +173,8 @@ def summary(run: "Run") -> str:
         lines.append(f"changed since: {run.changed:,}; listed twice: {run.repeated:,}")
     if run.namesakes:
         lines.append(
-            f"{run.namesakes:,} of those listed twice are at other addresses, perhaps other images:"
-            " leave the column of names out of the list, and all addresses are described"
+            f"at other addresses than the image whose name they have: {run.namesakes:,}, which "
+            "have a digest of theirs in the name: NAME#0123456789abcdef"
         )
     if run.failed:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in run.reasons.most_common())

@@ -70,7 +70,7 @@ class Run:
     changed: int = 0  # described again because size or version differ
     moved: int = 0  # the same file at another address or time: taken over, not described again
     repeated: int = 0  # listed more than once under the same path
-    namesakes: int = 0  # of these, at another address than the first
+    namesakes: int = 0  # at another address than the image whose name they were listed under
     removed: int = 0  # in the database, but listed no longer
     pruned: int = 0
     described: int = 0

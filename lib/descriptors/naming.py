@@ -45,6 +45,9 @@ def name_by_captions(
         if row not in ids and image_id in uses:
             uses[image_id] += 1
     shared = {image_id for image_id, count in uses.items() if count > 1}
+    for row, (_, same) in enumerate(groupby(spool, key=attrgetter("path"))):
+        if row in ids and len({image.uri for image in same}) > 1:
+            shared.add(ids[row])
     if shared:
         notes.append(
             f"{len(shared)} ids of the captions stand for several images, such as {min(shared)}; "

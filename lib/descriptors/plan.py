@@ -53,7 +53,7 @@ class Counts:
     changed: int = 0  # listed with another content than the database has
     removed: int = 0  # in the database, no longer listed
     repeated: int = 0  # listed again under the same path
-    namesakes: int = 0  # of these, at another address than the first
+    namesakes: int = 0  # at another address than the image whose name they were listed under
     doubled: int = 0  # rows that say the same of an image again
     moved: int = 0  # the same content at another address, or with another time
     clash: str = ""  # an image of another source under a name that is taken
@@ -231,7 +231,7 @@ def _cut(splitters: Sequence[str], *parts: pa.Table) -> Any:
     part = pa.concat_tables(parts)
     if not splitters:
         return part
-    ranges = _ranges(part["path"], splitters)
+    ranges = _ranges(_listed_names(part["path"]), splitters)
     part = part.take(pa.array(np.argsort(ranges, kind="stable")))
     counts = np.bincount(ranges, minlength=len(splitters) + 1)
     starts = np.cumsum(counts) - counts
@@ -248,6 +248,11 @@ def _ranges(paths: pa.ChunkedArray, splitters: Sequence[str]) -> np.ndarray:
         reached = pc.greater_equal(paths, bound).to_numpy() & (tried <= len(splitters))
         ranges[reached] = tried[reached]
     return ranges
+
+
+def _listed_names(paths: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Paths without what `_tell_apart` added to them."""
+    return pc.replace_substring_regex(paths, "#[0-9a-f]{16}$", "")
 
 
 def _cut_known(files: list[str], group: range, splitters: Sequence[str]) -> Any:
@@ -267,9 +272,9 @@ def _compare(
 ) -> tuple[Counts, pa.Table, pa.Table]:
     """All images of a range of paths: counts, what is pending, what is to change in files.
 
-    Of rows that say the same of an image the first stays; of images listed under the same path the
-    first counts.
+    Of rows that say the same of an image the first stays; one that is listed twice counts once.
     """
+    listed, namesakes = _tell_apart(listed, known)
     paths = pa.chunked_array([*listed["path"].chunks, *known["path"].chunks], pa.string())
     codes = paths.combine_chunks().dictionary_encode().indices.to_numpy()
     own, theirs = codes[: len(listed)], codes[len(listed) :]
@@ -305,7 +310,7 @@ def _compare(
         changed=int(differs.sum()),
         removed=len(theirs) - len(met),
         repeated=len(own) - int((first >= 0).sum()),
-        namesakes=pc.sum(pc.not_equal(listed["uri"], listed["uri"].take(first[own]))).as_py() or 0,
+        namesakes=namesakes,
         doubled=int((valid & ~stays).sum()),
         moved=int(moved.sum()),
         clash=_clash(here, there, np.flatnonzero(differs & elsewhere & suspicious)),
@@ -314,6 +319,49 @@ def _compare(
     dropped = _edits(known.take(gone), None)
     edits = pa.concat_tables([dropped, _edits(there.filter(moved), here.filter(moved))])
     return counts, _pending(listed, np.sort(first[(first >= 0) & (keeper < 0)]), first), edits
+
+
+def _tell_apart(listed: pa.Table, known: pa.Table) -> tuple[pa.Table, int]:
+    """What is listed, with a path of its own for each address; and how many have a new one.
+
+    Lists of addresses give many images one name. The address that the database has under it keeps
+    it, else the one that sorts first. The others add a digest of theirs, also once the first is
+    gone, and to their ids, where these are the same: whatever the order of the list, a rerun
+    finds each as it was described.
+    """
+    codes = listed["path"].combine_chunks().dictionary_encode().indices.to_numpy()
+    last = np.zeros(int(codes.max(initial=-1)) + 1, int)
+    last[codes] = np.arange(len(codes))
+    shared = np.zeros(len(last), bool)
+    shared[codes[pc.not_equal(listed["uri"], listed["uri"].take(last[codes])).to_numpy()]] = True
+    names = _listed_names(known["path"])
+    apart = names.filter(pc.not_equal(names, known["path"]))
+    rows = np.flatnonzero(shared[codes] | pc.is_in(listed["path"], apart).to_numpy())
+    if not len(rows):
+        return listed, 0
+    images = [ListedImage(**row) for row in listed.take(rows).to_pylist()]
+    there = known.filter(pc.is_in(names, pa.array({image.path for image in images}, pa.string())))
+    described = set(zip(there["path"].to_pylist(), there["uri"].to_pylist(), strict=True))
+    own = [f"{image.path}#{content_digest(image.uri.encode())}" for image in images]
+    plain: dict[str, tuple[bool, str, str]] = {}  # what keeps a name: its address, and its id
+    for image, name in zip(images, own, strict=True):
+        if (name, image.uri) not in described:
+            claim = (image.path, image.uri) not in described, image.uri, image.image_id
+            plain[image.path] = min(claim, plain.get(image.path, claim))
+    paths, ids = [], []
+    for image, name in zip(images, own, strict=True):
+        _, uri, image_id = plain.get(image.path, (True, "", image.path))
+        renamed = image.uri != uri
+        paths.append(name if renamed else image.path)
+        same = renamed and image.image_id == image_id
+        ids.append(image.image_id + name[len(image.path) :] if same else image.image_id)
+    mask = np.zeros(len(listed), bool)
+    mask[rows] = True
+    for column, values in (("path", paths), ("image_id", ids)):
+        at = LISTED.get_field_index(column)
+        replaced = pc.replace_with_mask(listed[column], mask, pa.array(values, pa.string()))
+        listed = listed.set_column(at, LISTED.field(at), replaced)
+    return listed, len(set(own).intersection(paths))
 
 
 def without_version(listed: pa.Table) -> pa.ChunkedArray:

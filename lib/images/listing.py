@@ -462,11 +462,14 @@ def _remote_folder(fs: Any, root: str, folder: str) -> Part:
 
 
 def _numbered(source: str, numbers: re.Match[str]) -> Iterator[Part]:
-    """The shards 000 to 123 of `name-{000..123}.tar`."""
+    """The shards 000 to 123 of `name-{000..123}.tar`, or those in the folders `{000..123}`."""
     first, last = numbers.groups()
+    head = source[: source.index(numbers[0])]
+    above = urlsplit(head[: head.rfind("/") + 1]).path
     for number in range(int(first), int(last) + 1):
         shard = source.replace(numbers[0], str(number).zfill(len(first)), 1)
-        yield _File(*open_filesystem(shard), shard, PurePosixPath(urlsplit(shard).path).name).part
+        below = urlsplit(shard).path.removeprefix(above)
+        yield _File(*open_filesystem(shard), shard, below).part
 
 
 def _refusal(where: _File, error: Exception) -> ImageSearchError | None:

@@ -220,6 +220,26 @@ def test_a_list_that_gives_other_addresses(run: Callable[..., Run], tmp_path: Pa
     assert rows(tmp_path / "db") == after
 
 
+def test_images_of_one_name_in_a_list_are_all_described(
+    run: Callable[..., Run], tmp_path: Path
+) -> None:
+    files = sorted(make_images(tmp_path / "images", 6).rglob("*.jpg"))
+    table = tmp_path / "list.csv"
+
+    def listed(order: list[Path]) -> Path:
+        lines = [f"{file},photo.jpg" for file in order]
+        table.write_text("\n".join(["url,file_name", *lines]))
+        return table
+
+    done = run(listed(files))
+    assert (done.listed, done.described, done.namesakes, done.repeated) == (6, 6, 5, 0)
+    described = rows(tmp_path / "db")
+    assert {row["uri"] for row in described} == {str(file) for file in files}
+    assert len({row["path"] for row in described} & {row["image_id"] for row in described}) == 6
+    again = run(listed(files[::-1]))
+    assert (again.described, again.already_described, again.changed) == (0, 6, 0)
+
+
 def test_extraction_begins_while_the_listing_goes_on(
     run: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -46,6 +46,10 @@ def test_ids_are_unique_or_the_run_says_which_are_not(tmp_path: Path) -> None:
     assert "1 ids of the captions stand for several images, such as 1" in notes[0]
     ids, _ = named(tmp_path, paths, captions(**{"4": "y.jpg"}), captions(**{"4": "z.jpg"}))
     assert ids == paths
+    images = [*listing("x.jpg", "y.jpg"), listing("y.jpg")[0]._replace(uri="/elsewhere/y.jpg")]
+    coco = captions(**{"5": "x.jpg", "6": "y.jpg"})
+    ids = [i.image_id for i in name_by_captions(images, [coco], "photos/", str(tmp_path), notes)]
+    assert ids == ["5", "y.jpg", "y.jpg"]
 
 
 def test_captions_of_another_collection_are_refused_at_once(tmp_path: Path) -> None:

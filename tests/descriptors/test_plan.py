@@ -1,5 +1,6 @@
 """A listing compared with a database: here and in tasks the same, whatever the ranges."""
 
+import itertools
 import random
 from bisect import bisect_right
 from pathlib import Path
@@ -11,7 +12,13 @@ import pytest
 from lib.descriptors import plan, store
 from lib.descriptors.listing import ListedTable
 from lib.images.listing import ListedImage, tabulate
-from lib.schemas import FAILURES, Provenance, descriptor_schema, vectors_to_column
+from lib.schemas import (
+    FAILURES,
+    Provenance,
+    content_digest,
+    descriptor_schema,
+    vectors_to_column,
+)
 from lib.storage import join, write_table_atomic
 
 COUNT = 3_000
@@ -63,17 +70,62 @@ def planned(db: str, **options: bool) -> plan.ExtractionPlan:
 
 def test_all_that_is_listed_and_known_is_accounted_for(db: str) -> None:
     counts = planned(db)
-    assert (counts.listed, counts.repeated, counts.namesakes) == (2_900, 35, 5)
+    assert (counts.listed, counts.repeated, counts.namesakes) == (2_905, 30, 5)
     assert (counts.described, counts.failed, counts.changed) == (1_850, 100, 50)
     assert (counts.moved, counts.doubled) == (20, 0)
     assert counts.removed == 110  # the first 100, ten of them twice
     pending = list(counts.pending)
-    assert counts.pending.count == len(pending) == 950
-    expected = sorted({image.path for image in listing()})
+    assert counts.pending.count == len(pending) == 955
+    images = listing()
+    elsewhere = {f"{image.path}#{content_digest(b'/else')}" for image in images[-5:]}
+    assert elsewhere <= {image.path for _, image in pending if image.uri == "/else"}
+    expected = sorted(elsewhere.union(image.path for image in images))
     assert [(expected[position], position) for position, _ in pending] == [
         (image.path, position) for position, image in pending
     ]
     assert pending == sorted(pending)
+
+
+def compared(
+    listed: list[ListedImage], there: list[ListedImage]
+) -> tuple[plan.Counts, list[dict[str, object]]]:
+    """A comparison with a database of these images, and the rows that are pending."""
+    rows = [{**i._asdict(), "digest": "", "failed": False, "file": 0, "row": 0} for i in there]
+    known = pa.Table.from_pylist(rows, store.KNOWN)
+    whole = pa.concat_tables(tabulate(listed))
+    counts, pending, _ = plan._compare(whole, known, prune=False, retry_failed=False)
+    return counts, pending.select(["path", "uri", "image_id"]).to_pylist()
+
+
+def test_images_of_one_name_at_several_addresses_are_all_described() -> None:
+    """Whatever the order of the list, and what the database has keeps its name."""
+    addresses = ["/1/a.jpg", "/2/a.jpg", "/3/a.jpg"]
+    images = [ListedImage("a.jpg", uri, -1, "", "a.jpg") for uri in addresses]
+    images[2] = images[2]._replace(image_id="17")  # an id of its own, as in COCO
+    suffixes = ["", *(f"#{content_digest(uri.encode())}" for uri in addresses[1:])]
+    expected = [
+        image._replace(path=f"a.jpg{suffix}", image_id=image_id)
+        for image, suffix, image_id in zip(
+            images, suffixes, ["a.jpg", f"a.jpg{suffixes[1]}", "17"], strict=True
+        )
+    ]
+    for order in itertools.permutations([*images, images[1]]):
+        counts, pending = compared([*order], [])
+        assert (counts.listed, counts.namesakes, counts.repeated) == (3, 2, 1)
+        assert {tuple(row.values()) for row in pending} == {
+            (image.path, image.uri, image.image_id) for image in expected
+        }
+        assert compared([*order], expected)[0].described == 3
+    # A database of the time when one was described.
+    counts, pending = compared(images, [images[1]])
+    assert (counts.described, counts.namesakes, counts.removed) == (1, 2, 0)
+    assert {row["uri"] for row in pending} == {"/1/a.jpg", "/3/a.jpg"}
+    # One whose address sorts before the others', and the first one gone.
+    earlier = images[0]._replace(uri="/0/a.jpg")
+    counts, pending = compared([earlier, *images], expected)
+    assert (counts.described, [row["uri"] for row in pending]) == (3, ["/0/a.jpg"])
+    counts, pending = compared(images[1:], expected)
+    assert (counts.described, counts.removed, pending) == (2, 1, [])
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 8, 199])
@@ -84,6 +136,13 @@ def test_each_path_falls_in_the_range_that_its_bytes_say(count: int) -> None:
     expected = [bisect_right([*map(str.encode, splitters)], word.encode()) for word in words]
     paths = pa.chunked_array([words[:400], words[400:]])
     assert plan._ranges(paths, splitters).tolist() == expected
+
+
+def test_images_of_one_name_fall_in_one_range() -> None:
+    paths = ["a.jpg", f"a.jpg#{content_digest(b'/else')}", "a.jpg", "b.jpg"]
+    table = pa.table({"path": pa.chunked_array([paths])})
+    ranges = plan._cut(["a.jpg", "a.jpg!", "a.jpg#0", "b"], table)
+    assert [part["path"].to_pylist() for part in ranges] == [[], paths[:3], [], [], paths[3:]]
 
 
 @pytest.mark.ray
@@ -116,7 +175,7 @@ def test_edits_drop_and_move_rows(db: str, tmp_path: Path) -> None:
     plan.carry_out(planned(copy, prune=True, retry_failed=True))
     again = planned(copy)
     assert (again.described, again.failed, again.removed) == (1_850, 0, 0)
-    assert (again.moved, again.changed, again.pending.count) == (0, 0, 1_050)
+    assert (again.moved, again.changed, again.pending.count) == (0, 0, 1_055)
     assert store.count_rows(copy) == (1_850, 0)
 
 

@@ -127,6 +127,11 @@ def test_shards_of_a_webdataset(tmp_path: Path) -> None:
     assert listed(tmp_path / "*.tar") == expected
     assert listed(f"{tmp_path}/{{00000..00001}}.tar") == expected
     assert listed(tmp_path / "00000.tar") == {"0.jpg": b"00000"}
+    for folder in ("0", "1"):
+        (tmp_path / folder).mkdir()
+        tar_of(tmp_path / folder / "x.tar", [("0.jpg", folder.encode())])
+    expected = {"0/x.tar/0.jpg": b"0", "1/x.tar/0.jpg": b"1"}
+    assert listed(f"{tmp_path}/{{0..1}}/x.tar") == expected
 
 
 def test_shards_of_hugging_face(tmp_path: Path) -> None:
