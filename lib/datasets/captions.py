@@ -8,7 +8,9 @@ from dataclasses import astuple, dataclass
 import numpy as np
 import pyarrow as pa
 
-from lib.datasets.caption_files import LONGEST_CAPTION, CaptionRow, read_caption_rows
+from lib.datasets.caption_files import read_caption_rows
+from lib.datasets.caption_rows import CaptionRow
+from lib.datasets.caption_tables import LONGEST_CAPTION
 from lib.datasets.matching import CaptionedImage as CaptionedImage
 from lib.datasets.matching import Matches, match_images, normal_path
 from lib.errors import BadInputError

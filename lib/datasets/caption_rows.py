@@ -1,0 +1,189 @@
+"""What caption files say, as one kind of row: which columns, and what values mean in them."""
+
+import ast
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from lib.datasets.matching import clean, has_image_ending
+from lib.errors import BadInputError
+
+# Columns as people name them, without case, spaces and signs; the first that a table has is taken.
+NAME_COLUMNS = re.findall(
+    r"\w+",
+    """filename filepath file imagepath imgpath imagefile imagefilename imgfilename imagename
+    imgname image img path photo picture jpg key imagekey name""",
+)
+URL_COLUMNS = ("url", "imageurl", "cocourl", "uri", "imageuri", "link", "urls", "imageurls")
+ID_COLUMNS = ("cocoid", "imageid")  # beside a name, too; `id` may be that of a caption
+LONE_ID_COLUMNS = ("imgid", "photoid", "id")
+CAPTION_COLUMNS = re.findall(
+    r"\w+",
+    """caption captions captiontext text texts sentence sentences sentencesraw raw rawcaption
+    captionstr referencestrs comment comments description descriptions alttext alt txt value""",
+)
+_NUMBERED = re.compile(r"((?:caption|text|sentence|comment|description)s?)[0-9]+")
+_MISSING = {"", "null", "none", "nan", "<na>", "n/a", "#n/a"}
+_STRING = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
+_ITEM = f"(?:{_STRING}|None|nan)"
+_LIST = re.compile(rf"[\[({{]\s*{_ITEM}(?:[\s,]+{_ITEM})*,?\s*[\])}}]", re.DOTALL)
+_NESTED = re.compile(r"""[\[{]\s*(\{\s*)?['"]|\[\s*\]$""")
+
+
+class CaptionRow(NamedTuple):
+    """What one place of a file says: an image, by whatever names it, and its captions."""
+
+    place: str  # such as "line 7"
+    name: str  # path or file name
+    url: str
+    image_id: str
+    texts: Sequence[str]  # empty: the file only lists the image
+
+
+@dataclass
+class CaptionRows:
+    """The rows of a caption file, and remarks on what was left out or taken otherwise."""
+
+    rows: list[CaptionRow] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+class Columns(NamedTuple):
+    """Names of the columns of a table that say which image, and what is in it."""
+
+    name: str | None
+    url: str | None
+    image_id: str | None
+    captions: list[str]
+    folder: str | None = None  # Karpathy's `filepath`, beside `filename`
+
+
+def plain_name(column: str) -> str:
+    """A column's name without case, spaces and signs."""
+    return re.sub("[^0-9a-z]", "", column.casefold())
+
+
+def choose_columns(names: Iterable[str]) -> Columns | None:
+    """Which columns say what; None where images or captions are not named."""
+    plain: dict[str, str] = {}
+    for name in names:
+        plain.setdefault(plain_name(name), name)
+
+    def first(among: Iterable[str]) -> str | None:
+        return next((plain[name] for name in among if name in plain), None)
+
+    numbered = {key: match[1] for key in plain if (match := _NUMBERED.fullmatch(key))}
+    captions = [plain[key] for key in plain if key in numbered or key in numbered.values()]
+    caption = first(CAPTION_COLUMNS) or next(
+        (name for key, name in plain.items() if key.endswith(("caption", "captions"))), None
+    )
+    if caption and len(captions) < 2:
+        captions = [caption]
+    chosen = Columns(first(NAME_COLUMNS), first(URL_COLUMNS), first(ID_COLUMNS), captions)
+    if chosen[:3] == (None, None, None):
+        chosen = chosen._replace(image_id=first(LONE_ID_COLUMNS))
+    if "filename" in plain and "filepath" in plain:
+        chosen = chosen._replace(name=plain["filename"], folder=plain["filepath"])
+    rest = [name for key, name in plain.items() if key and name not in captions]
+    if captions and chosen[:3] == (None, None, None) and len(rest) == 1:
+        chosen = chosen._replace(name=rest[0])
+    return chosen if captions and any(chosen[:3]) else None
+
+
+def require_columns(names: Sequence[str], source: str) -> Columns:
+    """See `choose_columns`. Raises BadInputError, which names all, instead of None."""
+    columns = choose_columns(names)
+    if columns is None:
+        short = [name if len(name) <= 30 else f"{name[:29]}…" for name in names]
+        rest = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        raise BadInputError(
+            f"{source} needs the columns image and caption (or file_name, path, url; text, "
+            f"sentence); it has {', '.join(short[:5]) or 'none'}{rest}"
+        )
+    return columns
+
+
+def row_of(record: Mapping[str, Any], columns: Columns, source: str, place: str) -> CaptionRow:
+    """A record as a row. Raises BadInputError, which names the place, for values of other kinds."""
+
+    def named(column: str | None) -> str:
+        value = record.get(column) if column else None
+        if isinstance(value, bytes):
+            return ""
+        if isinstance(value, Mapping):  # Hugging Face's image: {bytes, path}
+            value = next((value[k] for k in ("path", "file_name", "url") if value.get(k)), None)
+        return identifier_of(value, source, f"{place}, {column}") if value is not None else ""
+
+    name, folder = named(columns.name), named(columns.folder)
+    if folder and not has_image_ending(folder):
+        name = f"{folder}/{name}"
+    texts = [
+        text
+        for column in columns.captions
+        for text in texts_of(record.get(column), source, f"{place}, {column}")
+    ]
+    return CaptionRow(place, name, named(columns.url), named(columns.image_id), texts or [""])
+
+
+def identifier_of(value: Any, source: str, place: str) -> str:
+    """A name or a number as text: 139, 139.0 and "139" are the same."""
+    if isinstance(value, float) and value != value:
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise BadInputError(f"{source}, {place} names no image: it is {kind_of(value)}")
+    return clean(str(value)).strip()
+
+
+def texts_of(value: Any, source: str, place: str) -> list[str]:
+    """The captions in a value: a text, a list of what holds captions, or an object with one."""
+    if value is None or (isinstance(value, float) and value != value):
+        return []
+    if isinstance(value, bytes):
+        value = value.decode()
+    if isinstance(value, str):
+        text = clean(value).strip()
+        literal = _literal(text)
+        return [text] if literal is text else texts_of(literal, source, place)
+    if isinstance(value, list | tuple):
+        return [text for entry in value for text in texts_of(entry, source, place) if text]
+    if isinstance(value, Mapping):
+        fields = {plain_name(str(key)): entry for key, entry in value.items()}
+        for name in ("raw", *CAPTION_COLUMNS):
+            if name in fields:
+                return texts_of(fields[name], source, place)
+        if len(fields) == 1:
+            return texts_of(next(iter(value.values())), source, place)
+        kind = f"an object of {', '.join(map(str, list(value)[:5]))}"
+        raise BadInputError(f"{source}, {place}: the caption is {kind}; none of them is its text")
+    raise BadInputError(f"{source}, {place}: the caption is no text but {kind_of(value)}")
+
+
+def kind_of(value: Any) -> str:
+    """A value in words, for errors."""
+    return f"{type(value).__name__} ({value!r:.40})"
+
+
+def _literal(text: str) -> Any:
+    """A text as its value: nothing, a list or an object as Python, numpy or JSON writes it."""
+    if text.casefold() in _MISSING:
+        return None
+    if text.startswith(("[", "(", "{")) and (_LIST.fullmatch(text) or _NESTED.match(text)):
+        for parse in (json.loads, _strings, ast.literal_eval):
+            try:
+                value = parse(text)
+            except (ValueError, SyntaxError, RecursionError, MemoryError):
+                continue
+            if isinstance(value, list | dict):
+                return value
+    return text
+
+
+def _strings(text: str) -> list[str]:
+    """A list of texts as Python or numpy writes it: numpy has no commas between them."""
+    if not _LIST.fullmatch(text):
+        raise ValueError
+    return [ast.literal_eval(part) for part in re.findall(_STRING, text)]

@@ -1,0 +1,235 @@
+"""Captions in tables: CSV of any delimiter, Flickr8k's tokens, Parquet and Arrow."""
+
+import csv
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import PurePosixPath
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lib.datasets.caption_rows import (
+    CaptionRow,
+    CaptionRows,
+    Columns,
+    choose_columns,
+    plain_name,
+    require_columns,
+    row_of,
+)
+from lib.datasets.matching import clean, has_image_ending
+from lib.errors import BadInputError
+from lib.images.listing import content_column
+
+LONGEST_CAPTION = 2_000  # characters; longer ones are named: files that run together have them
+_MOST_LINES = 100  # of one quoted caption
+_FEW = 0.01  # this share of a table's lines may be left out, with a word; more is another format
+TOKEN = re.compile(r"([^\t]+)#[^\t#]*\t(.*)", re.DOTALL)
+
+
+def parquet_rows(opened: Any, source: str, shard: bool) -> Iterator[CaptionRow]:
+    """The rows of a Parquet file, also of one that holds the images; `shard`: one of several."""
+    table = pq.ParquetFile(opened)
+    schema = table.schema_arrow
+    columns = _text_columns(schema, source)
+    leaves = [*columns.captions]
+    for name in filter(None, (*columns[:3], columns.folder)):
+        kind = schema.field(name).type
+        if not _holds_bytes(kind):
+            leaves.append(name)
+        elif pa.types.is_struct(kind) and kind.get_field_index("path") >= 0:
+            leaves.append(f"{name}.path")  # of an image in bytes only its path is read
+    return arrow_rows(table.iter_batches(16_384, columns=leaves), schema, source, shard)
+
+
+def _holds_bytes(kind: pa.DataType) -> bool:
+    return bool(re.match("struct<|(large_)?binary$", str(kind)))
+
+
+def arrow_rows(
+    batches: Iterable[pa.RecordBatch], schema: pa.Schema, source: str, shard: bool
+) -> Iterator[CaptionRow]:
+    """Rows of a table. One that holds the images, too, names them as `lib.images.listing` does:
+    without a name by file and row; a name that comes again, of another id, by its row, too. In a
+    `shard`, one of several files, a name is told from the same in others by the file's."""
+    columns = _text_columns(schema, source)
+    holds_images = content_column(schema) is not None
+    names: set[str] = set()
+    by_id: dict[str, str] = {}
+    for row, record in enumerate(record for batch in batches for record in batch.to_pylist()):
+        caption_row = row_of(record, columns, source, f"row {row}")
+        if holds_images:
+            name, file = caption_row.name or str(row), PurePosixPath(source).name
+            if not caption_row.name or (shard and "://" not in name):
+                name = f"{file}/{name}"
+            name = f"{name}#{row}" if name in names else name
+            names.add(name)
+            if caption_row.image_id:
+                name = by_id.setdefault(caption_row.image_id, name)
+            caption_row = caption_row._replace(name=name)
+        yield caption_row
+
+
+def _text_columns(schema: pa.Schema, source: str) -> Columns:
+    """The columns of a table. Raises BadInputError also where captions are no text."""
+    columns = require_columns(schema.names, source)
+    for name in columns.captions:
+        kind = schema.field(name).type
+        while re.match("[a-z_]*list", str(kind)):
+            kind = kind.field(0).type
+        if pa.types.is_dictionary(kind):
+            kind = kind.value_type
+        if not re.match(r"(large_)?(string|binary)(_view)?$|struct<|null$", str(kind)):
+            raise BadInputError(
+                f"{source}: the column {name} holds {schema.field(name).type}, no text"
+            )
+    return columns
+
+
+def token_rows(lines: Sequence[str], source: str, result: CaptionRows) -> Iterator[CaptionRow]:
+    """Flickr8k's and Flickr30k's `NAME.jpg#0<tab>caption`."""
+    unusable: list[int] = []
+    for number, line in enumerate(lines, 1):
+        token = TOKEN.fullmatch(line)
+        if token:
+            yield CaptionRow(
+                f"line {number}", clean(token[1]).strip(), "", "", [clean(token[2]).strip()]
+            )
+        elif line.strip():
+            unusable.append(number)
+    _note_unusable(unusable, len(lines), "NAME.jpg#0<tab>caption is expected", source, result)
+
+
+def _note_unusable(
+    unusable: Sequence[int], count: int, expected: str, source: str, result: CaptionRows
+) -> None:
+    """Say which lines are left out; refuse the file where they are more than a few."""
+    if not unusable:
+        return
+    message = f"{source}, line {unusable[0]}: {expected}"
+    if len(unusable) > _FEW * count:
+        raise BadInputError(f"{message} ({len(unusable)} such lines)")
+    result.notes.append(f"{message}; {len(unusable)} such lines are left out")
+
+
+class _Line(NamedTuple):
+    number: int
+    cells: list[str]
+    kind: str  # "", "break" (a quoted field goes over several lines), or "stray" (a lone quote)
+
+
+def delimited_rows(lines: list[str], source: str, result: CaptionRows) -> Iterator[CaptionRow]:
+    """A table of any delimiter, with a header, or with images and captions alone."""
+    start, delimiters = next((n for n, line in enumerate(lines) if line.strip()), 0), "\t,;|"
+    if separator := re.fullmatch("sep=(.)", lines[start]):  # Excel's
+        start, delimiters = start + 1, separator[1]
+    if not any(map(str.strip, lines[start : start + 1])):
+        raise BadInputError(f"{source} is empty: it holds no captions")
+    names, delimiter, has_header = _header(lines[start], delimiters)
+    while names and not names[-1]:  # columns that have neither a name nor, then, a text
+        names.pop()
+    plain = [*map(plain_name, names)]
+    names = [f"{n}.{i}" if n and plain[i] in plain[:i] else n for i, n in enumerate(names)]
+    columns = require_columns(names, source)
+    image = names.index(columns.name or columns.url or columns.image_id or "")
+    table = list(_split_lines(lines, start + has_header, delimiter, len(names), image))
+    firsts = [line.cells[0].strip() for line in table if len(line.cells) == len(names) + 1]
+    if firsts and firsts[0].isdecimal():  # R's row names have no header
+        counted = itertools.count(int(firsts[0]))
+        if len(firsts) == len(table) and all(first == str(next(counted)) for first in firsts):
+            table = [line._replace(cells=line.cells[1:]) for line in table]
+    _note_lines(table, len(names), delimiter, source, result)
+    for line in table:
+        if len(line.cells) == len(names):
+            record = dict(zip(names, line.cells, strict=True))
+            yield row_of(record, columns, source, f"line {line.number}")
+
+
+def _header(line: str, delimiters: str) -> tuple[list[str], str, bool]:
+    """Names of the columns, their delimiter, and whether this line holds them."""
+    split = {
+        delimiter: [cell.strip() for cell in _parse(line, delimiter) or line.split(delimiter)]
+        for delimiter in delimiters
+    }
+    for delimiter, names in split.items():
+        if choose_columns(names):
+            return names, delimiter, True
+    for delimiter, cells in split.items():
+        images = [_names_an_image(cell) for cell in cells]
+        if len(cells) == 2 and sum(images) == 1:
+            return (["image", "caption"] if images[0] else ["caption", "image"]), delimiter, False
+    delimiter = max(split, key=lambda each: len(split[each]))
+    return split[delimiter], delimiter, True
+
+
+def _names_an_image(cell: str) -> bool:
+    return has_image_ending(cell) or cell.strip().startswith(("http://", "https://", "s3://"))
+
+
+def _parse(text: str, delimiter: str) -> list[str] | None:
+    """The fields of one record with quotes as RFC 4180 has them; None where a quote stays open."""
+    usual: dict[str, Any] = {"delimiter": delimiter, "strict": True, "skipinitialspace": True}
+    escaped = {**usual, "escapechar": "\\", "doublequote": False}
+    for options in (usual, escaped) if '\\"' in text else (usual,):
+        with suppress(csv.Error, ValueError):
+            (cells,) = csv.reader([text], **options)
+            return cells
+    return None
+
+
+def _split_lines(
+    lines: Sequence[str], start: int, delimiter: str, count: int, image: int
+) -> Iterator[_Line]:
+    """Records of `count` fields. A quote opens a field of several lines only where they are not
+    records themselves; else it is a sign like any other, so that it swallows nothing."""
+    at = start
+    while at < len(lines):
+        line, number = lines[at], at + 1
+        at += 1
+        if not line.strip():
+            continue
+        cells, kind = (line.split(delimiter) if '"' not in line else _parse(line, delimiter)), ""
+        if cells is None:
+            cells, kind = line.split(delimiter), "stray"
+            for end in range(at + 1, min(at + _MOST_LINES, len(lines) + 1)):
+                inner = lines[end - 1].split(delimiter)
+                name = inner[image].strip() if len(inner) >= count else ""
+                if _names_an_image(name) or name.isdecimal():
+                    break
+                if '"' not in lines[end - 1]:
+                    continue
+                joined = _parse("\n".join(lines[number - 1 : end]), delimiter)
+                if joined and len(joined) == count and "\n" not in joined[image]:
+                    cells, kind, at = joined, "break", end
+                    break
+        while len(cells) > count and not cells[-1].strip():
+            cells.pop()
+        if image < len(cells) and '"' in cells[image]:
+            cells[image], kind = cells[image].strip('" '), kind or "stray"
+        yield _Line(number, cells, kind)
+
+
+def _note_lines(
+    table: Sequence[_Line], count: int, delimiter: str, source: str, result: CaptionRows
+) -> None:
+    """Account for lines that are not one plain record each."""
+    long = [line for line in table if len(line.cells) > count]
+    if long:
+        raise BadInputError(
+            f"{source}, line {long[0].number} has {len(long[0].cells)} fields where {count} are "
+            f"expected ({len(long)} such lines): put quotes around a caption that holds a "
+            f"{delimiter!r}"
+        )
+    short = [line.number for line in table if len(line.cells) < count]
+    _note_unusable(short, len(table), f"fewer than {count} fields", source, result)
+    kinds = {
+        "break": "captions go over several lines",
+        "stray": "lines hold a lone quote, which was taken as it is",
+    }
+    for kind, says in kinds.items():
+        numbers = [line.number for line in table if line.kind == kind]
+        if numbers:
+            result.notes.append(f"{source}: {len(numbers)} {says}, first line {numbers[0]}")
