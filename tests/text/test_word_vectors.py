@@ -162,7 +162,7 @@ def test_of_a_zip_with_several_one_is_named(tmp_path: Path) -> None:
         ("a.bin", b"1000 50\nthe "),
         ("a.kv", b"no pickle"),
         ("a.txt", b"99999999999 50\n<html>"),
-        ("a.bin.gz", gzip.compress((793712314).to_bytes(4, "little") + bytes(100))),
+        ("a.bin.gz", gzip.compress((793712314).to_bytes(4, "little") + bytes(100), mtime=0)),
     ],
 )
 def test_what_is_no_file_of_vectors_is_refused(tmp_path: Path, name: str, content: bytes) -> None:
