@@ -27,6 +27,9 @@ _WHOLE_PIXELS = 50_000_000
 _MOST_PIXELS = {"AVIF": 110_000_000, "HEIF": 140_000_000, "WEBP": 62_000_000}
 # Of one JPEG: encoders write a dozen at most, and each makes a decoder go over the whole picture.
 MAX_SCANS = 100
+# Of one file: Pillow reads headers in Python, in pieces of as little as a byte, a second or two for
+# so many. A picture of 200 megapixels has 800,000 where it is in tiles of 16 × 16, uncompressed.
+MAX_READS = 1_000_000
 # Pillow's decoders in C that need nothing but memory. Not EPS, which runs Ghostscript, nor formats
 # that are films, documents or fonts.
 FORMATS = (
@@ -80,6 +83,18 @@ class UprightImage(NamedTuple):
     height: int
 
 
+class _File(io.BytesIO):
+    """A file's bytes; raises ImageError where they are read in more than MAX_READS pieces."""
+
+    reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.reads += 1
+        if self.reads > MAX_READS:
+            raise ImageError("too_large", f"its headers are of more than {MAX_READS:,} pieces")
+        return super().read(size)
+
+
 def decode_upright(
     content: bytes, max_pixels: int = MAX_PIXELS, enough: int | None = None
 ) -> UprightImage:
@@ -92,20 +107,21 @@ def decode_upright(
     """
     if not content:
         raise ImageError("empty", "the file has no bytes")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
             if content[:3] == b"\xff\xd8\xff":
                 image, size = _load_jpeg(content, max_pixels, enough)
             else:
                 image, size = _load(content, max_pixels)
             return _upright(image, size)
-    except ImageError:
-        raise
-    except Exception as error:  # Pillow's decoders raise nearly anything.
-        if content.startswith(_PNG) and len(picture := _picture_chunks(content)) < len(content):
-            return decode_upright(picture, max_pixels, enough)
-        raise _failure(content, error) from error
+        except ImageError:
+            raise
+        except Exception as error:  # Pillow's decoders raise nearly anything.
+            picture = _picture_chunks(content) if content.startswith(_PNG) else content
+            if len(picture) < len(content):
+                return decode_upright(picture, max_pixels, enough)
+            raise _failure(content, error) from error
 
 
 def _failure(content: bytes, error: Exception) -> ImageError:
@@ -141,13 +157,13 @@ def _open(content: bytes) -> Image.Image:
 
         pillow_heif.register_heif_opener(thumbnails=False)
         return Image.open(io.BytesIO(content), formats=("HEIF",))
-    return Image.open(io.BytesIO(content), formats=FORMATS)
+    return Image.open(_File(content), formats=FORMATS)
 
 
 def _open_jpeg(content: bytes) -> JpegImageFile:
     """A JPEG of any size: Pillow's own limit holds for those that `Image.open` opens."""
     try:
-        return JpegImageFile(io.BytesIO(content))
+        return JpegImageFile(_File(content))
     except (SyntaxError, IndexError, TypeError, KeyError, EOFError, struct.error) as error:
         if "cannot handle" in str(error):  # 12 or 16 bits, two components
             raise ImageError("unsupported", f"a JPEG that is not read: {error}") from error

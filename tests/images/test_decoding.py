@@ -324,6 +324,41 @@ def test_a_scan_that_comes_thousands_of_times_is_refused() -> None:
     assert mean_difference(PROGRESSIVE + b"\xff\xda\0\x08" * 500, scene()) < 3
 
 
+def png_chunk(kind: bytes, data: bytes = b"") -> bytes:
+    crc = struct.pack(">I", zlib.crc32(kind + data))
+    return struct.pack(">I", len(data)) + kind + data + crc
+
+
+def with_many_parts(kind: str, count: int) -> bytes:
+    """A grey picture whose headers have `count` parts more than they need, one kind of a format."""
+    image = Image.new("RGB", (4, 3), (90, 90, 90))
+    jpeg, png, ppm = (encoded(image, name) for name in ("JPEG", "PNG", "PPM"))
+    data = png.index(b"IDAT") - 4
+    resources = b"8BIM\x04\0\0\0\0\0\0\0" * count
+    psd = struct.pack(">4sH6xHIIHHI", b"8BPS", 1, 3, 3, 4, 8, 3, 0)
+    psd += struct.pack(">I", len(resources)) + resources + struct.pack(">IH", 0, 0)
+    return {
+        "fill bytes": jpeg[:2] + b"\xff" * count + jpeg[2:],
+        "segments": jpeg[:2] + b"\xff\xe0\0\2" * count + jpeg[2:],
+        "a comment": b"P6\n#" + b"x" * count + ppm[2:],
+        "chunks": png[:data] + png_chunk(b"abCd") * count + png[data:],
+        "chunks of data": png[:data] + png_chunk(b"IDAT") * count + png[data:],
+        "resources": psd + bytes([90] * 36),
+    }[kind]
+
+
+@pytest.mark.parametrize(
+    "kind", ["fill bytes", "segments", "a comment", "chunks", "chunks of data", "resources"]
+)
+def test_headers_without_end_are_refused(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow takes up to half a minute for one of 19 MB."""
+    monkeypatch.setattr(decoding, "MAX_READS", 5_000)
+    assert open_upright(with_many_parts(kind, 500)).getpixel((0, 0)) == (90, 90, 90)
+    with pytest.raises(ImageError, match="of more than 5,000 pieces") as refused:
+        open_upright(with_many_parts(kind, 5_000))
+    assert refused.value.reason == "too_large"
+
+
 @pytest.mark.parametrize("jpeg", [JPEG, PROGRESSIVE], ids=["baseline", "progressive"])
 def test_a_jpeg_that_lacks_only_its_end_is_whole(jpeg: bytes) -> None:
     assert open_upright(jpeg[:-2]).tobytes() == open_upright(jpeg).tobytes()
