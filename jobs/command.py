@@ -1,6 +1,7 @@
 """What every job shares: argument parsing, exit status, and the summary as text and JSON."""
 
 import argparse
+import atexit
 import dataclasses
 import io
 import math
@@ -146,8 +147,9 @@ def run(arguments: argparse.ArgumentParser, job: Job, argv: list[str] | None = N
     except BadArgumentError as error:
         arguments.error(str(error))
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         print(f"{arguments.prog}: interrupted; a rerun goes on from here", file=sys.stderr)
-        sys.exit(1)
+        _end_at_once()
     except Exception as error:
         of_store = type(error).__module__.partition(".")[0] in _STORES
         if not (of_store or isinstance(error, ImageSearchError | OSError)):
@@ -159,6 +161,18 @@ def run(arguments: argparse.ArgumentParser, job: Job, argv: list[str] | None = N
             print(f"{arguments.prog}: {unwritten}", file=sys.stderr)
         sys.exit(1)
     sys.exit(0)
+
+
+def _end_at_once() -> NoReturn:
+    """End with status 1, without taking the interpreter down.
+
+    Threads of a Ray that was just starting can crash it then; and after an interrupt in `exec` of a
+    text, as in the import of a dataclass, Python ends by SIGINT, whoever handled the exception.
+    """
+    atexit._run_exitfuncs()  # stops what Ray has started
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def _write(url: str | None, summary: object) -> None:

@@ -55,3 +55,23 @@ def test_without_credentials_a_store_is_one_line(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert done.stderr == "python -m jobs.embed_database: Unable to locate credentials\n"
+
+
+def test_an_interrupt_at_any_moment_is_one_line_and_a_status(tmp_path: Path) -> None:
+    """Also within `exec`, as in an import: Python alone ends by the signal then."""
+    (tmp_path / "interrupted.py").write_text(
+        "import atexit, os, signal\n"
+        "from jobs import command\n"
+        "atexit.register(print, 'stopped')\n"
+        "text = 'os.kill(os.getpid(), signal.SIGINT); [i for i in range(10**6)]'\n"
+        "command.run(command.parser('', 'python -m jobs.x'), lambda _: exec(text), [])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "interrupted"],
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{Path.cwd()}"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (1, "stopped\n")
+    assert done.stderr == "python -m jobs.x: interrupted; a rerun goes on from here\n"
