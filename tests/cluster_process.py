@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from benchmarks import free_port
 
 ROOT = Path(__file__).parents[1]
@@ -17,8 +19,9 @@ NODES = """
 import json, sys, tempfile
 from ray.cluster_utils import Cluster
 
-dashboard, agent = map(int, sys.argv[1:])
+dashboard, agent, client = map(int, sys.argv[1:])
 head = {"num_cpus": 0, "include_dashboard": True, "dashboard_port": dashboard}
+head["ray_client_server_port"] = client  # as `ray start --head` has it
 # Another Ray on this machine, as that of the tests, has the agent's usual port already.
 head["dashboard_agent_listen_port"] = agent
 cluster = Cluster(initialize_head=True, head_node_args=head)
@@ -37,7 +40,9 @@ cluster.shutdown()
 class RunningCluster:
     address: str
     dashboard: str
+    client: int  # port of the server for `ray://`
     environment: Mapping[str, str]  # of who has the cluster's token at hand
+    process: psutil.Process  # above all of the nodes'
 
     def run(self, *command: object, timeout: float, **environment: str) -> str:
         """Run a Python command, which must succeed; returns all that it printed."""
@@ -59,9 +64,9 @@ def run_cluster() -> Iterator[RunningCluster]:
     """Start the nodes; what the environment says now, of a store for example, holds on them."""
     ours = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
     environment = ours | {"RAY_AUTH_TOKEN": uuid.uuid4().hex}
-    dashboard, agent = free_port(), free_port()
+    dashboard, agent, client = free_port(), free_port(), free_port()
     process = subprocess.Popen(
-        [sys.executable, "-c", NODES, str(dashboard), str(agent)],
+        [sys.executable, "-c", NODES, str(dashboard), str(agent), str(client)],
         env={**environment, "RAY_AUTH_MODE": "token"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -70,6 +75,7 @@ def run_cluster() -> Iterator[RunningCluster]:
     assert process.stdout is not None
     try:
         address = json.loads(next(line for line in process.stdout if line.startswith('"')))
-        yield RunningCluster(address, f"http://127.0.0.1:{dashboard}", environment)
+        url = f"http://127.0.0.1:{dashboard}"
+        yield RunningCluster(address, url, client, environment, psutil.Process(process.pid))
     finally:
         process.communicate(timeout=60)

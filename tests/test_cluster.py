@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import grpc
+import httpx
 import pytest
 import yaml
 
@@ -27,7 +29,9 @@ from lib.doctor import Finding, diagnose
 from lib.errors import ImageSearchError
 from lib.storage import read_bytes
 from tests.cluster_process import RunningCluster
+from tests.listening import NO_GRPC, codes_without_token, listening_to_others
 from tests.run_job import run_job
+from tests.serving_process import wait_for
 
 ROOT = Path(__file__).parents[1]
 
@@ -126,6 +130,31 @@ def test_what_can_never_run_is_said_at_once(
     _, errors = run_job("extract_descriptors", *job, "--weights", "random", *arguments, status=1)
     assert f"asked for: {asks}" in errors
     assert "the cluster has 1 × " in errors
+
+
+@pytest.mark.ray
+@pytest.mark.reports
+def test_every_port_of_a_cluster_asks_for_the_token(cluster: RunningCluster) -> None:
+    """But those of metrics, which only tell; the page itself listens to this machine alone."""
+    wait_for(lambda: cluster.client in {p for _, p in listening_to_others(cluster.process)}, 60)
+    metrics = 0
+    places = listening_to_others(cluster.process)
+    for place in places | {("127.0.0.1", int(cluster.dashboard.rpartition(":")[2]))}:
+        codes = set(codes_without_token(*place))
+        if not codes & NO_GRPC:
+            assert grpc.StatusCode.UNAUTHENTICATED in codes, place
+            assert codes <= {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNIMPLEMENTED}
+            continue
+        jobs = ("api/jobs/", "api/job_agent/jobs/", "get_or_create_runtime_env")
+        url = "http://{}:{}".format(*place)
+        answers = [httpx.post(f"{url}/{path}", json={"entrypoint": "true"}) for path in jobs]
+        refusals = {answer.status_code for answer in answers}
+        assert refusals in ({401}, {405}), place
+        if refusals == {405}:
+            metrics += 1
+            told = {httpx.get(f"{url}/{path}").text.partition(" ")[0] for path in jobs}
+            assert told == {"#"}  # as Prometheus has it
+    assert metrics == 3  # one a node
 
 
 @pytest.mark.ray
