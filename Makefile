@@ -54,8 +54,8 @@ chaos: $(VENV)/.test ## kills, lost nodes and power, faults, many at once: two h
 	$(BIN)/python -m tests.harness.histories build/s3-$$$$ --operations 10000 --seconds 600 --s3
 	$(BIN)/python -m tests.harness.service_chaos build/service-$$$$
 
-fuzz: $(VENV)/.fuzz ## inputs that coverage leads to, ten kinds, a minute each
-	for name in query captions pickle vectors picture zip tar list npz parquet; do \
+fuzz: $(VENV)/.fuzz ## inputs that coverage leads to, eleven kinds, a minute each
+	for name in query captions pickle vectors picture zip tar list npz parquet contents; do \
 		$(BIN)/python -m tests.harness.fuzz $$name build/fuzz || exit 1; done
 
 bench: $(VENV)/.bench ## the figures of README and docs, an hour; IMAGES=photos/ CAPTIONS=file for those on photographs

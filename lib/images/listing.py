@@ -478,7 +478,9 @@ def _refusal(where: _File, error: Exception) -> ImageSearchError | None:
         return MissingError(f"no images at {where.uri}: {error.__cause__ or error}")
     if isinstance(error, zipfile.BadZipFile | tarfile.TarError):
         return BadInputError(f"{where.uri} is no whole {where.kind[1:]} archive: {error}")
-    if isinstance(error, pa.ArrowException | UnicodeDecodeError):
+    # Arrow says of a damaged page that it is an OSError, of no number and no other kind.
+    of_page = type(error) is OSError and not error.errno
+    if of_page or isinstance(error, pa.ArrowException | UnicodeDecodeError):
         return BadInputError(f"{where.uri} cannot be read as {where.kind[1:]}: {error}")
     no_ranges = isinstance(error, ValueError) and not isinstance(error, BadInputError)
     if no_ranges and re.search("seek|range", str(error)):
