@@ -14,16 +14,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from lib.cluster import choose_token
 from lib.errors import BadArgumentError, ImageSearchError
-from lib.storage import write_json_atomic
+from lib.storage import STORES, write_json_atomic
 
 if TYPE_CHECKING:
     from lib.datasets.captions import Captions
 
 Job = Callable[[argparse.Namespace], object]  # returns its summary, see `as_json`
 Main = Callable[..., NoReturn]
-
-# Packages whose errors say what a store answered, or that nobody has credentials for it.
-_STORES = ("aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "google", "huggingface_hub")
 
 # In the order in which a collection meets them.
 ORDER = (
@@ -151,7 +148,7 @@ def run(arguments: argparse.ArgumentParser, job: Job, argv: list[str] | None = N
         print(f"{arguments.prog}: interrupted; a rerun goes on from here", file=sys.stderr)
         _end_at_once()
     except Exception as error:
-        of_store = type(error).__module__.partition(".")[0] in _STORES
+        of_store = type(error).__module__.partition(".")[0] in STORES
         if not (of_store or isinstance(error, ImageSearchError | OSError)):
             raise
         print(f"{arguments.prog}: {error}", file=sys.stderr)

@@ -45,3 +45,7 @@ class QueryError(BadInputError):
 
 class UnavailableError(ImageSearchError):
     """Something that this needs, and other requests may not, cannot be had just now."""
+
+
+class StoreError(ImageSearchError, OSError):
+    """A store refuses, gives no answer in time, or breaks it off; a rerun goes on from there."""

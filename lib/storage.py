@@ -8,24 +8,36 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import wraps
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
-from lib.errors import BadInputError, ConflictError, MissingError, UnsupportedStoreError
+from lib.errors import (
+    BadInputError,
+    ConflictError,
+    ImageSearchError,
+    MissingError,
+    StoreError,
+    UnsupportedStoreError,
+)
 
 TEMPORARY_PREFIX = ".tmp-"
 LEFTOVER_AGE_S = 600.0  # writing one file takes seconds
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 _EXCLUSIVE = frozenset(("s3", "gs", "abfs", "memory"))
+# Packages whose errors say what a store answered, or that nobody has credentials for it.
+STORES = ("aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "google", "huggingface_hub")
 _CONTENT_KEY = b"content_sha256"  # of a Parquet file: the digest of all that stands before the end
 
 
@@ -73,12 +85,47 @@ def join(url: str, *parts: str) -> str:
     return "/".join([url.rstrip("/") or "/", *parts])
 
 
+@contextmanager
+def _asking(url: str) -> Iterator[None]:
+    """Raise as StoreError, which names the file, what a store answers but that it is there or not.
+
+    Stores raise errors of their packages, or OSError without the file's name.
+    """
+    try:
+        yield
+    except (ImageSearchError, FileNotFoundError, FileExistsError):
+        raise
+    except OSError as error:
+        # Arrow says of a damaged page that it is an OSError, of no number and no other kind.
+        if error.filename or (type(error) is OSError and not error.errno):
+            raise
+        reason = error.strerror or str(error) or type(error).__name__
+        raise StoreError(f"{url}: {reason}") from error
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in STORES:
+            raise
+        raise StoreError(f"{url}: {error}") from error
+
+
+def _named(function: Callable[_P, _T]) -> Callable[_P, _T]:
+    """A function whose first argument is a file, within `_asking`."""
+
+    @wraps(function)
+    def call(*arguments: _P.args, **named: _P.kwargs) -> _T:
+        with _asking(str(arguments[0])):
+            return function(*arguments, **named)
+
+    return call
+
+
+@_named
 def exists(url: str) -> bool:
     """Whether a file or directory is at `url`."""
     fs, path = filesystem(url)
     return bool(fs.exists(path))
 
 
+@_named
 def is_file_there(url: str) -> bool:
     """The same of a file that is not empty, in one request: a store may need three for `exists`."""
     fs, path = filesystem(url)
@@ -96,6 +143,7 @@ def list_files(url: str, suffix: str) -> list[str]:
     return [join(url, file.name) for file in list_stored(url, suffix)]
 
 
+@_named
 def list_stored(url: str, suffix: str) -> list[StoredFile]:
     """The same, with what the store says of each file."""
     fs, path = filesystem(url)
@@ -111,6 +159,7 @@ def list_stored(url: str, suffix: str) -> list[StoredFile]:
     )
 
 
+@_named
 def stored(url: str) -> StoredFile:
     """What the store says of one file. Raises MissingError where there is none."""
     fs, path = filesystem(url)
@@ -150,6 +199,7 @@ def sweep_temporary(url: str, age_s: float | None = None) -> None:
                     leftover.unlink()
 
 
+@_named
 def read_bytes(url: str) -> bytes:
     """Content of a file. Raises MissingError where there is none."""
     fs, path = filesystem(url)
@@ -159,6 +209,7 @@ def read_bytes(url: str) -> bytes:
         raise MissingError(f"{url} is not there") from error
 
 
+@_named
 def write_bytes_atomic(url: str, data: bytes | memoryview) -> None:
     """Write a file so that a reader sees the old content or the new, never a part.
 
@@ -176,6 +227,7 @@ def write_bytes_atomic(url: str, data: bytes | memoryview) -> None:
     sync_directory(target.parent)
 
 
+@_named
 def create_bytes(url: str, data: bytes) -> None:
     """Write a file that is not there yet, whole or not at all; of several who try, one succeeds.
 
@@ -263,6 +315,7 @@ def sync_directory(directory: Path) -> None:
         os.close(handle)
 
 
+@_named
 def replace_bytes(url: str, data: bytes | memoryview | None, state: str) -> None:
     """Write a file again, or take it away (None), on the condition that its state is still this.
 
@@ -293,6 +346,7 @@ def replace_bytes(url: str, data: bytes | memoryview | None, state: str) -> None
             write_bytes_atomic(url, data)
 
 
+@_named
 def delete(url: str) -> None:
     """Take a file away; one that is not there is no error."""
     fs, path = filesystem(url)
@@ -379,6 +433,7 @@ def whole_digest(url: str) -> FileDigest:
     return FileDigest(len(content), digest.hexdigest())
 
 
+@_named
 def digest_of(url: str) -> FileDigest:
     """The digest of a file, read through. Raises MissingError where there is none."""
     fs, path = filesystem(url)
@@ -453,14 +508,13 @@ def _open_ranges(fs: Any, path: str) -> Any:
 def _reading(url: str) -> Iterator[None]:
     """Name the Parquet file that cannot be read."""
     try:
-        yield
+        with _asking(url):
+            yield
     except FileNotFoundError as error:
         raise MissingError(f"{url} is not there") from error
-    except OSError as error:
-        if error.errno:  # the storage; Arrow reports a damaged page as an OSError without a number
+    except (OSError, pa.ArrowException, KeyError, UnicodeDecodeError) as error:
+        if isinstance(error, OSError) and (error.errno or isinstance(error, StoreError)):
             raise
-        raise BadInputError(f"{url} is not a readable Parquet file: {error}") from error
-    except (pa.ArrowException, KeyError, UnicodeDecodeError) as error:
         raise BadInputError(f"{url} is not a readable Parquet file: {error}") from error
 
 

@@ -1,14 +1,17 @@
 """Whole writes, listings and tables, on the local disk and on a filesystem in memory."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from fsspec.exceptions import FSTimeoutError
 from s3fs import S3FileSystem
 
-from lib.errors import BadInputError, ConflictError, MismatchError, MissingError
+from lib.errors import BadInputError, ConflictError, MismatchError, MissingError, StoreError
 from lib.schemas import (
     Provenance,
     column_to_vectors,
@@ -150,6 +153,29 @@ def test_what_another_process_wrote_is_there_after_a_listing(s3_bucket: str) -> 
     assert read_schema(name) == table.schema
     assert read_table(name) == table
     assert read_bytes(name) == parquet_bytes(table)
+
+
+@pytest.mark.parametrize("error", [FSTimeoutError(), PermissionError("Access Denied")])
+@pytest.mark.parametrize("ask", [read_table, read_schema, stored, exists])
+def test_a_store_that_does_not_answer_is_named_and_has_damaged_nothing(
+    ask: Callable[[str], object],
+    error: OSError,
+    s3_bucket: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Neither error has a number, as Arrow's of a damaged page has none."""
+    url = f"{s3_bucket}/t.parquet"
+    write_table_atomic(pa.table({"x": [1]}), url)
+
+    async def refuse(self: Any, method: str, *arguments: Any, **named: Any) -> Any:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(S3FileSystem, "_call_s3", refuse)
+        patch.setattr(S3FileSystem, "_lsdir", refuse)
+        with pytest.raises(StoreError, match=f"{url}: (FSTimeoutError|Access Denied)"):
+            ask(url)
+    assert read_table(url).num_rows == 1
 
 
 def test_of_a_stored_table_the_columns_that_are_asked_for_are_read(

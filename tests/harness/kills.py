@@ -162,17 +162,15 @@ def extract(db: str, photographs: Path, retry_failed: bool = False) -> None:
         write_shard(db, shard, extractor.extract(shard.images))
 
 
-def extracted(db: str) -> None:
+def extracted(db: str, place: Path) -> None:
     """Twelve images, one of them damaged, in three shards."""
-    photographs = Path(db).parent / "photos"
     for number in range(12):
-        photograph(photographs / f"{number}.png", number or None)
-    extract(db, photographs)
+        photograph(place / "photos" / f"{number}.png", number or None)
+    extract(db, place / "photos")
 
 
-def extracted_later(db: str) -> None:
+def extracted_later(db: str, place: Path) -> None:
     """Elsewhere: some images, one that is another now, and the damaged one restored."""
-    place = Path(db).parent
     for name in ("0.png", "3.png"):
         (place / "photos" / name).unlink(missing_ok=True)
     for number, seed in {0: 20, 2: 2, 3: 23, 5: 5, 6: 6}.items():
@@ -221,7 +219,7 @@ def queried(db: str) -> None:
 
 
 STEPS: dict[str, Callable[[str], object]] = {
-    "extract": extracted,
+    "extract": lambda db: extracted(db, Path(db).parent),
     "train": lambda db: trained(db, 1),
     "embed": embed_database,
     "remove": lambda db: remove_images(db, ["1.png", "7.png"]),
@@ -230,7 +228,7 @@ STEPS: dict[str, Callable[[str], object]] = {
     "undo": lambda db: remove_images(db, ["1.png"], undo=True) if "1.png" in removed(db) else None,
     "embed again": lambda db: embed_database(db, check=True),
     "merge": merge,
-    "extract later": extracted_later,
+    "extract later": lambda db: extracted_later(db, Path(db).parent),
     "embed what is there": embed_database,
     "query": queried,
     "map": open_mapped,
@@ -242,39 +240,53 @@ def removed(db: str) -> list[str]:
     return read_manifest(db).tombstones.image_ids
 
 
-def state(db: str) -> list[Any]:
-    """What all files hold, and their names but for those that may go; answers of the newest."""
-    equal = [*Path(db, "embedder").glob("*.npz"), *Path(db, "answers").glob("*")]  # bit for bit
-    digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(equal)]
-    cut = set()
+def described(db: str) -> tuple[list[str], set[str]]:
+    """Digests of the rows of descriptors and of failures, and the names of their files."""
+    digests, names = [], set()
     for kind in ("descriptors", "failures"):
         files = stored_files(db, kind)
         tables = [read_table(join(db, kind, file.name)).to_pylist() for file in files]
         rows = sorted(repr(row) for table in tables for row in table)
         digests.append(hashlib.sha256("\n".join(rows).encode()).hexdigest())
-        cut |= {f"{kind}/{file.name}" for file in files}
+        names |= {f"{kind}/{file.name}" for file in files}
+    return digests, names
+
+
+def shown(db: str) -> list[Any]:
+    """What the newest version shows, and its answers to some queries."""
+    database = open_database(db)
+    queries = np.random.default_rng(0).normal(size=(3, database.embeddings.shape[1]))
+    hits = database.search_images(queries.astype(np.float32), 4)
+    digest = hashlib.sha256(database.embeddings.tobytes()).hexdigest()
+    answers = [hits.images["image_id"].to_pylist(), hits.scores.tolist()]
+    return [database.version, digest, list(database.image_ids), *answers]
+
+
+def without_times(name: str) -> str:
+    """A file's name but for what follows, in the names of lists, from the times of files."""
+    return re.sub(r"files-[0-9a-f]+", "files", name)
+
+
+def state(db: str) -> list[Any]:
+    """What all files hold, and their names but for those that may go; answers of the newest."""
+    equal = [*Path(db, "embedder").glob("*.npz"), *Path(db, "answers").glob("*")]  # bit for bit
+    digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(equal)]
+    rows, cut = described(db)
     newest: list[Any] = []
     if list_versions(db):
-        manifest = read_manifest(db)
         delete_unneeded(db, 0)
-        database = open_database(db)
+        newest = [read_manifest(db).images, *shown(db)]
         copies = sorted(copy.name for copy in Path(db, "mapped").iterdir())
         assert len(copies) == 2, copies  # a copy and its lock
         assert copies[1] == f"{copies[0]}.lock", copies
         shutil.rmtree(Path(db, "mapped"))
-        queries = np.random.default_rng(0).normal(size=(3, database.embeddings.shape[1]))
-        hits = database.search_images(queries.astype(np.float32), 4)
-        digests.append(hashlib.sha256(database.embeddings.tobytes()).hexdigest())
-        newest = [manifest.version, manifest.images, list(database.image_ids)]
-        newest += [hits.images["image_id"].to_pylist(), hits.scores.tolist()]
     names = sorted(
-        # The lists' names follow from the times of files, too.
-        re.sub(r"files-[0-9a-f]+", "files", str(file.relative_to(db)))
+        without_times(str(file.relative_to(db)))
         for file in Path(db).rglob("*")
         # What is left of a shard is cut into others.
         if file.is_file() and str(file.relative_to(db)) not in cut
     )
-    return [*newest, digests, names]
+    return [*newest, digests, rows, names]
 
 
 def openable(db: str) -> bool:
