@@ -154,7 +154,7 @@ def test_every_port_of_a_cluster_asks_for_the_token(cluster: RunningCluster) -> 
             metrics += 1
             told = {httpx.get(f"{url}/{path}").text.partition(" ")[0] for path in jobs}
             assert told == {"#"}  # as Prometheus has it
-    assert metrics == 3  # one a node
+    assert metrics >= 3  # one a node, and more on the head
 
 
 @pytest.mark.ray

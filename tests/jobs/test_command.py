@@ -65,6 +65,7 @@ def test_an_interrupt_at_any_moment_is_one_line_and_a_status(tmp_path: Path) -> 
         "import atexit, os, signal\n"
         "from jobs import command\n"
         "atexit.register(print, 'stopped')\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored in the background
         "text = 'os.kill(os.getpid(), signal.SIGINT); [i for i in range(10**6)]'\n"
         "command.run(command.parser('', 'python -m jobs.x'), lambda _: exec(text), [])\n"
     )
