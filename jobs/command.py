@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from lib.cluster import choose_token
 from lib.errors import BadArgumentError, ImageSearchError
-from lib.storage import STORES, write_json_atomic
+from lib.storage import is_of_store, write_json_atomic
 
 if TYPE_CHECKING:
     from lib.datasets.captions import Captions
@@ -148,8 +148,7 @@ def run(arguments: argparse.ArgumentParser, job: Job, argv: list[str] | None = N
         print(f"{arguments.prog}: interrupted; a rerun goes on from here", file=sys.stderr)
         _end_at_once()
     except Exception as error:
-        of_store = type(error).__module__.partition(".")[0] in STORES
-        if not (of_store or isinstance(error, ImageSearchError | OSError)):
+        if not (is_of_store(error) or isinstance(error, ImageSearchError | OSError)):
             raise
         print(f"{arguments.prog}: {error}", file=sys.stderr)
         try:

@@ -37,7 +37,7 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _EXCLUSIVE = frozenset(("s3", "gs", "abfs", "memory"))
 # Packages whose errors say what a store answered, or that nobody has credentials for it.
-STORES = ("aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "google", "huggingface_hub")
+_STORES = ("aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "google", "huggingface_hub")
 _CONTENT_KEY = b"content_sha256"  # of a Parquet file: the digest of all that stands before the end
 
 
@@ -85,6 +85,16 @@ def join(url: str, *parts: str) -> str:
     return "/".join([url.rstrip("/") or "/", *parts])
 
 
+def is_of_store(error: Exception) -> bool:
+    """Whether an error comes from a package that asks stores; see `_STORES`."""
+    return type(error).__module__.partition(".")[0] in _STORES
+
+
+def is_of_page(error: Exception) -> bool:
+    """Whether an error is what Arrow says of a damaged page: an OSError of no number or kind."""
+    return type(error) is OSError and not error.errno
+
+
 @contextmanager
 def _asking(url: str) -> Iterator[None]:
     """Raise as StoreError, which names the file, what a store answers but that it is there or not.
@@ -96,13 +106,12 @@ def _asking(url: str) -> Iterator[None]:
     except (ImageSearchError, FileNotFoundError, FileExistsError):
         raise
     except OSError as error:
-        # Arrow says of a damaged page that it is an OSError, of no number and no other kind.
-        if error.filename or (type(error) is OSError and not error.errno):
+        if error.filename or is_of_page(error):
             raise
         reason = error.strerror or str(error) or type(error).__name__
         raise StoreError(f"{url}: {reason}") from error
     except Exception as error:
-        if type(error).__module__.partition(".")[0] not in STORES:
+        if not is_of_store(error):
             raise
         raise StoreError(f"{url}: {error}") from error
 

@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -166,19 +166,13 @@ def _list_and_extract(
     listing = BackgroundListing(images, settings, run.skipped)
     workers = None
     try:
-        with ExitStack() as stack:
-            progress = None
-            while not listing.wait(1.0) and listing.rows < _EARLY_IMAGES:
-                progress = progress or stack.enter_context(Progress(None, "images listed"))
-                progress.done, progress.note = listing.rows, listing.note
-                progress.show()
-        if not listing.done:
+        if not listing.watch(_EARLY_IMAGES):
             there = list(listing.tables.values())
             pending = Pending([part.table for part in there], [part.rows for part in there])
             workers = _workers(pending, backbone, settings, run)
             take = _shards_as_they_come(listing, settings.shard_size or LARGEST_SHARD)
             _extract_shards(take, None, db, workers, limit, run, listing)
-            listing.wait(0)
+            listing.watch()
         return listing.result(), workers
     finally:
         listing.stop()
@@ -268,8 +262,8 @@ def _extract_shards(
     more = (lambda: not listing.done) if listing else lambda: False
     with Progress(total) as progress:
         for report in dispatch(take, db, workers, more):
-            progress.note = _note(run, listing)
             if report is None:
+                progress.note = _note(run, listing)
                 progress.show(workers.placement.waiting())
                 continue
             run.add(report)

@@ -5,6 +5,7 @@ that it did not come to, so that one large folder among small ones keeps nobody 
 stay in Ray's object store: the driver holds references, and a few paths of each.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
@@ -65,18 +66,12 @@ def list_source(
 
     `skipped` counts what is left out.
     """
-    tables: dict[_Place, ListedTable] = {}
-    with ExitStack() as stack:
-        progress = None
-        for place, table, note in list_piecemeal(source, settings, skipped):
-            if note and progress is None:
-                progress = stack.enter_context(Progress(None, "images listed"))
-            if table is not None:
-                tables[place] = table
-            if progress is not None:
-                progress.note = note
-                progress.advance(table.rows if table else 0)
-    return [tables[place] for place in sorted(tables)]
+    listing = BackgroundListing(source, settings, skipped)
+    try:
+        listing.watch()
+        return listing.result()
+    finally:
+        listing.stop()
 
 
 def list_piecemeal(
@@ -129,9 +124,19 @@ class BackgroundListing:
         """Whether it has ended, well or not."""
         return self._end.done()
 
-    def wait(self, seconds: float) -> bool:
-        """Wait so long for its end; whether that has come. Raises what the listing raised."""
-        futures.wait([self._end], seconds)
+    def watch(self, rows: float = math.inf) -> bool:
+        """Show how far it is until it has ended, or so many rows came; whether it has ended.
+
+        Raises what the listing raised.
+        """
+        with ExitStack() as stack:
+            progress = None
+            while futures.wait([self._end], 1.0).not_done and self.rows < rows:
+                progress = progress or stack.enter_context(Progress(None, "images listed"))
+                progress.note = self.note
+                progress.advance(self.rows - progress.done)
+            if progress is not None:
+                progress.done = self.rows
         if self.done:
             self._end.result()
         return self.done

@@ -28,6 +28,7 @@ from lib.errors import BadInputError, ImageSearchError, MissingError
 from lib.images.addresses import open_filesystem
 from lib.images.archives import tar_members, zip_members
 from lib.images.file_names import UNREAD, UNREADABLE, ending, is_hidden, is_image
+from lib.storage import is_of_page
 
 # Names of columns in small letters, the first that a table has is taken.
 URI_COLUMNS = ("uri", "url", "coco_url", "image_url", "img_url", "image_link")
@@ -478,9 +479,7 @@ def _refusal(where: _File, error: Exception) -> ImageSearchError | None:
         return MissingError(f"no images at {where.uri}: {error.__cause__ or error}")
     if isinstance(error, zipfile.BadZipFile | tarfile.TarError):
         return BadInputError(f"{where.uri} is no whole {where.kind[1:]} archive: {error}")
-    # Arrow says of a damaged page that it is an OSError, of no number and no other kind.
-    of_page = type(error) is OSError and not error.errno
-    if of_page or isinstance(error, pa.ArrowException | UnicodeDecodeError):
+    if is_of_page(error) or isinstance(error, pa.ArrowException | UnicodeDecodeError):
         return BadInputError(f"{where.uri} cannot be read as {where.kind[1:]}: {error}")
     no_ranges = isinstance(error, ValueError) and not isinstance(error, BadInputError)
     if no_ranges and re.search("seek|range", str(error)):
