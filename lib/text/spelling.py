@@ -2,6 +2,7 @@
 
 import math
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
@@ -36,9 +37,9 @@ class Spelling:
             if (rank < SOUND_VOCABULARY or word in captions) and len(word) > 2 and word.isalpha():
                 self._ranks[word] = rank
                 self._by_sound.setdefault(_sound(word), []).append(word)
-        self._choices = [
-            word for word, rank in self._ranks.items() if rank < VOCABULARY or word in captions
-        ]
+        frequent = (w for w, rank in self._ranks.items() if rank < VOCABULARY or w in captions)
+        self._choices = sorted(frequent, key=self._cost)
+        self._costs = [self._cost(word) for word in self._choices]
         self.suggest = lru_cache(4096)(self._suggest)
 
     def correct(self, text: str, words: Iterable[str]) -> str | None:
@@ -54,9 +55,13 @@ class Spelling:
         """The word that was probably meant; None where this one stands as it is."""
         if len(word) < 3 or not word.isalpha() or self._ranks.get(word, COMMON) < COMMON:
             return None
+        own_cost = self._cost(word) if word in self._ranks else math.inf
+        # What costs more than this is dearer after one edit than the word as it stands, and most
+        # words that come here are known, but seldom.
+        cheap = self._choices[: bisect_right(self._costs, own_cost - _EDIT_COST)]
         edits = process.extract(
             word,
-            self._choices,
+            cheap,
             scorer=OSA.distance,
             score_cutoff=1 if len(word) < 5 else 2,
             limit=None,
@@ -64,7 +69,7 @@ class Spelling:
         costs = {choice: self._cost(choice) + _EDIT_COST * count for choice, count, _ in edits}
         for choice in self._by_sound.get(_sound(word), ()):
             costs[choice] = min(costs.get(choice, math.inf), self._cost(choice) + _SOUND_COST)
-        costs[word] = self._cost(word) if word in self._ranks else math.inf
+        costs[word] = own_cost
         best = min(costs, key=lambda choice: (costs[choice], choice))
         return best if best != word else None
 

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 
 from lib.text.spelling import Spelling
@@ -38,3 +40,14 @@ def test_only_the_word_is_replaced(spelling: Spelling) -> None:
     corrected = spelling.correct(text, ["red", "bycicle", "bell"])
     assert corrected == 'red bicycle^2 -"bicycle bell" bycicles'
     assert spelling.correct("red bicycle", ["red", "bicycle"]) is None
+
+
+def test_known_words_are_compared_with_all_that_could_be_meant(spelling: Spelling) -> None:
+    """Those that are left out, since they cost more than the word itself, change nothing."""
+    known = [word for word in spelling._choices if len(word) > 2][::400]
+    expected = []
+    for word in known:
+        cheap, spelling._costs = spelling._costs, [-math.inf] * len(spelling._costs)
+        expected.append(spelling._suggest(word))
+        spelling._costs = cheap
+    assert [spelling._suggest(word) for word in known] == expected
