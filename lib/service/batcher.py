@@ -1,4 +1,4 @@
-"""Joins requests that wait at the same time into batches, one batch at work at a time."""
+"""Joins requests that wait at the same time into batches."""
 
 import asyncio
 import math
@@ -27,7 +27,8 @@ class Batcher(Generic[_Item, _Result]):
 
     A lone request starts at once and batches fill by themselves as load grows. `serve.batch`
     instead closes a batch after a fixed wait even while the last one is still at work, so that
-    many small batches queue up behind a slow one.
+    many small batches queue up behind a slow one. Beside a batch at work another is begun where it
+    is full, up to `concurrency`: it is prepared while the first is searched.
     """
 
     work: Callable[[list[_Item]], Sequence[_Result]]
@@ -35,9 +36,11 @@ class Batcher(Generic[_Item, _Result]):
     max_size: int
     max_waiting: int
     max_wait_s: float = math.inf
+    concurrency: int = 1
     _batch_s: float = 0.0  # that a batch takes, as of late
     _waiting: deque[tuple[_Item, asyncio.Future[_Result]]] = field(default_factory=deque)
-    _running: asyncio.Task[None] | None = None
+    _at_work: int = 0  # batches
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     @property
     def overloaded_s(self) -> float:
@@ -45,7 +48,8 @@ class Batcher(Generic[_Item, _Result]):
 
         It is refused where `max_waiting` wait, and where it would wait longer than `max_wait_s`.
         """
-        wait_s = self._batch_s * (1 + len(self._waiting) // self.max_size)
+        together = self.max_size * max(1, self._at_work)
+        wait_s = self._batch_s * (1 + len(self._waiting) // together)
         if len(self._waiting) >= self.max_waiting:
             return max(wait_s, 0.001)
         return wait_s - self.max_wait_s if self._waiting and wait_s > self.max_wait_s else 0.0
@@ -63,30 +67,39 @@ class Batcher(Generic[_Item, _Result]):
         loop = asyncio.get_running_loop()
         futures = [loop.create_future() for _ in items]
         self._waiting.extend(zip(items, futures, strict=True))
-        if self._running is None:
-            self._running = loop.create_task(self._run())
+        if self._may_begin():
+            self._at_work += 1
+            task = loop.create_task(self._run())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
         return list(await asyncio.gather(*futures))
+
+    def _may_begin(self) -> bool:
+        full = len(self._waiting) >= self.max_size
+        return self._at_work == 0 or (full and self._at_work < self.concurrency)
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
-        try:
-            while batch := self._next_batch():
-                items = [item for item, _ in batch]
-                start = loop.time()
-                try:
-                    results = await loop.run_in_executor(self.executor, self.work, items)
-                except Exception as error:
-                    for _, future in batch:
-                        if not future.done():
-                            future.set_exception(error)
-                    continue
+        while batch := self._next_batch():
+            items = [item for item, _ in batch]
+            start = loop.time()
+            try:
+                results = await loop.run_in_executor(self.executor, self.work, items)
+            except Exception as error:
+                for _, future in batch:
+                    if not future.done():
+                        future.set_exception(error)
+            else:
                 took_s = loop.time() - start
                 self._batch_s += (1 - _MEMORY) * (took_s - self._batch_s)
                 for (_, future), result in zip(batch, results, strict=True):
                     if not future.done():
                         future.set_result(result)
-        finally:
-            self._running = None
+            self._at_work -= 1
+            if not self._may_begin():
+                return
+            self._at_work += 1
+        self._at_work -= 1
 
     def _next_batch(self) -> list[tuple[_Item, asyncio.Future[_Result]]]:
         batch: list[tuple[_Item, asyncio.Future[_Result]]] = []

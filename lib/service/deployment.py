@@ -5,6 +5,7 @@ import dataclasses
 import logging
 import math
 import os
+import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -49,6 +50,8 @@ HEALTH_WITHIN_S = 4.0  # search processes that have not answered for so long are
 SPELLING_WITHIN_S = 1.0  # a misspelt word has its suggestion, or none
 _THUMBNAILS_KEPT = 2_000  # of some 30 KB each
 _FILE_THREADS = 8
+_BATCHES = 2  # at work at a time
+_SWITCH_WITHIN_S = 0.0005
 _CHECK_EVERY_S = 0.5
 _CHECK_WITHIN_S = 2.0
 _RETRY_RELOAD = 10  # times the pause between two looks at the database
@@ -122,6 +125,9 @@ class SearchService:
         image_model: DeploymentHandle,
     ) -> None:
         self.settings = settings
+        # By default a thread that comes back from numpy or from a shard waits 5 ms for the loop, at
+        # each call; with hundreds of answers a second that was a third of the capacity.
+        sys.setswitchinterval(_SWITCH_WITHIN_S)
         self.shards = ShardDeployments(shards)
         self.image_model = image_model
         # Each kind of work has threads of its own: none waits for a host that does not answer.
@@ -133,13 +139,15 @@ class SearchService:
         loop = asyncio.get_running_loop()
         self.searcher = await loop.run_in_executor(self._loader, self._load, None)
         self.reload_problem: str | None = None
-        # One thread for searches: two batches at a time would only share memory bandwidth.
+        # Shards search one batch at a time: two would only share memory bandwidth. Meanwhile this
+        # process prepares the next.
         self._batcher = Batcher(
             self._answer,
-            ThreadPoolExecutor(1),
+            ThreadPoolExecutor(_BATCHES),
             settings.max_batch_size,
             settings.max_waiting,
             settings.max_wait_s,
+            _BATCHES,
         )
         self._small_jpegs = lru_cache(_THUMBNAILS_KEPT)(_thumbnail)
         self._measures = Measures()

@@ -109,3 +109,19 @@ def test_a_client_that_went_away_costs_no_search() -> None:
         assert work.batches == [[1], [3]]
 
     asyncio.run(run())
+
+
+def test_a_full_batch_begins_beside_another_and_nothing_is_left_behind() -> None:
+    async def run() -> None:
+        work = Slow()
+        batcher = Batcher(work, ThreadPoolExecutor(2), 4, max_waiting=20, concurrency=2)
+        answers = [asyncio.create_task(batcher.submit([n])) for n in range(4)]
+        await asyncio.sleep(0.05)  # a full batch, at work
+        answers += [asyncio.create_task(batcher.submit([n])) for n in range(4, 11)]
+        await asyncio.sleep(0.05)  # another beside it; a third would be one too many
+        work.go.set()
+        assert [answer for (answer,) in await asyncio.gather(*answers)] == list(range(0, 22, 2))
+        assert sorted(work.batches) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10]]
+        assert await batcher.submit([50]) == [100]
+
+    asyncio.run(run())
