@@ -7,22 +7,24 @@ python -m benchmarks.serving --soak 300      also five minutes at 80 % of capaci
 
 import asyncio
 import dataclasses
-import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cache
-from typing import Any
+from itertools import islice
+from random import Random
+from typing import Any, cast
 
-import aiohttp
 import numpy as np
 import psutil
 import pyarrow as pa
+import uvloop
 
 import benchmarks
 from benchmarks.scale import save_embedder
@@ -105,39 +107,103 @@ def service(db: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
 @cache
 def frequent_words() -> list[str]:
     """Words that queries are made of."""
-    return [w for w in load_word_vectors().index_to_key[100:20_000] if w.isalpha()]
+    words = load_word_vectors().index_to_key[100:20_000]
+    return [word for word in words if word.isascii() and word.isalpha()]
 
 
-def queries(seed: int) -> Iterator[str]:
-    """Endless two- to four-word queries of frequent words, hardly one of them twice."""
+def requests(seed: int, address: str) -> Iterator[bytes]:
+    """Endless searches for two to four frequent words, hardly one of them twice."""
     words = frequent_words()
-    random = np.random.default_rng(seed)
+    host = address.removeprefix("http://")
+    random = Random(seed)
     while True:
-        chosen = random.integers(0, len(words), random.integers(2, 5))
-        yield " ".join(words[word] for word in chosen)
+        text = "+".join(random.choices(words, k=random.randint(2, 4)))
+        yield f"GET /search?q={text}&k=10 HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
 
 
-async def one(session: aiohttp.ClientSession, address: str, text: str, load: Load) -> None:
-    """A single search."""
-    start = time.perf_counter()
-    try:
-        async with session.get(f"{address}/search", params={"q": text, "k": "10"}) as response:
-            body = await response.read()
-            load.statuses[str(response.status)] += 1
-            if response.status == 200:
-                load.answered_s.append(time.perf_counter() - start)
-                timing = response.headers["Server-Timing"]
-                load.search_s.append(float(timing.removeprefix("search;dur=")) / 1000)
-                load.versions.add(json.loads(body)["database_version"])
-    except (aiohttp.ClientError, TimeoutError) as error:
-        load.statuses[type(error).__name__] += 1
+class Connection(asyncio.Protocol):
+    """One HTTP/1.1 connection that is kept open and asks for one thing at a time.
+
+    A client of a library takes as much of these cores for a refusal as the service for an answer,
+    and what is measured would be the client.
+    """
+
+    def __init__(self) -> None:
+        self.transport: asyncio.Transport | None = None
+        self._received = b""
+        self._answer: asyncio.Future[tuple[int, bytes, bytes]] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called by asyncio."""
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's derives from none of them
+
+    def ask(self, request: bytes) -> asyncio.Future[tuple[int, bytes, bytes]]:
+        """Send a request; its answer is status, headers and body."""
+        assert self.transport is not None
+        self._received, self._answer = b"", asyncio.get_running_loop().create_future()
+        self.transport.write(request)
+        return self._answer
+
+    def data_received(self, data: bytes) -> None:
+        """Called by asyncio."""
+        self._received += data
+        headers, separator, body = self._received.partition(b"\r\n\r\n")
+        if not separator or self._answer is None or self._answer.done():
+            return
+        length = re.search(rb"\r\ncontent-length: *(\d+)", headers, re.IGNORECASE)
+        assert length is not None, headers
+        if len(body) >= int(length[1]):
+            self._answer.set_result((int(headers[9:12]), headers, body))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by asyncio."""
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(ConnectionResetError("closed before it answered"))
 
 
-def new_session() -> aiohttp.ClientSession:
-    """Client without a limit of its own on connections."""
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(TIMEOUT_S)
-    )
+class Client:
+    """As many connections to the service as there are requests at a time."""
+
+    def __init__(self, address: str) -> None:
+        self._host = address.removeprefix("http://")
+        self._free: list[Connection] = []
+
+    async def search(self, request: bytes, load: Load) -> None:
+        """A single search."""
+        start = time.perf_counter()
+        connection = None
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                connection = self._free.pop() if self._free else await self._connect()
+                status, headers, body = await connection.ask(request)
+        except (OSError, TimeoutError) as error:
+            load.statuses[type(error).__name__] += 1
+            if connection is not None and connection.transport is not None:
+                connection.transport.abort()
+            return
+        load.statuses[str(status)] += 1
+        if status == 200:
+            load.answered_s.append(time.perf_counter() - start)
+            timing = re.search(rb"server-timing: *search;dur=([0-9.]+)", headers, re.IGNORECASE)
+            version = re.search(rb'"database_version": *(\d+)', body)
+            assert timing is not None
+            assert version is not None
+            load.search_s.append(float(timing[1]) / 1000)
+            load.versions.add(int(version[1]))
+        if connection.transport is not None and not connection.transport.is_closing():
+            self._free.append(connection)
+
+    async def _connect(self) -> Connection:
+        host, _, port = self._host.rpartition(":")
+        loop = asyncio.get_running_loop()
+        _, connection = await loop.create_connection(Connection, host, int(port))
+        return connection
+
+    def close(self) -> None:
+        """Close the connections that are kept."""
+        for connection in self._free:
+            if connection.transport is not None:
+                connection.transport.abort()
 
 
 async def closed_loop(address: str, clients: int, seconds: float) -> Load:
@@ -146,11 +212,11 @@ async def closed_loop(address: str, clients: int, seconds: float) -> Load:
     end = time.perf_counter() + seconds
 
     async def client(seed: int) -> None:
-        texts = queries(seed)
+        searches = requests(seed, address)
         while time.perf_counter() < end:
-            await one(session, address, next(texts), load)
+            await asker.search(next(searches), load)
 
-    async with new_session() as session:
+    with closing(Client(address)) as asker:
         await asyncio.gather(*(client(seed) for seed in range(clients)))
     return load
 
@@ -158,15 +224,15 @@ async def closed_loop(address: str, clients: int, seconds: float) -> Load:
 async def open_loop(address: str, per_second: float, seconds: float) -> Load:
     """Requests that arrive at a fixed rate, whatever became of the earlier ones."""
     load = Load(0, seconds)
-    texts = queries(1)
+    searches = list(islice(requests(1, address), int(per_second * seconds)))
     running = set()
     start = time.perf_counter()
-    async with new_session() as session:
-        for number in range(int(per_second * seconds)):
+    with closing(Client(address)) as asker:
+        for number, search in enumerate(searches):
             delay = start + number / per_second - time.perf_counter()
             if delay > 0:
                 await asyncio.sleep(delay)
-            task = asyncio.create_task(one(session, address, next(texts), load))
+            task = asyncio.create_task(asker.search(search, load))
             running.add(task)
             task.add_done_callback(running.discard)
         await asyncio.gather(*running)
@@ -276,7 +342,7 @@ def main() -> None:
             options.db = temporary
             random_database(temporary, options.images)
         with service(options.db) as (address, process):
-            report = asyncio.run(measure(address, process, options))
+            report = uvloop.run(measure(address, process, options))
     benchmarks.write_json(options.json, report)
 
 
