@@ -111,14 +111,19 @@ def frequent_words() -> list[str]:
     return [word for word in words if word.isascii() and word.isalpha()]
 
 
-def requests(seed: int, address: str) -> Iterator[bytes]:
-    """Endless searches for two to four frequent words, hardly one of them twice."""
-    words = frequent_words()
-    host = address.removeprefix("http://")
-    random = Random(seed)
+def queries(seed: int) -> Iterator[str]:
+    """Endless two- to four-word queries of frequent words, hardly one of them twice."""
+    words, random = frequent_words(), Random(seed)
     while True:
-        text = "+".join(random.choices(words, k=random.randint(2, 4)))
-        yield f"GET /search?q={text}&k=10 HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
+        yield " ".join(random.choices(words, k=random.randint(2, 4)))
+
+
+def requests(seed: int, address: str) -> Iterator[bytes]:
+    """Endless searches as they are sent."""
+    host = address.removeprefix("http://")
+    for text in queries(seed):
+        query = text.replace(" ", "+")
+        yield f"GET /search?q={query}&k=10 HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
 
 
 class Connection(asyncio.Protocol):
