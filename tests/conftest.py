@@ -1,8 +1,8 @@
 """What tests share: real data where it is there, and one local Ray a session."""
 
 import os
-import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ os.environ.setdefault("RAY_worker_niceness", "0")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # Slow parts first, so that two processes end together.
 _ORDER = ("service", "browser", "cluster", "ray")
+_RUNNING = pytest.StashKey[dict[str, ExitStack]]()
 _MARKER_OF_FIXTURE = {
     "service": "service",
     "cluster": "cluster",
@@ -49,6 +50,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=place)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Stop what a group of tests shared as soon as it is over: idle, it takes half a core."""
+    for group, running in item.session.stash.get(_RUNNING, {}).items():
+        if nextitem is None or nextitem.get_closest_marker(group) is None:
+            running.close()
+
+
+def _keep(session: pytest.Session, group: str) -> ExitStack:
+    """What is open as long as tests of a group follow each other."""
+    return session.stash.setdefault(_RUNNING, {}).setdefault(group, ExitStack())
+
+
 @pytest.fixture(scope="session")
 def coco_dir() -> Path:
     """The directory of real COCO photographs and captions; skips where there is none."""
@@ -58,12 +72,17 @@ def coco_dir() -> Path:
 
 
 @pytest.fixture(scope="session")
-def s3_address() -> Iterator[tuple[str, int]]:
-    """Where each test's S3 server is; the environment says so, of Ray's workers, too."""
-    with socket.socket() as reserved, pytest.MonkeyPatch.context() as patch:
-        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the servers do
-        reserved.bind(("127.0.0.1", 0))
-        host, port = reserved.getsockname()
+def s3_server() -> Iterator[str]:
+    """A real S3 server on this machine, which the environment names, to Ray's workers, too.
+
+    It listens from the start: a port that is only reserved may be taken by one of Ray's processes.
+    """
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
         for name, value in (
             ("AWS_ACCESS_KEY_ID", "test"),
             ("AWS_SECRET_ACCESS_KEY", "test"),
@@ -71,11 +90,12 @@ def s3_address() -> Iterator[tuple[str, int]]:
             ("AWS_ENDPOINT_URL", f"http://{host}:{port}"),
         ):
             patch.setenv(name, value)
-        yield host, port
+        yield f"http://{host}:{port}"
+    server.stop()
 
 
 @pytest.fixture(scope="session")
-def ray_local(s3_address: tuple[str, int]) -> Iterator[None]:
+def ray_local(s3_server: str) -> Iterator[None]:
     """A real Ray on this machine, started once for all tests that need one."""
     from lib.cluster import connect
 
@@ -84,39 +104,37 @@ def ray_local(s3_address: tuple[str, int]) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def cluster(s3_address: tuple[str, int]) -> Iterator["RunningCluster"]:
+def cluster(request: pytest.FixtureRequest, s3_server: str) -> "RunningCluster":
     """A Ray of several nodes, started once for all tests that need them."""
     from tests.cluster_process import run_cluster
 
-    with run_cluster() as running:
-        yield running
+    return _keep(request.session, "cluster").enter_context(run_cluster())
 
 
 @pytest.fixture(scope="session")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator["RunningService"]:
+def service(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> "RunningService":
     """The service over a small database, started once for all tests that ask it."""
     from tests.serving_database import make_database
     from tests.serving_process import run_service
 
     directory = tmp_path_factory.mktemp("serving")
-    with run_service(directory, make_database(directory)) as running:
-        yield running
+    running = run_service(directory, make_database(directory))
+    return _keep(request.session, "service").enter_context(running)
 
 
 @pytest.fixture
-def s3_bucket(s3_address: tuple[str, int]) -> Iterator[str]:
-    """An empty bucket of a real S3 server on this machine; the environment says how to reach it."""
-    from moto.server import ThreadedMotoServer
+def s3_bucket(s3_server: str) -> Iterator[str]:
+    """An empty bucket of the S3 server, which forgets all at the end."""
+    import httpx
     from s3fs import S3FileSystem
 
-    server = ThreadedMotoServer(*s3_address)
-    server.start()
-    # fsspec keeps file systems, and with them their connections, for good.
+    # fsspec keeps file systems, and with them what they know of buckets, for good.
     S3FileSystem.clear_instance_cache()
     S3FileSystem().mkdir("photos")
     yield "s3://photos"
-    S3FileSystem().rm("photos", recursive=True)  # the next server in this process shares it
-    server.stop()
+    assert httpx.post(f"{s3_server}/moto-api/reset").status_code == 200
     S3FileSystem.clear_instance_cache()
 
 
