@@ -34,6 +34,7 @@ from lib.text.word_vectors import word_vectors_digest
 from tests import toy_world
 from tests.cluster_process import RunningCluster
 from tests.embedder.gradient_of_two import batch, gradient_of_two
+from tests.run_job import run_job
 
 CPU = torch.device("cpu")
 PROJECT = Path(__file__).parents[2]
@@ -206,43 +207,56 @@ def test_two_workers_sum_to_the_gradient_of_one(tmp_path: Path) -> None:
     torch.testing.assert_close(torch.load(tmp_path / "gradient.pt"), layer.weight.grad)
 
 
-@pytest.mark.parametrize("killed", [False, pytest.param(True, marks=pytest.mark.chaos)])
-def test_two_workers_also_if_one_is_killed_give_the_result_of_one(
-    cluster: RunningCluster, s3_bucket: str, tmp_path: Path, killed: bool
+WORLD = range(400), range(400, 520), range(520, 600)  # images of training, validation and test
+
+
+@pytest.mark.usefixtures("ray_local")
+def test_two_workers_give_the_result_of_one(s3_bucket: str, tmp_path: Path) -> None:
+    job, report = _two_workers(f"{s3_bucket}/db", tmp_path)
+    _is_the_result_of_one(f"{s3_bucket}/db", tmp_path, report, "".join(run_job(*job)))
+
+
+@pytest.mark.chaos
+def test_two_workers_of_which_one_is_killed_give_the_result_of_one(
+    cluster: RunningCluster, s3_bucket: str, tmp_path: Path
 ) -> None:
-    """On a cluster joined from outside with its token at hand, and a database on S3."""
-    descriptors, captions = toy_world.world(600)
-    db = toy_world.write_database(f"{s3_bucket}/db", descriptors)
-    images = sorted(captions.images, key=int)
-    training, validation, test = (
-        select(captions, set(part)) for part in (images[:400], images[400:520], images[520:])
-    )
-    vectors = toy_world.word_vectors()
-    settings = FitSettings(epochs=6, patience=6)
-    job = ["-m", "jobs.train_embedder", "--db", db, "--workers", 2, *_inputs(tmp_path, training)]
-    job += ["--validation-captions", _captions_file(tmp_path / "validation.csv", validation)]
-    job += ["--epochs", 6, "--patience", 6, "--json", tmp_path / "report.json"]
-    killer = threading.Thread(target=_kill_a_worker, args=(db,))
-    if killed:
-        killer.start()
+    """On a cluster joined from outside with its token at hand."""
+    (name, *options), report = _two_workers(f"{s3_bucket}/db", tmp_path)
+    killer = threading.Thread(target=_kill_a_worker, args=(f"{s3_bucket}/db",))
+    killer.start()
+    job = ("-m", f"jobs.{name}", *options)
     printed = cluster.run(*job, timeout=500, RAY_ADDRESS=cluster.address)
-    if killed:
-        killer.join()
-    report = json.loads((tmp_path / "report.json").read_text())
+    killer.join()
+    _is_the_result_of_one(f"{s3_bucket}/db", tmp_path, report, printed)
+
+
+def _two_workers(db: str, folder: Path) -> tuple[list[Any], Path]:
+    """A toy world's database, the job that trains on it with two workers, and its report."""
+    descriptors, captions = toy_world.world(600)
+    toy_world.write_database(db, descriptors)
+    training, validation, _ = (select(captions, {str(n) for n in part}) for part in WORLD)
+    job: list[Any] = ["train_embedder", "--db", db, "--workers", 2, *_inputs(folder, training)]
+    job += ["--validation-captions", _captions_file(folder / "validation.csv", validation)]
+    report = folder / "report.json"
+    return [*job, "--epochs", 6, "--patience", 6, "--json", report], report
+
+
+def _is_the_result_of_one(db: str, folder: Path, report_file: Path, printed: str) -> None:
+    descriptors, captions = toy_world.world(600)
+    training, validation, test = (select(captions, {str(n) for n in part}) for part in WORLD)
+    report = json.loads(report_file.read_text())
     history = report["history"]
     assert [row["epoch"] for row in history] == list(range(7))
-    prepared = prepare(db, training, validation, vectors, rejoin=False)
-    data = prepared.data
-    alone = fit(data, settings, CPU)
+    prepared = prepare(db, training, validation, toy_world.word_vectors(), rejoin=False)
+    alone = fit(prepared.data, FitSettings(epochs=6, patience=6), CPU)
     for figure in ("validation_recall@10", "validation_ndcg"):
         assert history[0][figure] == pytest.approx(alone["history"][0][figure], abs=0.02)
         assert history[-1][figure] == pytest.approx(alone["history"][-1][figure], abs=0.05)
-    space = load_semantic_space(db, str(tmp_path / "toy.txt"))
-    unseen = np.arange(520, 600)
+    space = load_semantic_space(db, str(folder / "toy.txt"))
     ranks = caption_ranks(
         space.text.embed(test.texts),
-        space.se_image(descriptors[unseen]),
-        np.array([int(image) - 520 for image in test.image_ids]),
+        space.se_image(descriptors[list(WORLD[2])]),
+        np.array([int(image) - WORLD[2].start for image in test.image_ids]),
     )
     assert recall(ranks, 10) > 0.7
     fs, path = filesystem(f"{db}/embedder")
