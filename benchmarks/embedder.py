@@ -54,11 +54,11 @@ class Collection:
     ) -> None:
         self.index = index
         self.captions = captions
-        self.descriptors = read_descriptors(index.files, np.arange(len(index.image_ids)))
+        self.descriptors = read_descriptors(index.files, np.arange(len(index)))
         self.vectors = load_word_vectors(word_vectors)
         self.sample = replace(sample_collection(index), read=self.read)
         self.lesson = self._lesson(weights)
-        rows = captions.rows_among(index.image_ids, index.paths)
+        rows = captions.rows_among(index.images())
         self.captioned = sorted({captions.image_ids[i] for i in np.flatnonzero(rows >= 0)})
 
     def _lesson(self, weights: str | None) -> Lesson | None:

@@ -56,6 +56,10 @@ def main() -> None:
         with _measured(figures, "nothing_changed"):
             plan = _plan(listing, db)
         assert (plan.described, plan.pending.count) == (options.names, 0)
+        writer.submit(write_more, listing, f"{folder}/more.parquet").result()
+        with _measured(figures, "hundredth_more"):
+            plan = _plan(f"{folder}/more.parquet", db)
+        assert (plan.described, plan.pending.count) == (options.names, options.names // 100)
         writer.submit(write_half, listing, f"{folder}/half.parquet").result()
         plan = _plan(f"{folder}/half.parquet", db, prune=True)
         with _measured(figures, "drop_half"):
@@ -112,6 +116,14 @@ def write_tree(files: int, root: Path) -> None:
         folder.mkdir(parents=True)
         for number in range(first, min(first + _FOLDER_FILES, files)):
             (folder / f"{number:010}.jpg").touch()
+
+
+def write_more(listing: str, target: str) -> None:
+    """A list with a hundredth of other names after it."""
+    table = pq.read_table(listing)
+    more = table.slice(0, len(table) // 100).to_pydict()
+    other = {name: [f"{value}.png" for value in values] for name, values in more.items()}
+    pq.write_table(pa.concat_tables([table, pa.table(other, schema=table.schema)]), target)
 
 
 def write_half(listing: str, target: str) -> None:

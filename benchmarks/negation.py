@@ -35,7 +35,9 @@ def measure(collection: Collection, count: int, shares: list[float]) -> list[dic
     for fold, (training, test) in enumerate(folds(collection.captioned, count, 0)):
         text, se_image, _ = trained(collection, select(collection.captions, training), fold)
         captions = select(collection.captions, test).by_image()
-        place = {image_id: row for row, image_id in enumerate(collection.index.image_ids)}
+        place = {
+            image_id: row for row, image_id in enumerate(collection.index.image_ids.to_pylist())
+        }
         images = se_image(collection.read(np.array([place[image_id] for image_id in captions])))
         said = [set(tokenize(" ".join(texts))) for texts in captions.values()]
         shown = {

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from multiprocessing.connection import Connection
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pyarrow as pa
@@ -38,6 +39,7 @@ from lib.text.encoder import Idf, TextEncoder
 from lib.text.word_vectors import PACKAGED, load_word_vectors, word_vectors_digest
 
 FILE_ROWS = 50_000
+CAPTIONED = 20_000
 
 
 def names_of(first: int, count: int) -> tuple[list[str], list[str]]:
@@ -86,6 +88,28 @@ def embed(db: str) -> str:
     from lib.database.embed import embed_database
 
     return f"{embed_database(db, run_on_workers).files_embedded} files embedded"
+
+
+def train(db: str) -> str:
+    """Fit an embedder to 20,000 images from all over the collection, of two drawn captions each."""
+    import torch
+
+    from lib.datasets.captions import CaptionedImage, Captions
+    from lib.descriptors.store import index_descriptors
+    from lib.embedder.fitting import FitSettings, fit
+    from lib.embedder.training import prepare_from, sample_collection
+
+    vectors = load_word_vectors()
+    index = index_descriptors(db)
+    chosen = np.linspace(0, len(index) - 1, CAPTIONED, dtype=np.int64)
+    names = index.ids_of(chosen)
+    ids = [name for name in names for _ in range(2)]
+    words, random = vectors.index_to_key[100:2_000], Random(0)
+    texts = [" ".join(random.choices(words, k=8)) for _ in ids]
+    captions = Captions(ids, texts, {name: CaptionedImage(name) for name in names})
+    prepared = prepare_from(sample_collection(index), captions, None, vectors, False, None)
+    state = fit(prepared.data, FitSettings(epochs=3, patience=3), torch.device("cpu"))
+    return f"{len(prepared.data.training.images):,} images, {len(state['history'])} epochs"
 
 
 def open_version(db: str) -> str:
@@ -193,6 +217,7 @@ def build_and_measure(
     measure("embed, nothing new", embed, db, images, counts)
     write_descriptors(db, images, 1, provenance)
     measure("embed, one image added", embed, db, images, counts)
+    measure(f"train on {CAPTIONED:,} captioned images", train, db, images, counts)
     measure("poll", poll, db, images, counts)
     measure("open, the first time", open_version, db, images, counts)
     measure("open again", open_version, db, images, counts)

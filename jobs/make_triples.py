@@ -47,7 +47,7 @@ def make_triples(options: argparse.Namespace) -> dict[str, Any]:
         options.per_caption,
         np.random.default_rng(options.seed),
     )
-    ids = pa.array([index.image_ids[row] for row in examples.images])
+    ids = pa.array(index.ids_of(examples.images))
     texts = pa.array([captions.texts[place] for place in examples.captions])
     table = pa.table(
         {

@@ -168,7 +168,7 @@ def choose_embedder(
     pairs = _digest_of_pairs(options, captions)
     try:
         done = read_json(record)
-        grown = not captions and len(index.image_ids) >= 2 * done["images"]
+        grown = not captions and len(index) >= 2 * done["images"]
         current = load_semantic_space(options.db, options.word_vectors).digest
         same = done["pairs"] == pairs and done["summary"]["digest"] == current
         if same and not grown and not options.retrain:
@@ -188,7 +188,7 @@ def choose_embedder(
         rejoin=options.validation_captions is None,
         weights=options.weights,
     )
-    kept = {"pairs": pairs, "images": len(index.image_ids), "summary": command.as_json(summary)}
+    kept = {"pairs": pairs, "images": len(index), "summary": command.as_json(summary)}
     write_json_atomic(record, kept)
     return summary
 
@@ -203,7 +203,7 @@ def _digest_of_pairs(options: argparse.Namespace, captions: CaptionParts | None)
         contents = contents_of(index.files)
         for name, part in (("training", captions.training), ("validation", captions.validation)):
             if part:
-                rows = part.rows_among(index.image_ids, index.paths)
+                rows = part.rows_among(index.images())
                 pairs = zip(rows, part.texts, strict=True)
                 lines += sorted(f"{name} {contents[row]} {text}" for row, text in pairs if row >= 0)
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
@@ -223,7 +223,7 @@ def words_for(options: argparse.Namespace) -> list[str]:
 
     space = load_semantic_space(options.db, options.word_vectors)
     index = index_descriptors(options.db)
-    count = len(index.image_ids)
+    count = len(index)
     rows = np.unique(np.linspace(0, count - 1, min(count, SAMPLED_IMAGES)).astype(int))
     images = space.se_image(read_descriptors(index.files, rows))
     return words_of_images(space.text, images, SAMPLE_QUERIES)

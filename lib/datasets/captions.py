@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import astuple, dataclass
 
 import numpy as np
@@ -41,12 +41,12 @@ class Captions:
         """The rows of the captioned images in a collection of (image id, path); read once."""
         return match_images(self.images, collection)
 
-    def rows_among(self, image_ids: Sequence[str], paths: Sequence[str]) -> np.ndarray:
-        """For each caption the row of its image in a collection, -1 where it is absent.
+    def rows_among(self, collection: Iterable[tuple[str, str]]) -> np.ndarray:
+        """For each caption the row of its image in a collection of (image id, path); else -1.
 
         (len(self),) int64; how names are compared: `lib.datasets.matching`.
         """
-        rows = self.match(zip(image_ids, paths, strict=True)).rows
+        rows = self.match(collection).rows
         return np.array([rows.get(image_id, -1) for image_id in self.image_ids], np.int64)
 
     def texts_in(self, collection: Iterable[tuple[str, str]]) -> dict[str, list[str]]:

@@ -245,12 +245,28 @@ def computation(db: str) -> Computation | None:
 
 @dataclass(frozen=True)
 class DescriptorIndex:
-    """Which image each row of `DB/descriptors/*.parquet` is, files in sorted order."""
+    """Which image each row of `DB/descriptors/*.parquet` is, files in sorted order.
+
+    `image_ids` and `paths` are columns of large strings, a chunk a file: as Python's strings those
+    of ten million images would take two gigabytes.
+    """
 
     files: list[str]
-    image_ids: list[str]
-    paths: list[str]
+    image_ids: pa.ChunkedArray
+    paths: pa.ChunkedArray
     provenance: Provenance
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def images(self) -> Iterator[tuple[str, str]]:
+        """Id and path of each row, of one file at a time."""
+        for ids, paths in zip(self.image_ids.chunks, self.paths.chunks, strict=True):
+            yield from zip(ids.to_pylist(), paths.to_pylist(), strict=True)
+
+    def ids_of(self, rows: np.ndarray) -> list[str]:
+        """Ids of some rows, in their order."""
+        return self.image_ids.take(pa.array(rows)).to_pylist()
 
 
 def named_images(db: str) -> Iterator[tuple[str, str]]:
@@ -270,8 +286,8 @@ def index_descriptors(db: str) -> DescriptorIndex:
     if not files:
         raise MissingError(f"{db} holds no descriptors; run jobs.extract_descriptors first")
     provenance = Provenance.from_schema(read_schema(files[0]), files[0])
-    image_ids: list[str] = []
-    paths: list[str] = []
+    image_ids: list[pa.Array] = []
+    paths: list[pa.Array] = []
     for file in files:
         require_same(
             f"the descriptors in {files[0]} and {file}",
@@ -280,9 +296,10 @@ def index_descriptors(db: str) -> DescriptorIndex:
             "Extract one of them again with jobs.extract_descriptors",
         )
         table = read_table(file, ["image_id", "path"])
-        image_ids += table["image_id"].to_pylist()
-        paths += table["path"].to_pylist()
-    return DescriptorIndex(files, image_ids, paths, provenance)
+        for column, chunks in (("image_id", image_ids), ("path", paths)):
+            chunks.append(table[column].cast(pa.large_string()).combine_chunks())
+    ids, names = (pa.chunked_array(chunks, pa.large_string()) for chunks in (image_ids, paths))
+    return DescriptorIndex(files, ids, names, provenance)
 
 
 def read_descriptors(files: list[str], rows: np.ndarray) -> np.ndarray:

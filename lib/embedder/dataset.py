@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from lib.datasets.captions import Captions
+from lib.datasets.matching import Matches
 from lib.descriptors.store import DescriptorIndex
 from lib.embedder.collectives import sum_over_workers, world
 from lib.errors import BadInputError
@@ -106,12 +107,15 @@ def word_covariance(text: TextEncoder) -> np.ndarray:
     return (vectors.T * frequencies) @ vectors / max(frequencies.sum(), 1e-12)
 
 
-def match_captions(captions: Captions, index: DescriptorIndex, text: TextEncoder) -> Examples:
+def match_captions(
+    captions: Captions, index: DescriptorIndex, text: TextEncoder, matches: Matches | None = None
+) -> Examples:
     """The captions whose image has a descriptor and of which a word is known, embedded.
 
-    Raises BadInputError where no caption names an image, or none has a known word.
+    `matches`: of these captions and this index, where they are known already. Raises BadInputError
+    where no caption names an image, or none has a known word.
     """
-    matches = captions.match(zip(index.image_ids, index.paths, strict=True))
+    matches = matches or captions.match(index.images())
     captions.require_a_match(matches, posixpath.dirname(index.files[0]))
     rows = np.array([matches.rows.get(image, -1) for image in captions.image_ids], np.int64)
     present = np.flatnonzero(rows >= 0)

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lib.datasets.captions import Captions
 from lib.descriptors.store import DescriptorIndex, contents_of, read_descriptors
@@ -41,8 +42,8 @@ def training_rows(db: str, embedder: str, index: DescriptorIndex) -> np.ndarray:
         return np.zeros(0, np.int64)
     if (table.schema.metadata or {}).get(b"embedder") != embedder.encode():
         return np.zeros(0, np.int64)
-    taught = set(table["image_id"].to_pylist())
-    return np.array([row for row, name in enumerate(index.image_ids) if name in taught], np.int64)
+    taught = table["image_id"].combine_chunks().cast(pa.large_string())
+    return np.flatnonzero(pc.is_in(index.image_ids, taught).to_numpy())
 
 
 def copies(index: DescriptorIndex, rows: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -121,7 +121,7 @@ def train(
         },
         "captions": _caption_counts(training, validation, data)
         | {
-            "images_in_database": len(index.image_ids),
+            "images_in_database": len(index),
             "digest": captions_digest(part for part in (training, validation) if part),
         },
         "settings": dataclasses.asdict(settings),
@@ -134,7 +134,11 @@ def train(
         inputs = [line for part in captions for line in (*part.image_ids, *part.texts)]
         inputs += [metadata["word_vectors"]["digest"], prepared.prior]
         # What a run is known by again: never a computed number, whose last bits may differ.
-        known_by = [*index.files, *index.image_ids, *inputs, repr(settings), str(rejoin)]
+        names = (
+            hashlib.sha256("\n".join(ids.to_pylist()).encode()).hexdigest()
+            for ids in index.image_ids.chunks  # one file's at a time
+        )
+        known_by = [*index.files, *names, *inputs, repr(settings), str(rejoin)]
         metrics = join(db, "embedder", "metrics.csv")
         with following(metrics, settings.epochs):
             if workers == 1 and not tries_ranking(data.validation, settings):
@@ -152,7 +156,7 @@ def train(
         db, prepared.text, embedder, metadata, state["whitening"].numpy(), prior
     )
     taught = data.training + data.validation if rejoin else data.training
-    keep_training_images(db, digest, [index.image_ids[row] for row in taught.images])
+    keep_training_images(db, digest, index.ids_of(taught.images))
     if state["history"]:
         write_bytes_atomic(join(db, "embedder", "training.png"), training_plot(state["history"]))
         write_tensorboard(join(db, "embedder", "tensorboard"), state["history"])
@@ -257,7 +261,7 @@ class Sample:
 
 def sample_collection(index: DescriptorIndex) -> Sample:
     """Read the sample."""
-    count = len(index.image_ids)
+    count = len(index)
     rows = np.unique(np.linspace(0, count - 1, min(count, MAX_SAMPLE)).astype(np.int64))
     descriptors = read_descriptors(index.files, rows)
     return Sample(
@@ -286,6 +290,8 @@ def prepare_from(
     captions = [part for part in (training, validation if rejoin else None) if part]
     texts = [text for part in captions for text in part.texts]
 
+    parts = [part and (part, part.match(sample.index.images())) for part in (training, validation)]
+
     def prepared(power: float) -> Prepared:
         prior = None
         if isinstance(taught, tuple):
@@ -297,8 +303,10 @@ def prepare_from(
                 taught, sample.descriptors, sample.standardisation, text, caption_words()
             )
         matched, unseen = (
-            match_captions(part, sample.index, text) if part else nothing(text.dimension)
-            for part in (training, validation)
+            match_captions(part[0], sample.index, text, part[1])
+            if part
+            else nothing(text.dimension)
+            for part in parts
         )
         data = TrainingData(
             matched,

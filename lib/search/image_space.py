@@ -41,7 +41,7 @@ def open_descriptors(db: str) -> tuple[LocalCollection, SemanticSpace]:
     Raises MissingError where there are no descriptors, MismatchError for two origins.
     """
     index = index_descriptors(db)
-    descriptors = read_descriptors(index.files, np.arange(len(index.image_ids)))
+    descriptors = read_descriptors(index.files, np.arange(len(index)))
     size = descriptors.shape[1]
     mean = descriptors.mean(axis=0, dtype=np.float64).astype(np.float32)
     embedder = Embedder(np.eye(size, dtype=np.float32), -mean)

@@ -387,7 +387,7 @@ def test_captions_beside_images_in_a_table_are_those_of_their_rows(
     pq.write_table(table, tmp_path / "a.parquet")
     listed = [(image.image_id, image.path) for image in list_images(str(tmp_path / "a.parquet"))]
     captions = load_captions(str(tmp_path / "a.parquet"))
-    assert captions.rows_among(*zip(*listed, strict=True)).tolist() == [0, 1, 2]
+    assert captions.rows_among(listed).tolist() == [0, 1, 2]
 
 
 def test_names_of_images_begin_anew_in_each_shard(tmp_path: Path) -> None:

@@ -49,9 +49,9 @@ def test_tables_of_image_and_caption(tmp_path: Path) -> None:
 
 def test_captions_meet_images_by_id_by_path_and_by_file_name(tmp_path: Path) -> None:
     captions = load_captions(write(tmp_path / "c.json", COCO))
-    assert captions.rows_among(["139"], ["139"]).tolist() == [-1, 0]
+    assert captions.rows_among([("139", "139")]).tolist() == [-1, 0]
     ids = ["val/000000000285.jpg", "other.jpg", "000000000139.jpg"]
-    assert captions.rows_among(ids, ids).tolist() == [0, 2]
+    assert captions.rows_among(zip(ids, ids, strict=True)).tolist() == [0, 2]
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_the_real_captions(coco_dir: Path) -> None:
     assert len(captions.images) == 5000
     assert len(captions) == 25_014
     present = sorted(path.name for path in (coco_dir / "images").iterdir())
-    rows = captions.rows_among(present, present)
+    rows = captions.rows_among(zip(present, present, strict=True))
     assert set(rows[rows >= 0]) <= set(range(len(present)))
     assert np.sum(rows < 0) > 20_000
 

@@ -32,8 +32,8 @@ def features(shape: tuple[int, ...] = (1, 512)) -> dict[Any, np.ndarray]:
 
 def stored(db: Path) -> dict[str, np.ndarray]:
     index = index_descriptors(str(db))
-    rows = read_descriptors(index.files, np.arange(len(index.image_ids)))
-    return dict(zip(index.image_ids, rows, strict=True))
+    rows = read_descriptors(index.files, np.arange(len(index)))
+    return dict(zip(index.image_ids.to_pylist(), rows, strict=True))
 
 
 def assert_stored(db: Path) -> None:

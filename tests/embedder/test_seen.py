@@ -29,12 +29,12 @@ def test_training_images_and_copies_of_them_are_found(tmp_path: Path) -> None:
     assert training_rows(db, "digest", index).tolist() == []
     keep_training_images(db, "digest", ["dog", "cat"])
     taught = training_rows(db, "digest", index)
-    assert [index.image_ids[row] for row in taught] == ["dog", "cat"]
+    assert index.ids_of(taught) == ["dog", "cat"]
     assert training_rows(db, "of another embedder", index).tolist() == []
-    others = np.setdiff1d(np.arange(len(index.image_ids)), taught)
+    others = np.setdiff1d(np.arange(len(index)), taught)
     copied = others[copies(index, others, taught)]
     same = {"cat too", "dog anew", "cat anew", "cat too anew"}
-    assert {index.image_ids[row] for row in copied} == same
+    assert set(index.ids_of(copied)) == same
 
 
 def test_captions_are_known_again_in_any_order_and_parts() -> None:
