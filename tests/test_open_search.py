@@ -26,6 +26,7 @@ def search(directory: Path) -> Searcher:
     return open_search(str(directory / "db"), str(captions_file(directory)), weights=WEIGHTS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("modules", "absent"),
     [

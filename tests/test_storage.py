@@ -155,6 +155,7 @@ def test_what_another_process_wrote_is_there_after_a_listing(s3_bucket: str) -> 
     assert read_bytes(name) == parquet_bytes(table)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [FSTimeoutError(), PermissionError("Access Denied")])
 @pytest.mark.parametrize("ask", [read_table, read_schema, stored, exists])
 def test_a_store_that_does_not_answer_is_named_and_has_damaged_nothing(
