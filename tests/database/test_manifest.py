@@ -69,6 +69,7 @@ def test_of_writers_at_the_same_moment_one_commits_each_version(db: str) -> None
     assert all("started from version 1; nothing was changed" in error for error in lost)
 
 
+@pytest.mark.slow
 @pytest.mark.reports
 def test_removals_at_the_same_moment_are_all_kept(db: str) -> None:
     make_version(db)

@@ -446,6 +446,7 @@ def test_other_formats_that_people_have() -> None:
         assert mean_difference(encoded(scene(*size), kind, **options), scene(*size)) < 2, kind
 
 
+@pytest.mark.slow
 def test_a_huge_picture_comes_at_a_smaller_scale() -> None:
     wide = encoded(Image.new("RGB", (21_000, 10_000), (200, 100, 50)), quality=50)
     assert plain_jpeg_size(wide) is None
@@ -460,6 +461,7 @@ def test_a_huge_picture_comes_at_a_smaller_scale() -> None:
         decode_upright(encoded(Image.new("L", (1001, 1000)), "PNG"), max_pixels=1_000_000)
 
 
+@pytest.mark.slow
 def test_memory_follows_the_pixels_allowed() -> None:
     """52 megapixels of 16 bits, of 450 KB, in a process of its own that says its peak."""
     code = """
