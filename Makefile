@@ -41,10 +41,10 @@ lint: $(VENV)/.test ## ruff, and the order in which packages may import each oth
 typecheck: $(VENV)/.test ## mypy, strict
 	$(BIN)/mypy
 
-check: lint typecheck ## lint, types, and the quick tests that start no Ray: a minute and a half
+check: lint typecheck ## lint, types, and the quick tests that start no Ray: a minute
 	$(BIN)/python -m pytest -n 2 -m "not ray and not cluster and not service and not browser and not slow and not chaos"
 
-test: lint typecheck ## lint, types and every test: seven to twelve minutes on two cores
+test: lint typecheck ## lint, types and every test: eight to eleven minutes on two cores
 	$(BIN)/python -m pytest -n 2 -m "not chaos"
 
 chaos: $(VENV)/.test ## kills, lost nodes and power, faults, many at once: two hours
