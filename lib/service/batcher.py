@@ -67,39 +67,43 @@ class Batcher(Generic[_Item, _Result]):
         loop = asyncio.get_running_loop()
         futures = [loop.create_future() for _ in items]
         self._waiting.extend(zip(items, futures, strict=True))
-        if self._may_begin():
-            self._at_work += 1
-            task = loop.create_task(self._run())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        self._begin_next()
         return list(await asyncio.gather(*futures))
 
-    def _may_begin(self) -> bool:
+    def _begin_next(self) -> None:
+        """Begin a batch where none is at work, or where a full one may go beside others."""
         full = len(self._waiting) >= self.max_size
-        return self._at_work == 0 or (full and self._at_work < self.concurrency)
+        if self._waiting and (not self._at_work or (full and self._at_work < self.concurrency)):
+            self._at_work += 1
+            task = asyncio.get_running_loop().create_task(self._run())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
-        while batch := self._next_batch():
-            items = [item for item, _ in batch]
-            start = loop.time()
-            try:
-                results = await loop.run_in_executor(self.executor, self.work, items)
-            except Exception as error:
-                for _, future in batch:
-                    if not future.done():
-                        future.set_exception(error)
-            else:
-                took_s = loop.time() - start
-                self._batch_s += (1 - _MEMORY) * (took_s - self._batch_s)
-                for (_, future), result in zip(batch, results, strict=True):
-                    if not future.done():
-                        future.set_result(result)
+        try:
+            if batch := self._next_batch():
+                await self._answer(batch)
+        finally:
             self._at_work -= 1
-            if not self._may_begin():
-                return
-            self._at_work += 1
-        self._at_work -= 1
+        self._begin_next()
+
+    async def _answer(self, batch: list[tuple[_Item, asyncio.Future[_Result]]]) -> None:
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        try:
+            results = await loop.run_in_executor(
+                self.executor, self.work, [item for item, _ in batch]
+            )
+        except Exception as error:
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(error)
+            return
+        took_s = loop.time() - start
+        self._batch_s += (1 - _MEMORY) * (took_s - self._batch_s)
+        for (_, future), result in zip(batch, results, strict=True):
+            if not future.done():
+                future.set_result(result)
 
     def _next_batch(self) -> list[tuple[_Item, asyncio.Future[_Result]]]:
         batch: list[tuple[_Item, asyncio.Future[_Result]]] = []

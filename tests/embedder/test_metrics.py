@@ -95,7 +95,6 @@ def test_caption_ranks_do_not_depend_on_the_order_of_images() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_coco_protocols_are_five_folds_of_a_thousand_and_all_five_thousand() -> None:
     rng = np.random.default_rng(4)
     images = rng.normal(size=(5000, 8)).astype(np.float32)

@@ -125,3 +125,18 @@ def test_a_full_batch_begins_beside_another_and_nothing_is_left_behind() -> None
         assert await batcher.submit([50]) == [100]
 
     asyncio.run(run())
+
+
+def test_work_that_breaks_its_contract_stops_no_later_batch() -> None:
+    async def run() -> None:
+        batcher = Batcher(_as_many_as_the_first_says, ThreadPoolExecutor(1), 4, max_waiting=8)
+        lost = asyncio.create_task(batcher.submit([0]))  # gets no result
+        await asyncio.sleep(0.05)
+        assert await asyncio.wait_for(batcher.submit([1]), 5) == [1]
+        lost.cancel()
+
+    asyncio.run(run())
+
+
+def _as_many_as_the_first_says(items: list[int]) -> list[int]:
+    return items[: items[0]]

@@ -417,7 +417,7 @@ def test_a_search_process_that_dies_comes_back_with_the_next_version(
     assert hits["database_version"] == version + 2
 
 
-@pytest.mark.parametrize("examples", [10, pytest.param(1_000, marks=pytest.mark.chaos)])
+@pytest.mark.parametrize("examples", [20, pytest.param(1_000, marks=pytest.mark.chaos)])
 def test_it_keeps_its_own_contract(service: RunningService, examples: int) -> None:
     headers = {"Authorization": f"Bearer {TOKEN}"}
     described = schemathesis.openapi.from_url(f"{service.address}/openapi.json", headers=headers)

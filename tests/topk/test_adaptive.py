@@ -55,7 +55,6 @@ def test_no_copies_where_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not limit data")
 def test_a_copy_that_memory_refuses_is_done_without() -> None:
     process = multiprocessing.get_context("spawn").Process(target=_search_in_little_memory)
