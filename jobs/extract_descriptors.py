@@ -10,8 +10,8 @@ from jobs import command
 from lib.errors import BadArgumentError
 
 if TYPE_CHECKING:
-    from lib.descriptors.backbones import Backbone
     from lib.descriptors.extraction import Run
+    from lib.descriptors.kept import AnyBackbone
     from lib.descriptors.shards import ExtractionSettings, FailureLimit
 
 DESCRIPTION = """\
@@ -100,13 +100,13 @@ def extract_descriptors(options: argparse.Namespace) -> Mapping[str, Any]:
     )
 
 
-def load_meanwhile(name: str, weights: str | None) -> "Future[Backbone]":
+def load_meanwhile(name: str, weights: str | None) -> "Future[AnyBackbone]":
     """A backbone that loads while Ray starts: both take seconds, of which Ray mostly waits."""
 
-    def load() -> "Backbone":
-        from lib.descriptors.backbones import load_backbone
+    def load() -> "AnyBackbone":
+        from lib.descriptors.kept import open_backbone
 
-        return load_backbone(name, weights)
+        return open_backbone(name, weights)
 
     pool = ThreadPoolExecutor(1)
     loading = pool.submit(load)
@@ -117,7 +117,7 @@ def load_meanwhile(name: str, weights: str | None) -> "Future[Backbone]":
 def extract_source(
     images: str,
     db: str,
-    backbone: "Future[Backbone]",
+    backbone: "Future[AnyBackbone]",
     settings: "ExtractionSettings",
     captions: Sequence[str] = (),
     **options: Any,

@@ -5,8 +5,8 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from lib.datasets.archives import unpack
-from lib.datasets.download import RemoteFile, download, published
-from lib.errors import BadArgumentError, BadInputError
+from lib.datasets.download import DownloadError, RemoteFile, download, published
+from lib.errors import BadArgumentError, BadInputError, MissingError
 
 GLOVE_DIMENSIONS = (50, 100, 200, 300)
 _GLOVE = "https://nlp.stanford.edu/data/glove.6B.zip"
@@ -14,6 +14,8 @@ _GLOVE_MIRROR = "https://downloads.cs.stanford.edu/nlp/data/glove.6B.zip"
 # As torchtext, Embeddings.jl and others record it; Stanford itself publishes no digest.
 _GLOVE_SIZE = 862_182_613
 _GLOVE_SHA256 = "617afb2fe6cbd085c235baf7a465b96f4112bd7f7ccb2b2cbd649fed9cbcf2fb"
+# As torchvision has it, which takes seconds to import.
+RESNET18_URL = "https://download.pytorch.org/models/resnet18-f37072fd.pth"
 
 
 def prepare_glove(dimension: int, directory: Path, base_url: str | None = None) -> Path:
@@ -62,6 +64,23 @@ def prepare_weights(model: str, base_url: str | None = None) -> Path:
     digest = PurePosixPath(name).stem.rpartition("-")[2]
     download(published(url, target, base_url, digest=f"sha256:{digest}"))
     return target
+
+
+def fetch_weights(url: str) -> Path:
+    """File of a URL in torch's cache; an interrupted download goes on in the next run.
+
+    A name such as resnet18-f37072fd.pth holds the start of its SHA-256, which is checked. Raises
+    MissingError where it cannot be had.
+    """
+    path = torch_cache() / PurePosixPath(urlsplit(url).path).name
+    if not path.exists():
+        mark = path.stem.rpartition("-")[2]
+        named = len(mark) >= 8 and set(mark) <= set("0123456789abcdef")
+        try:
+            download(RemoteFile((url,), path, digest=f"sha256:{mark}" if named else ""))
+        except DownloadError as error:
+            raise MissingError(f"{error}, or give --weights FILE") from error
+    return path
 
 
 def torch_cache() -> Path:

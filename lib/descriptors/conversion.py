@@ -1,10 +1,6 @@
-"""Networks of PyTorch turned into OpenVINO graphs, each once: what is converted is kept."""
+"""Networks of PyTorch turned into OpenVINO graphs."""
 
-import hashlib
-import io
 import warnings
-import zipfile
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -14,10 +10,8 @@ from torch import nn
 from lib.cores import usable_cores
 from lib.descriptors import graphs
 from lib.descriptors.backbones import Backbone
-from lib.descriptors.graphs import Graph, compiled, cosines_of, pack
-from lib.storage import cache_directory, write_bytes_atomic
+from lib.descriptors.graphs import compiled, cosines_of
 
-_CONVERSION = 1  # goes up where `convert` comes to give another graph
 _CONVERTED_COSINE = 0.99999  # of a graph to the network it was converted from
 
 
@@ -63,27 +57,3 @@ def convert(backbone: Backbone) -> Any | None:
         except Exception:  # each network that cannot be converted says so in its own way
             return None
     return model
-
-
-def converted(backbone: Backbone) -> Graph | None:
-    """The packed graph of `convert`, kept in the user's cache: most of a run's start goes into it.
-
-    The zip that holds it has checksums: what is damaged is made again.
-    """
-    if graphs.openvino is None:
-        return None
-    made_by = (graphs.openvino.__version__, torch.__version__, _CONVERSION)
-    what = f"{backbone.provenance('float32')} {made_by}"
-    name = f"{hashlib.sha256(what.encode()).hexdigest()[:32]}.npz"
-    kept = cache_directory() / "graphs" / name
-    with suppress(OSError, KeyError, ValueError, zipfile.BadZipFile), np.load(kept) as packed:
-        return Graph(packed["xml"].tobytes(), packed["weights"])
-    model = convert(backbone)
-    if model is None:
-        return None
-    graph = pack(model)
-    with suppress(OSError):  # a home that cannot be written: slower next time, no harm else
-        sink = io.BytesIO()
-        np.savez(sink, xml=np.frombuffer(graph.xml, np.uint8), weights=graph.weights)
-        write_bytes_atomic(str(kept), sink.getbuffer())
-    return graph

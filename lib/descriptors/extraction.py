@@ -19,9 +19,9 @@ from lib.cluster import run_on_workers
 from lib.cores import usable_cores
 from lib.datasets.captions import Captions
 from lib.descriptors import store
-from lib.descriptors.backbones import Backbone
 from lib.descriptors.dispatch import Workers, dispatch
 from lib.descriptors.engines import Forms
+from lib.descriptors.kept import AnyBackbone
 from lib.descriptors.listing import BackgroundListing, ListedTable, list_source
 from lib.descriptors.merging import merge_files
 from lib.descriptors.naming import name_by_captions
@@ -49,7 +49,7 @@ from lib.errors import BadInputError, ConflictError, ImageSearchError
 from lib.images.decoding import ImageError
 from lib.images.file_names import UNREADABLE, skipped_in_words
 from lib.images.listing import ListedImage, rows_of, tabulate
-from lib.images.preprocessing import Preprocessing, decode
+from lib.images.preprocessing import Preprocessing, decode, resize_with_pillow
 from lib.images.reading import read_image
 from lib.progress import STAGES, Progress
 from lib.schemas import Provenance, require_same
@@ -104,7 +104,7 @@ class Run:
 def extract(
     images: str,
     db: str,
-    backbone: Backbone,
+    backbone: AnyBackbone,
     settings: ExtractionSettings,
     captions: Sequence[Captions] = (),
     prune: bool = False,
@@ -152,7 +152,7 @@ def extract(
 def _list_and_extract(
     images: str,
     db: str,
-    backbone: Backbone,
+    backbone: AnyBackbone,
     settings: ExtractionSettings,
     limit: FailureLimit,
     run: Run,
@@ -200,7 +200,7 @@ def _shards_as_they_come(listing: BackgroundListing, size: int) -> Callable[[], 
 
 
 def _as_before(
-    db: str, there: Provenance | None, backbone: Backbone, settings: ExtractionSettings
+    db: str, there: Provenance | None, backbone: AnyBackbone, settings: ExtractionSettings
 ) -> ExtractionSettings:
     """The settings with the fidelity of what is there. Raises MismatchError where they differ."""
     if there is not None:
@@ -235,12 +235,14 @@ def _require_images(images: str, listed: int, skipped: Counter[str], prune: bool
 
 
 def _workers(
-    pending: Pending, backbone: Backbone, settings: ExtractionSettings, run: Run
+    pending: Pending, backbone: AnyBackbone, settings: ExtractionSettings, run: Run
 ) -> Workers:
     placement = Placement(settings)
     print(placement, file=sys.stderr, flush=True)
     start = time.monotonic()
-    payload = BackbonePayload.of(backbone, _forms(pending, backbone, settings))
+    forms = _forms(pending, backbone, settings)
+    network = forms.float32 is None or placement.gpus > 0
+    payload = BackbonePayload.of(backbone, forms, with_network=network)
     run.preparation_seconds = time.monotonic() - start
     run.seconds += run.preparation_seconds
     return Workers(placement, payload)
@@ -276,7 +278,7 @@ def _extract_shards(
     run.seconds += time.monotonic() - start
 
 
-def _forms(pending: Pending, backbone: Backbone, settings: ExtractionSettings) -> Forms:
+def _forms(pending: Pending, backbone: AnyBackbone, settings: ExtractionSettings) -> Forms:
     """What workers compute with, made and judged with some of the images that are to be done."""
     cores = ray.cluster_resources().get("CPU", 1.0) / usable_cores()
     fidelity = settings.fidelity or "fast"
@@ -296,7 +298,9 @@ def _forms(pending: Pending, backbone: Backbone, settings: ExtractionSettings) -
 
 def _try_picture(preprocessing: Preprocessing, image: ListedImage) -> np.ndarray | None:
     try:
-        return np.ascontiguousarray(decode(read_image(image), preprocessing).pixels)
+        return np.ascontiguousarray(
+            decode(read_image(image), preprocessing, resize=resize_with_pillow).pixels
+        )
     except ImageError:
         return None
 

@@ -1,9 +1,17 @@
 """Which network computes descriptors: all that is said of it, without the network."""
 
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, replace
+from typing import Self
 
+from lib.datasets.pretrained import RESNET18_URL, fetch_weights
+from lib.errors import MissingError
 from lib.images.preprocessing import Preprocessing
 from lib.schemas import Precision, Provenance
+
+DEFAULT = "resnet18"
+PACKAGED = "efficientnet_lite0"
+RANDOM = "random"
 
 
 @dataclass(frozen=True)
@@ -24,3 +32,31 @@ class Origin:
             precision=precision,
             descriptor_size=self.descriptor_size,
         )
+
+    def seeing_as(self, provenance: Provenance | None) -> Self:
+        """The same, with the centre crop where that made a database's descriptors.
+
+        Databases from before whole pictures so stay of use.
+        """
+        cropping = replace(self.preprocessing, whole=False)
+        if provenance is None or provenance.preprocessing != str(cropping):
+            return self
+        return replace(self, preprocessing=cropping)
+
+
+def choose_name(name: str, weights: str | None) -> str:
+    """The name that `auto` stands for: resnet18, or the packaged one where resnet18's weights
+    cannot be had. Any other name is its own.
+    """
+    if name != "auto":
+        return name
+    try:
+        if weights is None:
+            fetch_weights(RESNET18_URL)
+    except MissingError as error:
+        print(
+            f"{DEFAULT} weights cannot be had, taking the packaged {PACKAGED} ({error})",
+            file=sys.stderr,
+        )
+        return PACKAGED
+    return DEFAULT

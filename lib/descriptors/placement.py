@@ -62,6 +62,11 @@ class Placement:
         self._windows: dict[Place, int] = {}
         self.room()
 
+    @property
+    def gpus(self) -> float:
+        """GPUs that a worker takes, on nodes that have any."""
+        return self._size.gpus
+
     def __str__(self) -> str:
         nodes = ", ".join(map(str, self._shapes)) or "nothing yet"
         return (

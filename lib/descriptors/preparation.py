@@ -6,9 +6,8 @@ import numpy as np
 
 from lib.cores import usable_cores
 from lib.descriptors import graphs
-from lib.descriptors.backbones import Backbone, as_batch
-from lib.descriptors.conversion import converted
 from lib.descriptors.engines import Engine, Forms, choose
+from lib.descriptors.kept import AnyBackbone, converted
 from lib.descriptors.quantization import observe, search
 from lib.schemas import Fidelity
 
@@ -43,7 +42,7 @@ def pictures_needed(fidelity: Fidelity, images: int, machines: float) -> int:
     return 0 if alone else _JUDGES
 
 
-def prepare(backbone: Backbone, fidelity: Fidelity, pictures: Sequence[np.ndarray]) -> Forms:
+def prepare(backbone: AnyBackbone, fidelity: Fidelity, pictures: Sequence[np.ndarray]) -> Forms:
     """The forms of a backbone, with convolutions in int8 where pictures suffice to calibrate them.
 
     Takes seconds, and with calibration about as long as 300 pictures in float32.
@@ -52,8 +51,10 @@ def prepare(backbone: Backbone, fidelity: Fidelity, pictures: Sequence[np.ndarra
     if not pictures:
         return Forms(fidelity, graph)
     if graph is None:
-        inputs = map(as_batch, pictures)
-        reference = np.concatenate([backbone.extract(images).numpy() for images in inputs])
+        from lib.descriptors.backbones import as_batch
+
+        extract = backbone.loaded().extract
+        reference = np.concatenate([extract(as_batch(picture)).numpy() for picture in pictures])
         return Forms(fidelity, None, pictures=list(pictures), reference=reference)
     model = graphs.unpack(graph)
     observed = observe(model, pictures)
@@ -71,6 +72,6 @@ def prepare(backbone: Backbone, fidelity: Fidelity, pictures: Sequence[np.ndarra
     )
 
 
-def float32_engine(backbone: Backbone) -> Engine:
+def float32_engine(backbone: AnyBackbone) -> Engine:
     """Descriptors in float32 on the cores of this machine."""
-    return choose(prepare(backbone, "float32", ()), lambda: backbone, "cpu", usable_cores())[0]
+    return choose(prepare(backbone, "float32", ()), backbone.loaded, "cpu", usable_cores())[0]

@@ -2,25 +2,35 @@
 
 import hashlib
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
-from urllib.parse import urlsplit
+from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import nn
 
-from lib.datasets.download import DownloadError, RemoteFile, download
-from lib.datasets.pretrained import torch_cache
+from lib.datasets.pretrained import fetch_weights
 from lib.errors import BadInputError, MissingError
 
 
-def read_state(source: str) -> dict[str, torch.Tensor]:
-    """State dict of a file (.pth, .pt or .safetensors), or of a URL, kept in torch's cache.
+class Weights(NamedTuple):
+    """A state dict, and the file that it was read from; None where that is not known."""
+
+    state: Mapping[str, torch.Tensor]
+    file: Path | None = None
+
+
+def read_weights(source: str) -> Weights:
+    """The state dict of a file (.pth, .pt or .safetensors), or of a URL, kept in torch's cache.
 
     Raises MissingError where it cannot be had, BadInputError where it is no state dict.
     """
-    path = _cached_download(source) if "://" in source else Path(source)
+    path = fetch_weights(source) if "://" in source else Path(source).absolute()
     if not path.exists():
         raise MissingError(f"no weights at {source}")
+    return Weights(_read(path, source), path)
+
+
+def _read(path: Path, source: str) -> dict[str, torch.Tensor]:
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -42,22 +52,6 @@ def read_state(source: str) -> dict[str, torch.Tensor]:
     ):
         raise BadInputError(f"{source} is no state dict (names and tensors)")
     return {name.removeprefix("module."): value for name, value in content.items()}
-
-
-def _cached_download(url: str) -> Path:
-    """File of a URL in torch's cache; an interrupted download goes on in the next run.
-
-    A name such as resnet18-f37072fd.pth holds the start of its SHA-256, which is checked.
-    """
-    path = torch_cache() / PurePosixPath(urlsplit(url).path).name
-    if not path.exists():
-        mark = path.stem.rpartition("-")[2]
-        named = len(mark) >= 8 and set(mark) <= set("0123456789abcdef")
-        try:
-            download(RemoteFile((url,), path, digest=f"sha256:{mark}" if named else ""))
-        except DownloadError as error:
-            raise MissingError(f"{error}, or give --weights FILE") from error
-    return path
 
 
 def state_digest(state: Mapping[str, torch.Tensor]) -> str:

@@ -12,6 +12,7 @@ import ray
 
 from lib.descriptors.engines import Forms, choose
 from lib.descriptors.extractor import DescriptorExtractor, ExtractedShard
+from lib.descriptors.kept import AnyBackbone
 from lib.descriptors.origin import Origin
 from lib.descriptors.shards import ExtractionSettings, Shard, ShardReport
 from lib.descriptors.store import Failure, writing
@@ -30,13 +31,16 @@ class BackbonePayload:
     """All a worker needs to compute descriptors; travels through Ray's object store once."""
 
     origin: Origin
-    state: dict[str, np.ndarray]  # of the network, for PyTorch
+    state: dict[str, np.ndarray] | None  # of the network, where PyTorch may compute
     forms: Forms
 
     @classmethod
-    def of(cls, backbone: "Backbone", forms: Forms) -> "BackbonePayload":
-        """Pack a loaded backbone; arrays, because Ray hands those out without a copy."""
-        state = {name: value.numpy() for name, value in backbone.network.state_dict().items()}
+    def of(cls, backbone: AnyBackbone, forms: Forms, with_network: bool) -> "BackbonePayload":
+        """Pack a backbone; arrays, because Ray hands those out without a copy."""
+        state = None
+        if with_network:
+            network = backbone.loaded().network
+            state = {name: value.numpy() for name, value in network.state_dict().items()}
         origin = Origin(*(getattr(backbone, field.name) for field in fields(Origin)))
         return cls(origin, state, forms)
 
@@ -46,7 +50,8 @@ class BackbonePayload:
 
         from lib.descriptors.backbones import Backbone, build_network
 
-        state = {name: torch.from_numpy(value.copy()) for name, value in self.state.items()}
+        arrays = self.state or {}
+        state = {name: torch.from_numpy(value.copy()) for name, value in arrays.items()}
         return Backbone(**vars(self.origin), network=build_network(self.origin.name, state))
 
 

@@ -108,7 +108,7 @@ class ImageModel:
 
     def _image_encoder(self, provenance: Provenance) -> "ImageEncoder":
         if self.encoder is None or self.provenance != provenance:
-            from lib.descriptors.image_encoder import ImageEncoder  # half a gigabyte with PyTorch
+            from lib.descriptors.image_encoder import ImageEncoder  # seconds to import
 
             self.encoder = ImageEncoder(provenance, self.weights)
             self.provenance = provenance

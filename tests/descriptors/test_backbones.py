@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from lib.descriptors.backbones import PACKAGED, load_backbone
+from lib.descriptors.backbones import load_backbone
+from lib.descriptors.origin import PACKAGED
 from lib.errors import BadArgumentError, BadInputError, MissingError
 
 pytestmark = pytest.mark.slow

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from lib.descriptors import conversion, graphs
-from lib.descriptors.backbones import PACKAGED, Backbone, load_backbone
-from lib.descriptors.conversion import convert, converted
+from lib.descriptors import graphs
+from lib.descriptors.backbones import Backbone, load_backbone
+from lib.descriptors.conversion import convert
 from lib.descriptors.engines import LEAST_COSINE, Forms, choose
 from lib.descriptors.graphs import cosines_of, pack
+from lib.descriptors.origin import PACKAGED
 from lib.descriptors.preparation import prepare
 from lib.descriptors.quantization import observe, quantize
 from lib.descriptors.torch_engine import TorchEngine
@@ -61,30 +62,6 @@ def test_the_graph_agrees_with_the_network_for_all_shapes(name: str) -> None:
         expected = reference(backbone, pictures)
         np.testing.assert_allclose(together, expected, rtol=1e-3, atol=1e-3)
         assert cosines_of(together, expected).min() > 0.999999
-
-
-def test_a_graph_is_converted_once_and_again_where_what_is_kept_is_damaged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    backbone = backbone_of(PACKAGED)
-    first = converted(backbone)
-    (kept,) = tmp_path.rglob("*.npz")
-    with monkeypatch.context() as patched:
-        patched.setattr(conversion, "convert", lambda backbone: pytest.fail("converted again"))
-        again = converted(backbone)
-    assert first is not None
-    assert again is not None
-    assert again.xml == first.xml
-    assert (again.weights == first.weights).all()
-    content = bytearray(kept.read_bytes())
-    content[len(content) // 2] ^= 1
-    kept.write_bytes(content)
-    mended = converted(backbone)
-    assert mended is not None
-    assert (mended.weights == first.weights).all()
-    assert kept.read_bytes() != bytes(content)
-    assert list(tmp_path.rglob("*.npz")) == [kept]
 
 
 @pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224"])

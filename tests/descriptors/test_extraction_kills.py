@@ -177,7 +177,7 @@ def test_an_image_that_kills_its_worker_is_found_and_the_rest_described(
     listed = [ListedImage(name, f"/{name}", 1, "", name) for name in names]
     shards = cut_shards(enumerate(listed), 3)
     backbone = load_backbone("resnet18", "random")
-    payload = BackbonePayload.of(backbone, Forms("fast", None))
+    payload = BackbonePayload.of(backbone, Forms("fast", None), with_network=True)
     workers = Workers(Placement(ExtractionSettings()), payload)
     ended = dispatch(lambda: next(shards, None), str(tmp_path), workers)
     reports = [report for report in ended if report is not None]

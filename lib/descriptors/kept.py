@@ -1,0 +1,151 @@
+"""What earlier runs kept of networks, so that PyTorch, seconds to import, is loaded for news alone.
+
+Kept are the origin of a file of weights, and the graph of a network. Both lie in the user's cache,
+with checksums: what is damaged is made again.
+"""
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from lib.descriptors import graphs
+from lib.descriptors.graphs import Graph
+from lib.descriptors.origin import DEFAULT, Origin, choose_name
+from lib.images.preprocessing import Preprocessing
+from lib.schemas import require_same
+from lib.storage import cache_directory, write_bytes_atomic
+
+if TYPE_CHECKING:
+    from lib.descriptors.backbones import Backbone
+
+_FORM = 2  # goes up where what is kept of the same network comes to be another
+
+
+@dataclass(frozen=True)
+class LazyBackbone(Origin):
+    """A backbone of which the origin is known, and whose network is loaded where one needs it."""
+
+    load: Callable[[], "Backbone"]
+
+    def loaded(self) -> "Backbone":
+        """With its network; raises what `lib.descriptors.backbones.load_backbone` does, and
+        MismatchError where the file of weights has changed meanwhile.
+        """
+        loaded = self.load()
+        require_same(
+            f"the weights of backbone {self.name} now and when the run began",
+            self.weights_digest,
+            loaded.weights_digest,
+            "Run again, and leave the file of weights as it is meanwhile",
+        )
+        return replace(loaded, preprocessing=self.preprocessing)
+
+
+AnyBackbone: TypeAlias = "Backbone | LazyBackbone"
+
+
+def open_backbone(name: str = DEFAULT, weights: str | None = None) -> AnyBackbone:
+    """A backbone as `lib.descriptors.backbones.load_backbone` loads it, and raises.
+
+    Where an earlier run loaded it from a file that still has the same content, it is not loaded.
+    """
+    name = choose_name(name, weights)
+    entry = _entry(name, weights)
+
+    def load() -> "Backbone":
+        from lib.descriptors.backbones import load_backbone
+
+        return load_backbone(name, weights)
+
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        checksum, body = entry.read_bytes().split(b"\n", 1)
+        if checksum.decode() == hashlib.sha256(body).hexdigest():
+            kept = json.loads(body)
+            if _digest_of(Path(kept["file"])) == kept["sha256"]:
+                return LazyBackbone(**_origin(kept["origin"]), load=load)
+    backbone = load()
+    if backbone.file is not None:
+        origin = {field.name: getattr(backbone, field.name) for field in fields(Origin)}
+        origin["preprocessing"] = asdict(backbone.preprocessing)
+        with suppress(OSError):  # a home that cannot be written: slower next time, no harm else
+            about = {"file": str(backbone.file), "sha256": _digest_of(backbone.file)}
+            body = json.dumps(about | {"origin": origin}, indent=1).encode()
+            checksum = hashlib.sha256(body).hexdigest().encode()
+            write_bytes_atomic(str(entry), checksum + b"\n" + body)
+    return backbone
+
+
+def kept_graph(backbone: AnyBackbone) -> Graph | None:
+    """The packed float32 graph of a backbone, where an earlier `converted` kept it."""
+    kept = _graph(backbone)
+    with suppress(OSError, KeyError, ValueError, zipfile.BadZipFile), np.load(kept) as packed:
+        return Graph(packed["xml"].tobytes(), packed["weights"])
+    return None
+
+
+def converted(backbone: AnyBackbone) -> Graph | None:
+    """The packed float32 graph of a backbone, see `lib.descriptors.conversion.convert`."""
+    if graphs.openvino is None:
+        return None
+    if graph := kept_graph(backbone):
+        return graph
+    from lib.descriptors import conversion
+
+    model = conversion.convert(backbone.loaded())
+    if model is None:
+        return None
+    graph = graphs.pack(model)
+    with suppress(OSError):  # as above
+        sink = io.BytesIO()
+        np.savez(sink, xml=np.frombuffer(graph.xml, np.uint8), weights=graph.weights)
+        write_bytes_atomic(str(_graph(backbone)), sink.getbuffer())
+    return graph
+
+
+def _graph(backbone: AnyBackbone) -> Path:
+    compiler = graphs.openvino and graphs.openvino.__version__
+    return _place(
+        "graphs", f"{backbone.provenance('float32')} {compiler} {_versions()} {_FORM}", "npz"
+    )
+
+
+def _entry(name: str, weights: str | None) -> Path:
+    """Where the origin of weights is kept: by what they are asked for with, here."""
+    if weights is not None and "://" not in weights:
+        weights = str(Path(weights).absolute())
+    return _place("backbones", f"{name} {weights} {_versions()} {_FORM}", "txt")
+
+
+def _place(kind: str, what: str, suffix: str) -> Path:
+    name = hashlib.sha256(what.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+    return cache_directory() / kind / f"{name}.{suffix}"
+
+
+def _versions() -> str:
+    """Of the packages that say what a network computes."""
+    told = []
+    for package in ("torch", "torchvision", "timm"):
+        with suppress(PackageNotFoundError):
+            told.append(f"{package} {version(package)}")
+    return ", ".join(told)
+
+
+def _digest_of(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _origin(kept: dict[str, Any]) -> dict[str, Any]:
+    """Fields of an `Origin` as JSON holds them."""
+    own = kept["preprocessing"]
+    numbers = {name: tuple(own[name]) for name in ("mean", "std")}
+    return kept | {"preprocessing": Preprocessing(**own | numbers)}

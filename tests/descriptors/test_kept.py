@@ -1,0 +1,125 @@
+"""What is kept of networks: the same as was loaded, and made again where it no longer holds."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+
+from lib.datasets.pretrained import RESNET18_URL
+from lib.descriptors import conversion
+from lib.descriptors.backbones import Backbone
+from lib.descriptors.image_encoder import ImageEncoder
+from lib.descriptors.kept import LazyBackbone, converted, open_backbone
+from lib.errors import BadInputError, MismatchError
+from tests.images.odd_images import encoded, scene
+
+pytestmark = pytest.mark.slow
+WITHOUT_TORCH = """
+import sys
+import numpy as np
+from lib.descriptors.image_encoder import ImageEncoder
+from lib.schemas import Provenance
+
+encoder = ImageEncoder(Provenance(**eval(sys.argv[1])), sys.argv[2])
+np.save(sys.argv[4], encoder.extract(open(sys.argv[3], "rb").read()))
+assert "torch" not in sys.modules
+"""
+
+
+@pytest.fixture
+def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file of weights, and a cache that is empty."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return write_weights(tmp_path / "weights.pth", 1)
+
+
+def write_weights(file: Path, seed: int) -> Path:
+    torch.manual_seed(seed)
+    torch.save(torchvision.models.resnet18().state_dict(), file)
+    return file
+
+
+def damage(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def test_a_second_run_needs_no_torch_and_gives_the_same_descriptors(
+    weights: Path, tmp_path: Path
+) -> None:
+    first = open_backbone("resnet18", str(weights))
+    assert isinstance(first, Backbone)
+    assert converted(first) is not None
+    provenance = first.provenance("float32")
+    (tmp_path / "a.jpg").write_bytes(encoded(scene()))
+    arguments = [repr(vars(provenance)), weights, tmp_path / "a.jpg", tmp_path / "a.npy"]
+    command = [sys.executable, "-c", WITHOUT_TORCH, *map(str, arguments)]
+    subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": str(Path.cwd())})
+    again = open_backbone("resnet18", str(weights))
+    assert isinstance(again, LazyBackbone)
+    assert again.provenance("float32") == provenance
+    assert again.preprocessing == first.preprocessing
+    without = np.load(tmp_path / "a.npy")
+    picture = ImageEncoder(provenance, str(weights))
+    content = (tmp_path / "a.jpg").read_bytes()
+    np.testing.assert_allclose(picture.extract(content), without, rtol=1e-5)
+    maps = picture.see(content).feature_map
+    np.testing.assert_allclose(maps.mean((1, 2)), without, rtol=1e-2, atol=1e-2)
+
+
+def test_weights_that_change_are_loaded(weights: Path) -> None:
+    first = open_backbone("resnet18", str(weights))
+    lazy = open_backbone("resnet18", str(weights))
+    assert isinstance(lazy, LazyBackbone)
+    write_weights(weights, 2)
+    with pytest.raises(MismatchError, match="leave the file of weights as it is"):
+        lazy.loaded()
+    changed = open_backbone("resnet18", str(weights))
+    assert changed.weights_digest != first.weights_digest
+    weights.write_bytes(b"junk")
+    with pytest.raises(BadInputError, match="cannot be read as weights"):
+        open_backbone("resnet18", str(weights))
+
+
+def test_what_is_damaged_is_made_again(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = open_backbone("resnet18", str(weights))
+    (kept,) = tmp_path.rglob("cache/**/*.txt")
+    damage(kept)
+    assert isinstance(open_backbone("resnet18", str(weights)), Backbone)
+    assert isinstance(open_backbone("resnet18", str(weights)), LazyBackbone)
+    graph = converted(first)
+    (kept,) = tmp_path.rglob("*.npz")
+    with monkeypatch.context() as patched:
+        patched.setattr(conversion, "convert", lambda backbone: pytest.fail("converted again"))
+        again = converted(first)
+    assert graph is not None
+    assert again is not None
+    assert again.xml == graph.xml
+    assert (again.weights == graph.weights).all()
+    damage(kept)
+    damaged = kept.read_bytes()
+    mended = converted(first)
+    assert mended is not None
+    assert (mended.weights == graph.weights).all()
+    assert kept.read_bytes() != damaged
+
+
+def test_a_home_that_cannot_be_written_does_no_harm(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    for _ in range(2):
+        assert isinstance(open_backbone("resnet18", str(weights)), Backbone)
+
+
+def test_the_address_of_resnet18s_weights_is_torchvisions() -> None:
+    assert torchvision.models.ResNet18_Weights.DEFAULT.url == RESNET18_URL
