@@ -282,7 +282,7 @@ def _forms(pending: Pending, backbone: AnyBackbone, settings: ExtractionSettings
     """What workers compute with, made and judged with some of the images that are to be done."""
     cores = ray.cluster_resources().get("CPU", 1.0) / usable_cores()
     fidelity = settings.fidelity or "fast"
-    needed = pictures_needed(fidelity, pending.count, cores)
+    needed = pictures_needed(backbone, fidelity, pending.count, cores)
     images = pending.sample(needed)
     if needed:
         print(f"looking for the fastest arithmetic with {len(images)} images", file=sys.stderr)

@@ -1,7 +1,7 @@
 """What earlier runs kept of networks, so that PyTorch, seconds to import, is loaded for news alone.
 
-Kept are the origin of a file of weights, and the graph of a network. Both lie in the user's cache,
-with checksums: what is damaged is made again.
+Kept are the origin of a file of weights, and a network's graphs: in float32, and in int8 as far as
+a search went. All lie in the user's cache, with checksums: what is damaged is made again.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -86,10 +86,8 @@ def open_backbone(name: str = DEFAULT, weights: str | None = None) -> AnyBackbon
 
 def kept_graph(backbone: AnyBackbone) -> Graph | None:
     """The packed float32 graph of a backbone, where an earlier `converted` kept it."""
-    kept = _graph(backbone)
-    with suppress(OSError, KeyError, ValueError, zipfile.BadZipFile), np.load(kept) as packed:
-        return Graph(packed["xml"].tobytes(), packed["weights"])
-    return None
+    kept = _read(_graph(backbone))
+    return kept and kept.graph
 
 
 def converted(backbone: AnyBackbone) -> Graph | None:
@@ -104,18 +102,47 @@ def converted(backbone: AnyBackbone) -> Graph | None:
     if model is None:
         return None
     graph = graphs.pack(model)
-    with suppress(OSError):  # as above
-        sink = io.BytesIO()
-        np.savez(sink, xml=np.frombuffer(graph.xml, np.uint8), weights=graph.weights)
-        write_bytes_atomic(str(_graph(backbone)), sink.getbuffer())
+    _write(_graph(backbone), NamedGraph(graph, "float32"))
     return graph
 
 
-def _graph(backbone: AnyBackbone) -> Path:
+class NamedGraph(NamedTuple):
+    """A graph, and what it computes in, in words; None where a search ended without one."""
+
+    graph: Graph | None
+    name: str
+
+
+def kept_int8(backbone: AnyBackbone, bfloat16: bool) -> NamedGraph | None:
+    """What `keep_int8` kept."""
+    return _read(_graph(backbone, f"int8 {bfloat16}"))
+
+
+def keep_int8(backbone: AnyBackbone, bfloat16: bool, found: NamedGraph) -> None:
+    """Keep what a search for convolutions that can be int8 came to, on such a processor."""
+    _write(_graph(backbone, f"int8 {bfloat16}"), found)
+
+
+def _read(file: Path) -> NamedGraph | None:
+    with suppress(OSError, KeyError, ValueError, zipfile.BadZipFile), np.load(file) as kept:
+        graph = Graph(kept["xml"].tobytes(), kept["weights"])
+        return NamedGraph(graph if graph.xml else None, str(kept["name"]))
+    return None
+
+
+def _write(file: Path, named: NamedGraph) -> None:
+    graph = named.graph or Graph(b"", np.empty(0, np.uint8))
+    xml = np.frombuffer(graph.xml, np.uint8)
+    with suppress(OSError):  # as above
+        sink = io.BytesIO()
+        np.savez(sink, xml=xml, weights=graph.weights, name=np.array(named.name))
+        write_bytes_atomic(str(file), sink.getbuffer())
+
+
+def _graph(backbone: AnyBackbone, form: str = "float32") -> Path:
     compiler = graphs.openvino and graphs.openvino.__version__
-    return _place(
-        "graphs", f"{backbone.provenance('float32')} {compiler} {_versions()} {_FORM}", "npz"
-    )
+    what = f"{backbone.provenance('float32')} {form} {compiler} {_versions()} {_FORM}"
+    return _place("graphs", what, "npz")
 
 
 def _entry(name: str, weights: str | None) -> Path:

@@ -1,51 +1,57 @@
 """The forms of a network that workers choose among, made once on the driver."""
 
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from lib.cores import usable_cores
 from lib.descriptors import graphs
 from lib.descriptors.engines import Engine, Forms, choose
-from lib.descriptors.kept import AnyBackbone, converted
-from lib.descriptors.quantization import observe, search
+from lib.descriptors.graphs import compiled, cosines_of, run_each
+from lib.descriptors.kept import AnyBackbone, NamedGraph, converted, keep_int8, kept_int8
+from lib.descriptors.quantization import HARD, Quantized, observe, search
 from lib.schemas import Fidelity
 
 # Of the pictures that int8 is made with: those not among them fare a little worse.
 _LEAST_OF_SAMPLE = 0.9992
 _JUDGES = 32  # pictures by which each worker judges what its own processor computes
 _CALIBRATION = 64
-# Below the first number of images nothing but float32 pays, up to the second no calibration, which
-# takes as long as some 300 images in float32, or 500 faster ones.
+# Below the first number of images nothing but float32 pays, up to the second no search for int8,
+# which takes as long as some 300 images in float32, or 500 faster ones.
 _LEAST, _FEW = 256, 1_000
 
 
 def are_few(images: int, machines: float) -> bool:
-    """Whether so many images are done before calibration, or a slow start of workers, pays.
+    """Whether so many images are done before a search for int8, or a slow start of workers, pays.
 
     `machines`: how many times the cores of this one are at work on them.
     """
     return images <= _FEW * max(1.0, machines)
 
 
-def pictures_needed(fidelity: Fidelity, images: int, machines: float) -> int:
+def pictures_needed(backbone: AnyBackbone, fidelity: Fidelity, images: int, machines: float) -> int:
     """Pictures that `prepare` wants of a collection of which so many images are to be described.
 
     `machines`: see `are_few`.
     """
     if fidelity == "float32" or images < _LEAST:
         return 0
-    if not are_few(images, machines):
+    int8 = kept_int8(backbone, graphs.has_bfloat16())
+    if not are_few(images, machines) and (int8 is None or int8.graph):
         return _CALIBRATION
+    if int8 is not None and int8.graph:
+        return _JUDGES
     # This machine alone computes in float32 where it has no bfloat16: there is nothing to judge.
     alone = machines <= 1 and not graphs.has_bfloat16()
     return 0 if alone else _JUDGES
 
 
 def prepare(backbone: AnyBackbone, fidelity: Fidelity, pictures: Sequence[np.ndarray]) -> Forms:
-    """The forms of a backbone, with convolutions in int8 where pictures suffice to calibrate them.
+    """The forms of a backbone, with convolutions in int8 where these pictures keep the promise.
 
-    Takes seconds, and with calibration about as long as 300 pictures in float32.
+    What an earlier run computed in int8 is tried first; else, where there are pictures enough, a
+    search looks for what can be, which takes about as long as 300 pictures in float32.
     """
     graph = converted(backbone)
     if not pictures:
@@ -56,20 +62,55 @@ def prepare(backbone: AnyBackbone, fidelity: Fidelity, pictures: Sequence[np.nda
         extract = backbone.loaded().extract
         reference = np.concatenate([extract(as_batch(picture)).numpy() for picture in pictures])
         return Forms(fidelity, None, pictures=list(pictures), reference=reference)
+    bfloat16 = graphs.has_bfloat16()
     model = graphs.unpack(graph)
+    form = _kept_form(backbone, model, pictures, bfloat16)
+    form = form or _new_form(backbone, model, pictures, bfloat16)
+    judges = form.hardest or range(min(len(pictures), _JUDGES))
+    chosen = [pictures[row] for row in judges]
+    return Forms(fidelity, graph, *form.int8, chosen, form.descriptors[list(judges)])
+
+
+class _Form(NamedTuple):
+    """What pictures say of a network in int8."""
+
+    int8: NamedGraph
+    hardest: Sequence[int]  # the pictures that quantising hurts most; empty without int8
+    descriptors: np.ndarray  # (N, D) of all pictures, in float32
+
+
+def _kept_form(
+    backbone: AnyBackbone, model: Any, pictures: Sequence[np.ndarray], bfloat16: bool
+) -> _Form | None:
+    """What an earlier search came to, where it holds for these pictures, too."""
+    kept = kept_int8(backbone, bfloat16)
+    if kept is None:
+        return None
+    descriptors = run_each(compiled(model, usable_cores()), pictures)
+    if kept.graph is None:
+        return _Form(kept, (), descriptors)
+    vectors = run_each(compiled(graphs.unpack(kept.graph), usable_cores(), bfloat16), pictures)
+    cosines = cosines_of(vectors, descriptors)
+    hardest = np.argsort(cosines)[:HARD].tolist()
+    return _Form(kept, hardest, descriptors) if cosines.min() >= _LEAST_OF_SAMPLE else None
+
+
+def _new_form(
+    backbone: AnyBackbone, model: Any, pictures: Sequence[np.ndarray], bfloat16: bool
+) -> _Form:
+    """What a search comes to, if there are pictures enough for one; it is kept."""
     observed = observe(model, pictures)
-    quantized = None
-    if len(pictures) >= _CALIBRATION // 2:
-        quantized = search(model, pictures, observed, _LEAST_OF_SAMPLE, graphs.has_bfloat16())
-    judges = quantized.hardest if quantized else list(range(min(len(pictures), _JUDGES)))
-    return Forms(
-        fidelity,
-        graph,
-        quantized and graphs.pack(quantized.model),
-        quantized.name if quantized else "",
-        [pictures[row] for row in judges],
-        observed.descriptors[judges],
-    )
+    nothing = _Form(NamedGraph(None, ""), (), observed.descriptors)
+    if len(pictures) <= _JUDGES:
+        return nothing
+    quantized = search(model, pictures, observed, _LEAST_OF_SAMPLE, bfloat16)
+    if quantized == "hopeless":
+        keep_int8(backbone, bfloat16, nothing.int8)
+    if not isinstance(quantized, Quantized):
+        return nothing
+    int8 = NamedGraph(graphs.pack(quantized.model), quantized.name)
+    keep_int8(backbone, bfloat16, int8)
+    return _Form(int8, quantized.hardest, observed.descriptors)
 
 
 def float32_engine(backbone: AnyBackbone) -> Engine:

@@ -8,7 +8,7 @@ others, so that it is those that are left as they are where some must be.
 
 import time
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from lib.cores import usable_cores
 from lib.descriptors.graphs import compiled, cosines_of, run_each
 
 _EXCEEDED = 0.1  # share of pictures
-_HARD = 16  # pictures that quantising hurts most, on which the search is done
+HARD = 16  # pictures that quantising hurts most, on which the search is done
 # Depthwise convolutions sum few products, so that errors do not average out: efficientnet_lite0
 # falls to 0.92, and what it can spare gains nothing.
 _HOPELESS = 0.98
@@ -106,11 +106,12 @@ def search(
     observed: Observed,
     least: float,
     bfloat16: bool,
-) -> Quantized | None:
+) -> Quantized | Literal["hopeless"] | None:
     """The model with the most convolutions in int8 that keeps a cosine of `least` to float32's.
 
     What is not in int8 is computed in bfloat16 where asked for. None where no such model is faster
-    by a tenth than the one without int8.
+    by a tenth than the one without int8; `hopeless` where that is the network's doing, whatever
+    the pictures.
     """
     threads, total = usable_cores(), len(convolutions(model))
 
@@ -126,8 +127,8 @@ def search(
 
     cosines = cosines_of(attempt(0, pictures)[1], observed.descriptors)
     if cosines.min() < _HOPELESS:
-        return None
-    hard = np.argsort(cosines)[:_HARD]
+        return "hopeless"
+    hard = np.argsort(cosines)[:HARD]
     some = [pictures[row] for row in hard]
 
     def keeps(kept: int) -> bool:
