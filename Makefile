@@ -11,7 +11,7 @@ DEMO_QUERIES := --query "orange juice" --query "two dogs" --query "a boat on the
 	--query "elephants in the grass" --query "snow -person" --query "a clock on a desk"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo fmt lint typecheck check test chaos fuzz bench docs clean
+.PHONY: help setup demo fmt lint typecheck check test long chaos fuzz bench docs clean
 
 help: ## list these targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 18
@@ -42,10 +42,13 @@ typecheck: $(VENV)/.test ## mypy, strict
 	$(BIN)/mypy
 
 check: lint typecheck ## lint, types, and the quick tests that start no Ray: a minute
-	$(BIN)/python -m pytest -n 2 -m "not ray and not cluster and not service and not browser and not slow and not chaos"
+	$(BIN)/python -m pytest -n 2 -m "not ray and not cluster and not service and not browser and not slow and not long and not chaos"
 
-test: lint typecheck ## lint, types and every test: eight to eleven minutes on two cores
-	$(BIN)/python -m pytest -n 2 -m "not chaos"
+test: lint typecheck ## lint, types, and every test but the longest: five minutes on two cores
+	$(BIN)/python -m pytest -n 2 -m "not cluster and not long and not chaos"
+
+long: $(VENV)/.test ## the tests of half a minute each: several nodes, several Rays, kills
+	$(BIN)/python -m pytest -n 2 -m "(cluster or long) and not chaos"
 
 chaos: $(VENV)/.test ## kills, lost nodes and power, faults, many at once: two hours
 	$(BIN)/python -m pytest -n 2 -m chaos

@@ -330,7 +330,7 @@ for address in sys.argv[1:]:
     return done.stdout.splitlines()
 
 
-@pytest.mark.ray
+@pytest.mark.cluster
 def test_this_machine_alone_needs_no_home_to_write_to() -> None:
     """Containers often have none; Ray by itself would keep a token there."""
     assert connecting([""], HOME="/dev/null/home") == ["True"]
@@ -343,7 +343,6 @@ def test_a_cluster_that_is_not_there_is_named_at_once() -> None:
         assert message.startswith(f"RAY_ADDRESS is {address}: ")
 
 
-@pytest.mark.usefixtures("ray_local")
 def test_the_submitted_pipeline_runs_on_several_nodes_with_its_database_on_s3(
     tmp_path: Path, cluster: RunningCluster, s3_bucket: str
 ) -> None:

@@ -210,6 +210,7 @@ def test_two_workers_sum_to_the_gradient_of_one(tmp_path: Path) -> None:
 WORLD = range(400), range(400, 520), range(520, 600)  # images of training, validation and test
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("ray_local")
 def test_two_workers_give_the_result_of_one(s3_bucket: str, tmp_path: Path) -> None:
     job, report = _two_workers(f"{s3_bucket}/db", tmp_path)

@@ -200,6 +200,7 @@ def test_bad_input_is_named(sample: Path, sample_db: Path, tmp_path: Path) -> No
     assert "no captions for any image" in errors
 
 
+@pytest.mark.long
 def test_real_photographs(coco_dir: Path, tmp_path: Path) -> None:
     """Trained on the train part, the test part is found far above chance."""
     document = summary_of(coco_dir / "captions.json")

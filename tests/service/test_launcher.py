@@ -137,7 +137,7 @@ def test_a_service_that_cannot_start_says_why(
 IMAGES = 8  # of the second database; the first has 24
 
 
-@pytest.mark.service
+@pytest.mark.cluster
 @pytest.mark.reports
 def test_a_service_never_answers_from_anothers_database(
     service: RunningService, tmp_path: Path

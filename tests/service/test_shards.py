@@ -54,6 +54,7 @@ def served(ray_local: None) -> Iterator[None]:
     serve.shutdown()
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("served")
 def test_front_ends_share_shards_that_answer_as_one_process_does(db: str) -> None:
     deployment: Any = serve.deployment(Asker)
