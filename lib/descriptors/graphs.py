@@ -62,6 +62,19 @@ def compiled(model: Any, threads: int, bfloat16: bool = False) -> Compiled:
     return lambda pictures: list(request.infer([pictures], share_inputs=True).values())
 
 
+def add_feature_map(model: Any) -> None:
+    """Have a model give, after descriptors (N, D), the (N, D, h, w) map of which they are the mean.
+
+    One that ends otherwise stays as it is.
+    """
+    node = model.get_results()[0].input_value(0).get_node()
+    while node.get_type_name() in ("Reshape", "Squeeze"):
+        node = node.input_value(0).get_node()
+    shape = node.output(0).partial_shape
+    if node.get_type_name() == "ReduceMean" and shape.rank == 4 and shape[2] == shape[3] == 1:
+        model.add_outputs([node.input_value(0)])
+
+
 def run_each(run: Compiled, pictures: Sequence[np.ndarray]) -> np.ndarray:
     """(N, D) first outputs for N pictures (height, width, 3) of any shapes."""
     return np.concatenate([run(picture[None])[0] for picture in pictures])
