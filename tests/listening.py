@@ -1,6 +1,7 @@
 """What processes listen on, and what that says to who shows no token."""
 
 import ipaddress
+from contextlib import suppress
 
 import grpc
 import psutil
@@ -20,12 +21,14 @@ NO_GRPC = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
 
 def listening_to_others(process: psutil.Process) -> set[tuple[str, int]]:
     """Hosts and ports where a process, or one below it, listens to other machines."""
-    places = {
-        (ipaddress.ip_address(connection.laddr.ip), connection.laddr.port)
-        for one in [process, *process.children(recursive=True)]
-        for connection in one.net_connections("tcp")
-        if connection.status == psutil.CONN_LISTEN
-    }
+    places = set()
+    for one in [process, *process.children(recursive=True)]:
+        with suppress(psutil.NoSuchProcess):  # it ended since
+            places |= {
+                (ipaddress.ip_address(connection.laddr.ip), connection.laddr.port)
+                for connection in one.net_connections("tcp")
+                if connection.status == psutil.CONN_LISTEN
+            }
     plain = {(getattr(host, "ipv4_mapped", None) or host, port) for host, port in places}
     return {
         ("127.0.0.1" if host.is_unspecified else str(host), port)
