@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 ROOT = Path(__file__).parents[1]
-WIDTH, BOX, GAP = 13.0, 0.8, 0.5  # of the picture and of a package's box, in inches
+WIDTH, BOX, GAP = 13.0, 1.15, 0.4  # of the picture and of a package's box, in inches
 
 
 def layers() -> list[list[str]]:
@@ -72,7 +72,7 @@ def draw(target: Path) -> None:
             names = [f.stem for f in files if not f.stem.startswith("__")]
             lines = sum(len(f.read_text().splitlines()) for f in files)
             label = f"{package}   {lines:,} lines"
-            axes.text(x + 0.12, y - 0.24, label, weight="bold", fontsize=10, zorder=3)
+            axes.text(x + 0.12, y - 0.24, label, weight="bold", fontsize=9, zorder=3)
             if (ROOT / package.replace(".", "/")).is_dir():
                 text = _wrapped(names, int(width * 12))
                 axes.text(x + 0.12, y - 0.36, text, fontsize=8.5, va="top", zorder=3)

@@ -124,7 +124,8 @@ def keep_int8(backbone: AnyBackbone, bfloat16: bool, found: NamedGraph) -> None:
 
 
 def _read(file: Path) -> NamedGraph | None:
-    with suppress(OSError, KeyError, ValueError, zipfile.BadZipFile), np.load(file) as kept:
+    damage = OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile
+    with suppress(*damage), np.load(file) as kept:
         graph = Graph(kept["xml"].tobytes(), kept["weights"])
         return NamedGraph(graph if graph.xml else None, str(kept["name"]))
     return None

@@ -109,9 +109,13 @@ def test_what_is_damaged_is_made_again(
     assert again.xml == graph.xml
     assert (again.weights == graph.weights).all()
     (kept,) = tmp_path.rglob("*.npz")
-    damage(kept)
-    with pytest.raises(RuntimeError, match="converted again"):
-        converted(first)
+    content = kept.read_bytes()
+    middle = len(content) // 2
+    flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+    for damaged in (flipped, content[:middle], content[:50], b""):
+        kept.write_bytes(damaged)
+        with pytest.raises(RuntimeError, match="converted again"):
+            converted(first)
 
 
 def _once(convert: Callable[[Backbone], Any], done: list[Backbone], backbone: Backbone) -> Any:
