@@ -22,7 +22,7 @@ def summary_of(path: Path) -> Any:
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory: pytest.TempPathFactory, ray_local: None) -> Path:
     directory = tmp_path_factory.mktemp("sample")
-    run_job("prepare_data", "--count", 240, "--output", directory)
+    run_job("prepare_data", "--count", 200, "--output", directory)
     # A fifth of the images: validation and test part together.
     parts = [summary_of(directory / f"captions_{part}.json") for part in ("validation", "test")]
     held_out = {key: parts[0][key] + parts[1][key] for key in ("images", "annotations")}
@@ -47,8 +47,8 @@ def sample_db(sample: Path) -> Path:
 
 def test_the_sample_is_found_by_its_captions(sample: Path, sample_db: Path) -> None:
     figures = summary_of(sample / "summary.json")["evaluate"]
-    assert figures["images"] == 48
-    # Measured: RECALL; chance is 0.02 and 0.21.
+    assert figures["images"] == 40
+    # Measured: 0.68, 1.00 and 0.98; chance is 0.03, 0.25 and 0.5.
     assert figures["caption_to_image"]["recall@1"] > 0.4
     assert figures["caption_to_image"]["recall@10"] > 0.9
     assert figures["triple_accuracy"] > 0.9
