@@ -118,9 +118,9 @@ def kept_int8(backbone: AnyBackbone, bfloat16: bool) -> NamedGraph | None:
     return _read(_graph(backbone, f"int8 {bfloat16}"))
 
 
-def keep_int8(backbone: AnyBackbone, bfloat16: bool, found: NamedGraph) -> None:
+def keep_int8(backbone: AnyBackbone, bfloat16: bool, form: NamedGraph) -> None:
     """Keep what a search for convolutions that can be int8 came to, on such a processor."""
-    _write(_graph(backbone, f"int8 {bfloat16}"), found)
+    _write(_graph(backbone, f"int8 {bfloat16}"), form)
 
 
 def _read(file: Path) -> NamedGraph | None:
