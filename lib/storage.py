@@ -531,3 +531,9 @@ def cache_directory() -> Path:
     """Below XDG_CACHE_HOME, else ~/.cache."""
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(cache).expanduser() / "semantic-image-search"
+
+
+def keep_in_cache(file: Path, data: bytes | memoryview) -> None:
+    """Write a file below `cache_directory`; a home that cannot be written costs time, no more."""
+    with suppress(OSError):
+        write_bytes_atomic(str(file), data)

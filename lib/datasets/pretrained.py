@@ -59,10 +59,8 @@ def prepare_weights(model: str, base_url: str | None = None) -> Path:
         raise BadArgumentError(
             f"torchvision has no model {model!r}; one that it has is resnet18"
         ) from error
-    name = PurePosixPath(urlsplit(url).path).name
-    target = torch_cache() / name
-    digest = PurePosixPath(name).stem.rpartition("-")[2]
-    download(published(url, target, base_url, digest=f"sha256:{digest}"))
+    target, digest = _cached(url)
+    download(published(url, target, base_url, digest=digest))
     return target
 
 
@@ -72,15 +70,21 @@ def fetch_weights(url: str) -> Path:
     A name such as resnet18-f37072fd.pth holds the start of its SHA-256, which is checked. Raises
     MissingError where it cannot be had.
     """
-    path = torch_cache() / PurePosixPath(urlsplit(url).path).name
+    path, digest = _cached(url)
     if not path.exists():
-        mark = path.stem.rpartition("-")[2]
-        named = len(mark) >= 8 and set(mark) <= set("0123456789abcdef")
         try:
-            download(RemoteFile((url,), path, digest=f"sha256:{mark}" if named else ""))
+            download(RemoteFile((url,), path, digest=digest))
         except DownloadError as error:
             raise MissingError(f"{error}, or give --weights FILE") from error
     return path
+
+
+def _cached(url: str) -> tuple[Path, str]:
+    """File of a URL in torch's cache, and the digest whose start its name holds, if any."""
+    path = torch_cache() / PurePosixPath(urlsplit(url).path).name
+    mark = path.stem.rpartition("-")[2]
+    named = len(mark) >= 8 and set(mark) <= set("0123456789abcdef")
+    return path, f"sha256:{mark}" if named else ""
 
 
 def torch_cache() -> Path:

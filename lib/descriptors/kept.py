@@ -10,7 +10,7 @@ import json
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -20,9 +20,10 @@ import numpy as np
 from lib.descriptors import graphs
 from lib.descriptors.graphs import Graph
 from lib.descriptors.origin import DEFAULT, Origin, choose_name
+from lib.errors import MissingError
 from lib.images.preprocessing import Preprocessing
 from lib.schemas import require_same
-from lib.storage import cache_directory, write_bytes_atomic
+from lib.storage import cache_directory, digest_of, keep_in_cache
 
 if TYPE_CHECKING:
     from lib.descriptors.backbones import Backbone
@@ -66,21 +67,20 @@ def open_backbone(name: str = DEFAULT, weights: str | None = None) -> AnyBackbon
 
         return load_backbone(name, weights)
 
-    with suppress(OSError, ValueError, KeyError, TypeError):
+    with suppress(OSError, MissingError, ValueError, KeyError, TypeError):
         checksum, body = entry.read_bytes().split(b"\n", 1)
         if checksum.decode() == hashlib.sha256(body).hexdigest():
             kept = json.loads(body)
-            if _digest_of(Path(kept["file"])) == kept["sha256"]:
+            if digest_of(kept["file"]).sha256 == kept["sha256"]:
                 return LazyBackbone(**_origin(kept["origin"]), load=load)
     backbone = load()
     if backbone.file is not None:
-        origin = {field.name: getattr(backbone, field.name) for field in fields(Origin)}
-        origin["preprocessing"] = asdict(backbone.preprocessing)
-        with suppress(OSError):  # a home that cannot be written: slower next time, no harm else
-            about = {"file": str(backbone.file), "sha256": _digest_of(backbone.file)}
-            body = json.dumps(about | {"origin": origin}, indent=1).encode()
+        file, origin = str(backbone.file), asdict(backbone.origin)
+        with suppress(OSError, MissingError):  # a file that is gone already is read anew next time
+            about = {"file": file, "sha256": digest_of(file).sha256, "origin": origin}
+            body = json.dumps(about, indent=1).encode()
             checksum = hashlib.sha256(body).hexdigest().encode()
-            write_bytes_atomic(str(entry), checksum + b"\n" + body)
+            keep_in_cache(entry, checksum + b"\n" + body)
     return backbone
 
 
@@ -134,10 +134,9 @@ def _read(file: Path) -> NamedGraph | None:
 def _write(file: Path, named: NamedGraph) -> None:
     graph = named.graph or Graph(b"", np.empty(0, np.uint8))
     xml = np.frombuffer(graph.xml, np.uint8)
-    with suppress(OSError):  # as above
-        sink = io.BytesIO()
-        np.savez(sink, xml=xml, weights=graph.weights, name=np.array(named.name))
-        write_bytes_atomic(str(file), sink.getbuffer())
+    sink = io.BytesIO()
+    np.savez(sink, xml=xml, weights=graph.weights, name=np.array(named.name))
+    keep_in_cache(file, sink.getbuffer())
 
 
 def _graph(backbone: AnyBackbone, form: str = "float32") -> Path:
@@ -165,11 +164,6 @@ def _versions() -> str:
         with suppress(PackageNotFoundError):
             told.append(f"{package} {version(package)}")
     return ", ".join(told)
-
-
-def _digest_of(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _origin(kept: dict[str, Any]) -> dict[str, Any]:

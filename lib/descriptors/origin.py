@@ -1,7 +1,7 @@
 """Which network computes descriptors: all that is said of it, without the network."""
 
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Self
 
 from lib.datasets.pretrained import RESNET18_URL, fetch_weights
@@ -32,6 +32,11 @@ class Origin:
             precision=precision,
             descriptor_size=self.descriptor_size,
         )
+
+    @property
+    def origin(self) -> "Origin":
+        """This alone, without the network that a subclass has."""
+        return Origin(*(getattr(self, field.name) for field in fields(Origin)))
 
     def seeing_as(self, provenance: Provenance | None) -> Self:
         """The same, with the centre crop where that made a database's descriptors.

@@ -3,7 +3,7 @@
 import os
 import time
 from collections import Counter
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -31,18 +31,15 @@ class BackbonePayload:
     """All a worker needs to compute descriptors; travels through Ray's object store once."""
 
     origin: Origin
-    state: dict[str, np.ndarray] | None  # of the network, where PyTorch may compute
+    state: dict[str, np.ndarray]  # of the network; empty where PyTorch never computes
     forms: Forms
 
     @classmethod
     def of(cls, backbone: AnyBackbone, forms: Forms, with_network: bool) -> "BackbonePayload":
         """Pack a backbone; arrays, because Ray hands those out without a copy."""
-        state = None
-        if with_network:
-            network = backbone.loaded().network
-            state = {name: value.numpy() for name, value in network.state_dict().items()}
-        origin = Origin(*(getattr(backbone, field.name) for field in fields(Origin)))
-        return cls(origin, state, forms)
+        tensors = backbone.loaded().network.state_dict() if with_network else {}
+        state = {name: value.numpy() for name, value in tensors.items()}
+        return cls(backbone.origin, state, forms)
 
     def backbone(self) -> "Backbone":
         """The backbone for PyTorch, in the memory of this process."""
@@ -50,8 +47,7 @@ class BackbonePayload:
 
         from lib.descriptors.backbones import Backbone, build_network
 
-        arrays = self.state or {}
-        state = {name: torch.from_numpy(value.copy()) for name, value in arrays.items()}
+        state = {name: torch.from_numpy(value.copy()) for name, value in self.state.items()}
         return Backbone(**vars(self.origin), network=build_network(self.origin.name, state))
 
 

@@ -9,7 +9,7 @@ import tempfile
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from lib.datasets.archives import unpack
 from lib.errors import BadInputError, MissingError
-from lib.storage import cache_directory, write_bytes_atomic
+from lib.storage import cache_directory, keep_in_cache
 
 if TYPE_CHECKING:  # gensim brings scipy.stats along, a second that not every process needs
     from gensim.models import KeyedVectors
@@ -268,6 +268,5 @@ def word_vectors_digest(vectors: "KeyedVectors") -> str:
     words.update(np.ascontiguousarray(matrix, np.float32).data)
     digest = words.hexdigest()
     if kept is not None:
-        with suppress(OSError):  # a home that cannot be written: slower next time, no harm else
-            write_bytes_atomic(str(kept), digest.encode())
+        keep_in_cache(kept, digest.encode())
     return digest

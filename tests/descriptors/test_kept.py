@@ -49,10 +49,9 @@ def write_weights(file: Path, seed: int) -> Path:
     return file
 
 
-def damage(file: Path) -> None:
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 1
-    file.write_bytes(content)
+def flipped(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
 
 
 def test_a_second_run_needs_no_torch_and_gives_the_same_descriptors(
@@ -100,7 +99,7 @@ def test_what_is_damaged_is_made_again(
     monkeypatch.setattr(conversion, "convert", partial(_once, conversion.convert, []))
     first = open_backbone("resnet18", str(weights))
     (kept,) = tmp_path.rglob("cache/**/*.txt")
-    damage(kept)
+    kept.write_bytes(flipped(kept.read_bytes()))
     assert isinstance(open_backbone("resnet18", str(weights)), Backbone)
     assert isinstance(open_backbone("resnet18", str(weights)), LazyBackbone)
     graph, again = converted(first), converted(first)
@@ -110,9 +109,8 @@ def test_what_is_damaged_is_made_again(
     assert (again.weights == graph.weights).all()
     (kept,) = tmp_path.rglob("*.npz")
     content = kept.read_bytes()
-    middle = len(content) // 2
-    flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
-    for damaged in (flipped, content[:middle], content[:50], b""):
+    half = len(content) // 2
+    for damaged in (flipped(content), content[:half], content[:50], b""):
         kept.write_bytes(damaged)
         with pytest.raises(RuntimeError, match="converted again"):
             converted(first)
