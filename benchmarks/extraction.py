@@ -40,11 +40,11 @@ from torchvision.transforms import (
 )
 
 import benchmarks
-from lib.descriptors.backbones import Backbone, load_backbone
-from lib.descriptors.engines import Engine, Forms, OpenVinoEngine, choose
-from lib.descriptors.graphs import cosines_of, has_bfloat16
-from lib.descriptors.preparation import prepare
-from lib.descriptors.torch_engine import TorchEngine
+from lib.backbones.backbone import Backbone, load_backbone
+from lib.backbones.engines import Engine, Forms, OpenVinoEngine, choose
+from lib.backbones.graphs import cosines_of, has_bfloat16
+from lib.backbones.preparation import prepare
+from lib.backbones.torch_engine import TorchEngine
 from lib.errors import MissingError
 from lib.images.preprocessing import decode
 

@@ -24,13 +24,13 @@ import torch
 
 import benchmarks
 from benchmarks.extraction import available_weights, pictures_of
+from lib.backbones.backbone import Backbone, load_backbone
+from lib.backbones.engines import choose
+from lib.backbones.graphs import cosines_of
+from lib.backbones.preparation import prepare
+from lib.backbones.torch_engine import TorchEngine
 from lib.cores import usable_cores
-from lib.descriptors.backbones import Backbone, load_backbone
-from lib.descriptors.engines import choose
 from lib.descriptors.extractor import DescriptorExtractor
-from lib.descriptors.graphs import cosines_of
-from lib.descriptors.preparation import prepare
-from lib.descriptors.torch_engine import TorchEngine
 from lib.images.listing import ListedImage
 from lib.images.preprocessing import decode
 from lib.schemas import column_to_vectors, descriptor_schema

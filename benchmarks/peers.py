@@ -31,7 +31,7 @@ def ours(images: str, output: str, weights: str) -> None:
 
 
 def _network(weights: str) -> Any:
-    from lib.descriptors.backbones import load_backbone
+    from lib.backbones.backbone import load_backbone
 
     return load_backbone("resnet18", weights).network
 

@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from benchmarks.s3 import KINDS, SIZES, running
-from lib.descriptors.backbones import load_backbone
+from lib.backbones.backbone import load_backbone
 from lib.embedder.model import Embedder
 from lib.embedder.space import save_semantic_space
 from lib.schemas import Provenance, descriptor_schema, vectors_to_column

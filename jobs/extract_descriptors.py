@@ -10,8 +10,8 @@ from jobs import command
 from lib.errors import BadArgumentError
 
 if TYPE_CHECKING:
+    from lib.backbones.kept import AnyBackbone
     from lib.descriptors.extraction import Run
-    from lib.descriptors.kept import AnyBackbone
     from lib.descriptors.shards import ExtractionSettings, FailureLimit
 
 DESCRIPTION = """\
@@ -104,7 +104,7 @@ def load_meanwhile(name: str, weights: str | None) -> "Future[AnyBackbone]":
     """A backbone that loads while Ray starts: both take seconds, of which Ray mostly waits."""
 
     def load() -> "AnyBackbone":
-        from lib.descriptors.kept import open_backbone
+        from lib.backbones.kept import open_backbone
 
         return open_backbone(name, weights)
 

@@ -100,7 +100,7 @@ def _working_directory() -> str:
 
 
 def _backbone(name: str, weights: str | None) -> str:
-    from lib.descriptors.backbones import load_backbone
+    from lib.backbones.backbone import load_backbone
 
     backbone = load_backbone(name, weights)
     digest = backbone.weights_digest[:12]

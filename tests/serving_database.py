@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image, ImageDraw
 
+from lib.backbones.backbone import Backbone, as_batch, load_backbone
 from lib.database.manifest import Manifest, commit_version, write_embeddings
-from lib.descriptors.backbones import Backbone, as_batch, load_backbone
 from lib.embedder.model import Embedder
 from lib.embedder.space import keep_embedder, save_semantic_space
 from lib.images.preprocessing import decode

@@ -34,7 +34,7 @@ def search(directory: Path) -> Searcher:
         # A process without PyTorch starts seconds sooner: a replica that was killed is back sooner.
         ("lib.service.deployment, lib.database.embed, lib.search.batch", {"torch"}),
         # A driver, too, and the first image of a service: what earlier runs kept of a network does.
-        ("lib.descriptors.extraction, lib.descriptors.image_encoder", {"torch"}),
+        ("lib.descriptors.extraction, lib.backbones.image_encoder", {"torch"}),
     ],
 )
 def test_what_needs_no_torch_does_not_import_it(modules: str, absent: set[str]) -> None:

@@ -15,13 +15,14 @@ import ray
 from ray.util.metrics import Counter as Count
 from ray.util.metrics import Gauge
 
+from lib.backbones.engines import Forms
+from lib.backbones.kept import AnyBackbone
+from lib.backbones.preparation import are_few, pictures_needed, prepare
 from lib.cluster import run_on_workers
 from lib.cores import usable_cores
 from lib.datasets.captions import Captions
 from lib.descriptors import store
 from lib.descriptors.dispatch import Workers, dispatch
-from lib.descriptors.engines import Forms
-from lib.descriptors.kept import AnyBackbone
 from lib.descriptors.listing import BackgroundListing, ListedTable, list_source
 from lib.descriptors.merging import merge_files
 from lib.descriptors.naming import name_by_captions
@@ -34,7 +35,6 @@ from lib.descriptors.plan import (
     resolve,
     without_version,
 )
-from lib.descriptors.preparation import are_few, pictures_needed, prepare
 from lib.descriptors.shards import (
     LARGEST_SHARD,
     ExtractionSettings,

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from lib.descriptors.engines import Engine
+from lib.backbones.engines import Engine
 from lib.descriptors.store import DescribedImage, Failure, descriptor_table
 from lib.images.decoding import ImageError
 from lib.images.listing import ListedImage

@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 import ray
 
-from lib.descriptors.engines import Forms, choose
+from lib.backbones.engines import Forms, choose
+from lib.backbones.kept import AnyBackbone
+from lib.backbones.origin import Origin
 from lib.descriptors.extractor import DescriptorExtractor, ExtractedShard
-from lib.descriptors.kept import AnyBackbone
-from lib.descriptors.origin import Origin
 from lib.descriptors.shards import ExtractionSettings, Shard, ShardReport
 from lib.descriptors.store import Failure, writing
 from lib.errors import MissingError
@@ -23,7 +23,7 @@ from lib.schemas import FAILURES, descriptor_schema
 from lib.storage import join, write_table_atomic
 
 if TYPE_CHECKING:  # PyTorch: where OpenVINO computes few images no worker waits for it
-    from lib.descriptors.backbones import Backbone
+    from lib.backbones.backbone import Backbone
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class BackbonePayload:
         """The backbone for PyTorch, in the memory of this process."""
         import torch
 
-        from lib.descriptors.backbones import Backbone, build_network
+        from lib.backbones.backbone import Backbone, build_network
 
         state = {name: torch.from_numpy(value.copy()) for name, value in self.state.items()}
         return Backbone(**vars(self.origin), network=build_network(self.origin.name, state))

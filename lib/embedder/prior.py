@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from lib.backbones.backbone import load_backbone
+from lib.backbones.classes import classifier_head
+from lib.backbones.origin import PACKAGED
+from lib.backbones.preparation import float32_engine
 from lib.cores import usable_cores
-from lib.descriptors.backbones import load_backbone
-from lib.descriptors.classes import classifier_head
 from lib.descriptors.extractor import DescriptorExtractor
-from lib.descriptors.origin import PACKAGED
-from lib.descriptors.preparation import float32_engine
 from lib.descriptors.store import DescriptorIndex, read_uris
 from lib.embedder.space import SemanticSpace
 from lib.errors import ImageSearchError, MissingError

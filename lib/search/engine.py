@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from lib.backbones.seen_image import SeenImage
 from lib.database.interface import Collection, Filter, Image
 from lib.database.manifest import latest_version
 from lib.database.opening import open_database, searchable_names
 from lib.datasets.captions import load_captions
-from lib.descriptors.seen_image import SeenImage
 from lib.embedder.space import SemanticSpace, embedder_file, load_semantic_space
 from lib.errors import BadArgumentError, ImageSearchError, MismatchError, QueryError
 from lib.images.thumbnails import read_file
@@ -27,7 +27,7 @@ from lib.text.query import QueryEmbedding, embed_queries, embed_query, query_wor
 from lib.text.spelling import COMMON, Spelling
 
 if TYPE_CHECKING:  # PyTorch, which a front end of the service does without
-    from lib.descriptors.image_encoder import ImageEncoder
+    from lib.backbones.image_encoder import ImageEncoder
 
 _IMAGE_PART = "the image"
 
@@ -220,7 +220,7 @@ class Searcher:
 
     @cached_property
     def _image_encoder(self) -> "ImageEncoder":
-        from lib.descriptors.image_encoder import ImageEncoder
+        from lib.backbones.image_encoder import ImageEncoder
 
         return ImageEncoder(self.space.provenance, self.weights)
 

@@ -22,10 +22,10 @@ from ray.serve import Application
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
+from lib.backbones.seen_image import SeenImage
 from lib.database.interface import Image
 from lib.database.manifest import latest_version
 from lib.database.remote import RemoteCollection
-from lib.descriptors.seen_image import SeenImage
 from lib.errors import BadArgumentError, ImageSearchError, UnavailableError
 from lib.images.thumbnails import for_browser, read_file, small_jpeg
 from lib.schemas import Provenance
@@ -41,7 +41,7 @@ from lib.text.query import QueryEmbedding
 from lib.text.word_vectors import absolute_source
 
 if TYPE_CHECKING:  # PyTorch: a front end without it starts seconds sooner
-    from lib.descriptors.image_encoder import ImageEncoder
+    from lib.backbones.image_encoder import ImageEncoder
 
 TOKEN_VARIABLE = "IMAGE_SEARCH_TOKEN"
 THUMBNAIL_SIZE = 480  # pixels of the longer side
@@ -108,7 +108,7 @@ class ImageModel:
 
     def _image_encoder(self, provenance: Provenance) -> "ImageEncoder":
         if self.encoder is None or self.provenance != provenance:
-            from lib.descriptors.image_encoder import ImageEncoder  # seconds to import
+            from lib.backbones.image_encoder import ImageEncoder  # seconds to import
 
             self.encoder = ImageEncoder(provenance, self.weights)
             self.provenance = provenance

@@ -18,10 +18,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from lib.backbones.backbone import Backbone, as_batch, load_backbone
+from lib.backbones.engines import LEAST_COSINE
 from lib.datasets.captions import CaptionedImage, Captions
 from lib.descriptors import extraction, listing, store
-from lib.descriptors.backbones import Backbone, as_batch, load_backbone
-from lib.descriptors.engines import LEAST_COSINE
 from lib.descriptors.external_sort import sort_bounded
 from lib.descriptors.extraction import Run, extract
 from lib.descriptors.extractor import _ahead, _bytes, _chunks
@@ -362,8 +362,8 @@ def test_fast_descriptors_are_judged_by_pictures_of_the_collection(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # A driver that has nothing to choose, on a cluster of its own, would look at no pictures.
-    monkeypatch.setattr("lib.descriptors.graphs.has_bfloat16", lambda: True)
-    monkeypatch.setattr("lib.descriptors.preparation._LEAST", 50)
+    monkeypatch.setattr("lib.backbones.graphs.has_bfloat16", lambda: True)
+    monkeypatch.setattr("lib.backbones.preparation._LEAST", 50)
     images, db = make_images(tmp_path / "images", 60), str(tmp_path / "db")
     (images / "00001.jpg").write_bytes(b"not a picture")  # and the sample begins with it
     done = run(images, settings=ExtractionSettings(shard_size=30))

@@ -13,9 +13,9 @@ from typing import Any
 import psutil
 import pytest
 
-from lib.descriptors.backbones import load_backbone
+from lib.backbones.backbone import load_backbone
+from lib.backbones.engines import Forms
 from lib.descriptors.dispatch import Workers, dispatch
-from lib.descriptors.engines import Forms
 from lib.descriptors.extraction import extract
 from lib.descriptors.placement import Placement
 from lib.descriptors.shards import ExtractionSettings, Shard, ShardReport, cut_shards
@@ -115,7 +115,7 @@ import random, sys, threading, time
 from pathlib import Path
 import ray
 from ray.cluster_utils import Cluster
-from lib.descriptors.backbones import load_backbone
+from lib.backbones.backbone import load_backbone
 from lib.descriptors.extraction import extract
 from lib.descriptors.shards import ExtractionSettings
 

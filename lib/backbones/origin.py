@@ -16,7 +16,7 @@ RANDOM = "random"
 
 @dataclass(frozen=True)
 class Origin:
-    """What tells one `lib.descriptors.backbones.Backbone` from another."""
+    """What tells one `lib.backbones.backbone.Backbone` from another."""
 
     name: str
     preprocessing: Preprocessing

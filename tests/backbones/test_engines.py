@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from lib.descriptors import graphs, preparation
-from lib.descriptors.backbones import Backbone, load_backbone
-from lib.descriptors.conversion import convert
-from lib.descriptors.engines import LEAST_COSINE, Forms, choose
-from lib.descriptors.graphs import cosines_of, has_bfloat16, pack
-from lib.descriptors.kept import NamedGraph, converted, keep_int8
-from lib.descriptors.origin import PACKAGED
-from lib.descriptors.preparation import pictures_needed, prepare
-from lib.descriptors.quantization import observe, quantize
-from lib.descriptors.torch_engine import TorchEngine
+from lib.backbones import graphs, preparation
+from lib.backbones.backbone import Backbone, load_backbone
+from lib.backbones.conversion import convert
+from lib.backbones.engines import LEAST_COSINE, Forms, choose
+from lib.backbones.graphs import cosines_of, has_bfloat16, pack
+from lib.backbones.kept import NamedGraph, converted, keep_int8
+from lib.backbones.origin import PACKAGED
+from lib.backbones.preparation import pictures_needed, prepare
+from lib.backbones.quantization import observe, quantize
+from lib.backbones.torch_engine import TorchEngine
 from lib.images.preprocessing import decode
 from tests.conftest import REAL_DATA
 
@@ -120,8 +120,8 @@ def test_int8_of_an_earlier_run_is_taken_where_it_keeps_the_promise(empty_cache:
 def test_a_network_that_int8_spoils_is_known_from_then_on(
     empty_cache: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lib.descriptors.preparation._JUDGES", 3)
-    monkeypatch.setattr("lib.descriptors.quantization._HOPELESS", 1.1)
+    monkeypatch.setattr("lib.backbones.preparation._JUDGES", 3)
+    monkeypatch.setattr("lib.backbones.quantization._HOPELESS", 1.1)
     assert pictures_needed(empty_cache, "fast", 2000, 1) == 64
     for _ in range(2):
         forms = prepare(empty_cache, "fast", blobs(224, 224, 4))

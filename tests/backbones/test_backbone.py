@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from lib.descriptors.backbones import load_backbone
-from lib.descriptors.origin import PACKAGED
+from lib.backbones.backbone import load_backbone
+from lib.backbones.origin import PACKAGED
 from lib.errors import BadArgumentError, BadInputError, MissingError
 
 pytestmark = pytest.mark.slow

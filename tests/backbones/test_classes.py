@@ -1,6 +1,6 @@
 import pytest
 
-from lib.descriptors.classes import class_names
+from lib.backbones.classes import class_names
 from lib.errors import MissingError
 
 

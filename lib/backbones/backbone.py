@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from lib.descriptors.origin import DEFAULT, PACKAGED, RANDOM, Origin, choose_name
-from lib.descriptors.weights import Weights, load_state, read_weights, state_digest
+from lib.backbones.origin import DEFAULT, PACKAGED, RANDOM, Origin, choose_name
+from lib.backbones.weights import Weights, load_state, read_weights, state_digest
 from lib.errors import BadArgumentError, BadInputError, MissingError
 from lib.images.preprocessing import Preprocessing
 
@@ -60,7 +60,7 @@ class Backbone(Origin):
         return maps[0].float()
 
     def loaded(self) -> "Backbone":
-        """Itself, see `lib.descriptors.kept.LazyBackbone`."""
+        """Itself, see `lib.backbones.kept.LazyBackbone`."""
         return self
 
 

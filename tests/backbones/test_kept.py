@@ -13,11 +13,11 @@ import pytest
 import torch
 import torchvision
 
+from lib.backbones import conversion
+from lib.backbones.backbone import Backbone, as_batch
+from lib.backbones.graphs import cosines_of
+from lib.backbones.kept import LazyBackbone, converted, open_backbone
 from lib.datasets.pretrained import RESNET18_URL
-from lib.descriptors import conversion
-from lib.descriptors.backbones import Backbone, as_batch
-from lib.descriptors.graphs import cosines_of
-from lib.descriptors.kept import LazyBackbone, converted, open_backbone
 from lib.errors import BadInputError, MismatchError
 from lib.images.preprocessing import decode
 from tests.images.odd_images import encoded, scene
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 WITHOUT_TORCH = """
 import sys
 import numpy as np
-from lib.descriptors.image_encoder import ImageEncoder
+from lib.backbones.image_encoder import ImageEncoder
 from lib.schemas import Provenance
 
 encoder = ImageEncoder(Provenance(**eval(sys.argv[1])), sys.argv[2])

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lib.backbones.graphs import Compiled, add_feature_map, compiled, unpack
+from lib.backbones.kept import kept_graph, open_backbone
+from lib.backbones.seen_image import SeenImage
 from lib.cores import usable_cores
-from lib.descriptors.graphs import Compiled, add_feature_map, compiled, unpack
-from lib.descriptors.kept import kept_graph, open_backbone
-from lib.descriptors.seen_image import SeenImage
 from lib.images.preprocessing import DecodedImage, decode, resize_with_pillow
 from lib.schemas import Provenance, require_same
 
 if TYPE_CHECKING:  # PyTorch, half a gigabyte: not needed where a graph was kept
-    from lib.descriptors.backbones import Backbone
+    from lib.backbones.backbone import Backbone
 
 MAX_UPLOAD_PIXELS = 50_000_000  # of what anyone may send; JPEGs of more are read at reduced scale
 
@@ -48,7 +48,7 @@ class ImageEncoder:
         picture = decode(content, self._preprocessing, MAX_UPLOAD_PIXELS, resize_with_pillow)
         if outputs := self._outputs(picture):
             return outputs[0]
-        from lib.descriptors.backbones import as_batch
+        from lib.backbones.backbone import as_batch
 
         return self._backbone.extract(as_batch(picture.pixels))[0].numpy()
 
@@ -60,7 +60,7 @@ class ImageEncoder:
         frame = self._preprocessing.frame(picture.width, picture.height)
         if len(outputs := self._outputs(picture)) == 2:
             return SeenImage(outputs[1], frame.box)
-        from lib.descriptors.backbones import as_batch
+        from lib.backbones.backbone import as_batch
 
         feature_map = self._backbone.feature_map(as_batch(picture.pixels))[0].numpy()
         return SeenImage(feature_map, frame.box)

@@ -5,12 +5,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lib.backbones import graphs
+from lib.backbones.engines import Engine, Forms, choose
+from lib.backbones.graphs import compiled, cosines_of, run_each
+from lib.backbones.kept import AnyBackbone, NamedGraph, converted, keep_int8, kept_int8
+from lib.backbones.quantization import HARD, Quantized, observe, search
 from lib.cores import usable_cores
-from lib.descriptors import graphs
-from lib.descriptors.engines import Engine, Forms, choose
-from lib.descriptors.graphs import compiled, cosines_of, run_each
-from lib.descriptors.kept import AnyBackbone, NamedGraph, converted, keep_int8, kept_int8
-from lib.descriptors.quantization import HARD, Quantized, observe, search
 from lib.schemas import Fidelity
 
 # Of the pictures that int8 is made with: those not among them fare a little worse.
@@ -57,7 +57,7 @@ def prepare(backbone: AnyBackbone, fidelity: Fidelity, pictures: Sequence[np.nda
     if not pictures:
         return Forms(fidelity, graph)
     if graph is None:
-        from lib.descriptors.backbones import as_batch
+        from lib.backbones.backbone import as_batch
 
         extract = backbone.loaded().extract
         reference = np.concatenate([extract(as_batch(picture)).numpy() for picture in pictures])

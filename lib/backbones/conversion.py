@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from lib.backbones import graphs
+from lib.backbones.backbone import Backbone
+from lib.backbones.graphs import compiled, cosines_of
 from lib.cores import usable_cores
-from lib.descriptors import graphs
-from lib.descriptors.backbones import Backbone
-from lib.descriptors.graphs import compiled, cosines_of
 
 _CONVERTED_COSINE = 0.99999  # of a graph to the network it was converted from
 

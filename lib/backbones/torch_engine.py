@@ -7,8 +7,8 @@ from functools import partial
 import numpy as np
 import torch
 
-from lib.descriptors.acceleration import Forward, accelerate, has_fast_bfloat16
-from lib.descriptors.backbones import Backbone
+from lib.backbones.acceleration import Forward, accelerate, has_fast_bfloat16
+from lib.backbones.backbone import Backbone
 
 
 class TorchEngine:
@@ -27,7 +27,7 @@ class TorchEngine:
 
     @torch.inference_mode()
     def __call__(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
-        """See `lib.descriptors.engines.Engine`."""
+        """See `lib.backbones.engines.Engine`."""
         filling = [pictures[0]] * (self.batch_size - len(pictures))
         batch = torch.from_numpy(np.stack([*pictures, *filling]))
         if self._device.type == "cuda":

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from lib.descriptors.backbones import architecture, classification_layer
-from lib.descriptors.origin import RANDOM
-from lib.descriptors.weights import load_state, read_weights, state_digest
+from lib.backbones.backbone import architecture, classification_layer
+from lib.backbones.origin import RANDOM
+from lib.backbones.weights import load_state, read_weights, state_digest
 from lib.errors import MissingError
 
 # What people say where ImageNet's 1,000 classes show: the everyday word for the kind (a Norfolk

@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from lib.descriptors import graphs
-from lib.descriptors.graphs import Graph
-from lib.descriptors.origin import DEFAULT, Origin, choose_name
+from lib.backbones import graphs
+from lib.backbones.graphs import Graph
+from lib.backbones.origin import DEFAULT, Origin, choose_name
 from lib.errors import MissingError
 from lib.images.preprocessing import Preprocessing
 from lib.schemas import require_same
 from lib.storage import cache_directory, digest_of, keep_in_cache
 
 if TYPE_CHECKING:
-    from lib.descriptors.backbones import Backbone
+    from lib.backbones.backbone import Backbone
 
 _FORM = 2  # goes up where what is kept of the same network comes to be another
 
@@ -38,7 +38,7 @@ class LazyBackbone(Origin):
     load: Callable[[], "Backbone"]
 
     def loaded(self) -> "Backbone":
-        """With its network; raises what `lib.descriptors.backbones.load_backbone` does, and
+        """With its network; raises what `lib.backbones.backbone.load_backbone` does, and
         MismatchError where the file of weights has changed meanwhile.
         """
         loaded = self.load()
@@ -55,7 +55,7 @@ AnyBackbone: TypeAlias = "Backbone | LazyBackbone"
 
 
 def open_backbone(name: str = DEFAULT, weights: str | None = None) -> AnyBackbone:
-    """A backbone as `lib.descriptors.backbones.load_backbone` loads it, and raises.
+    """A backbone as `lib.backbones.backbone.load_backbone` loads it, and raises.
 
     Where an earlier run loaded it from a file that still has the same content, it is not loaded.
     """
@@ -63,7 +63,7 @@ def open_backbone(name: str = DEFAULT, weights: str | None = None) -> AnyBackbon
     entry = _entry(name, weights)
 
     def load() -> "Backbone":
-        from lib.descriptors.backbones import load_backbone
+        from lib.backbones.backbone import load_backbone
 
         return load_backbone(name, weights)
 
@@ -91,12 +91,12 @@ def kept_graph(backbone: AnyBackbone) -> Graph | None:
 
 
 def converted(backbone: AnyBackbone) -> Graph | None:
-    """The packed float32 graph of a backbone, see `lib.descriptors.conversion.convert`."""
+    """The packed float32 graph of a backbone, see `lib.backbones.conversion.convert`."""
     if graphs.openvino is None:
         return None
     if graph := kept_graph(backbone):
         return graph
-    from lib.descriptors import conversion
+    from lib.backbones import conversion
 
     model = conversion.convert(backbone.loaded())
     if model is None:

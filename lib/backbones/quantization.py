@@ -12,8 +12,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from lib.backbones.graphs import compiled, cosines_of, run_each
 from lib.cores import usable_cores
-from lib.descriptors.graphs import compiled, cosines_of, run_each
 
 _EXCEEDED = 0.1  # share of pictures
 HARD = 16  # pictures that quantising hurts most, on which the search is done

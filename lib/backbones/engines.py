@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from lib.descriptors import graphs
-from lib.descriptors.graphs import Graph, cosines_of, run_each
+from lib.backbones import graphs
+from lib.backbones.graphs import Graph, cosines_of, run_each
 from lib.schemas import Computation, Fidelity
 
 if TYPE_CHECKING:  # PyTorch: where OpenVINO computes nobody waits for it
-    from lib.descriptors.backbones import Backbone
+    from lib.backbones.backbone import Backbone
 
 LEAST_COSINE = 0.999  # of fast descriptors to float32's
 
@@ -105,7 +105,7 @@ def _in_order_of_speed(
     """The last one computes in float32."""
     fast = forms.reference is not None
     if forms.float32 is None or not device.startswith("cpu"):
-        from lib.descriptors.torch_engine import torch_engines  # takes seconds to import
+        from lib.backbones.torch_engine import torch_engines  # takes seconds to import
 
         yield from torch_engines(backbone(), device, fast)
         return
