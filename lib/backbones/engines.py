@@ -65,7 +65,6 @@ class Forms:
     int8_name: str = ""
     pictures: list[np.ndarray] = field(default_factory=list)  # (height, width, 3) uint8
     reference: np.ndarray | None = None  # (pictures, D) float32 descriptors of them, in float32
-    few: bool = False  # images: a worker that starts soon beats one that resizes fast
 
     def __str__(self) -> str:
         return self.int8_name or "nothing faster than float32, or than bfloat16 where it is"
@@ -74,7 +73,7 @@ class Forms:
     def digest(self) -> str:
         """Tells forms of the same network apart."""
         parts = [
-            f"{self.fidelity} {self.int8_name} {self.few}".encode(),
+            f"{self.fidelity} {self.int8_name}".encode(),
             *(picture.tobytes() for picture in self.pictures),
         ]
         return hashlib.sha256(b"".join(parts)).hexdigest()

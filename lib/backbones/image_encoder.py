@@ -10,7 +10,7 @@ from lib.backbones.graphs import Compiled, add_feature_map, compiled, unpack
 from lib.backbones.kept import kept_graph, open_backbone
 from lib.backbones.seen_image import SeenImage
 from lib.cores import usable_cores
-from lib.images.preprocessing import DecodedImage, decode, resize_with_pillow
+from lib.images.preprocessing import DecodedImage, decode
 from lib.schemas import Provenance, require_same
 
 if TYPE_CHECKING:  # PyTorch, half a gigabyte: not needed where a graph was kept
@@ -45,7 +45,7 @@ class ImageEncoder:
 
     def extract(self, content: bytes) -> np.ndarray:
         """(D,) float32 descriptor of an image file that someone sent. Raises ImageError."""
-        picture = decode(content, self._preprocessing, MAX_UPLOAD_PIXELS, resize_with_pillow)
+        picture = decode(content, self._preprocessing, MAX_UPLOAD_PIXELS)
         if outputs := self._outputs(picture):
             return outputs[0]
         from lib.backbones.backbone import as_batch
@@ -56,7 +56,7 @@ class ImageEncoder:
         """Feature map of an image file. Raises ImageError, and BadInputError for a backbone that
         pools no map.
         """
-        picture = decode(content, self._preprocessing, resize=resize_with_pillow)
+        picture = decode(content, self._preprocessing)
         frame = self._preprocessing.frame(picture.width, picture.height)
         if len(outputs := self._outputs(picture)) == 2:
             return SeenImage(outputs[1], frame.box)

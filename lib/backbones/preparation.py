@@ -22,23 +22,15 @@ _CALIBRATION = 64
 _LEAST, _FEW = 256, 1_000
 
 
-def are_few(images: int, machines: float) -> bool:
-    """Whether so many images are done before a search for int8, or a slow start of workers, pays.
-
-    `machines`: how many times the cores of this one are at work on them.
-    """
-    return images <= _FEW * max(1.0, machines)
-
-
 def pictures_needed(backbone: AnyBackbone, fidelity: Fidelity, images: int, machines: float) -> int:
     """Pictures that `prepare` wants of a collection of which so many images are to be described.
 
-    `machines`: see `are_few`.
+    `machines`: how many times the cores of this one are at work on them.
     """
     if fidelity == "float32" or images < _LEAST:
         return 0
     int8 = kept_int8(backbone, graphs.has_bfloat16())
-    if not are_few(images, machines) and (int8 is None or int8.graph):
+    if images > _FEW * max(1.0, machines) and (int8 is None or int8.graph):
         return _CALIBRATION
     if int8 is not None and int8.graph:
         return _JUDGES

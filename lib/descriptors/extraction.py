@@ -17,7 +17,7 @@ from ray.util.metrics import Gauge
 
 from lib.backbones.engines import Forms
 from lib.backbones.kept import AnyBackbone
-from lib.backbones.preparation import are_few, pictures_needed, prepare
+from lib.backbones.preparation import pictures_needed, prepare
 from lib.cluster import run_on_workers
 from lib.cores import usable_cores
 from lib.datasets.captions import Captions
@@ -49,7 +49,7 @@ from lib.errors import BadInputError, ConflictError, ImageSearchError
 from lib.images.decoding import ImageError
 from lib.images.file_names import UNREADABLE, skipped_in_words
 from lib.images.listing import ListedImage, rows_of, tabulate
-from lib.images.preprocessing import Preprocessing, decode, resize_with_pillow
+from lib.images.preprocessing import Preprocessing, decode
 from lib.images.reading import read_image
 from lib.progress import STAGES, Progress
 from lib.schemas import Provenance, require_same
@@ -290,7 +290,7 @@ def _forms(pending: Pending, backbone: AnyBackbone, settings: ExtractionSettings
         tried = pool.map(partial(_try_picture, backbone.preprocessing), images)
         pictures = [picture for picture in tried if picture is not None]
     start = time.monotonic()
-    forms = replace(prepare(backbone, fidelity, pictures), few=are_few(pending.count, cores))
+    forms = prepare(backbone, fidelity, pictures)
     if needed:
         print(f"{forms}, {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
     return forms
@@ -298,9 +298,7 @@ def _forms(pending: Pending, backbone: AnyBackbone, settings: ExtractionSettings
 
 def _try_picture(preprocessing: Preprocessing, image: ListedImage) -> np.ndarray | None:
     try:
-        return np.ascontiguousarray(
-            decode(read_image(image), preprocessing, resize=resize_with_pillow).pixels
-        )
+        return np.ascontiguousarray(decode(read_image(image), preprocessing).pixels)
     except ImageError:
         return None
 

@@ -24,7 +24,7 @@ from lib.images.preprocessing import (
     Preprocessing,
     Resize,
     decode,
-    resize_with_torch,
+    resize,
 )
 from lib.images.reading import read_image
 from lib.progress import STAGES
@@ -74,7 +74,7 @@ class DescriptorExtractor:
         schema: pa.Schema,
         threads: int,
         overlap: bool = False,
-        resize: Resize = resize_with_torch,
+        resize: Resize = resize,
     ) -> None:
         """`threads` decode; `overlap`: on cores that the engine does not need.
 

@@ -18,7 +18,7 @@ from lib.descriptors.shards import ExtractionSettings, Shard, ShardReport
 from lib.descriptors.store import Failure, writing
 from lib.errors import MissingError
 from lib.images.addresses import allow_private_addresses
-from lib.images.preprocessing import resize_with_pillow, resize_with_torch
+from lib.images.preprocessing import RESIZES_FAST, resize, resize_with_torch
 from lib.schemas import FAILURES, descriptor_schema
 from lib.storage import join, write_table_atomic
 
@@ -117,12 +117,11 @@ def _extractor(
         _kept = None  # before the next is built: never two networks at once
         payload: BackbonePayload = ray.get(package[0])
         origin, forms = payload.origin, payload.forms
-        resize = resize_with_pillow
-        if not forms.few or forms.float32 is None or device != "cpu":
+        with_torch = forms.float32 is None or device != "cpu" or not RESIZES_FAST
+        if with_torch:
             import torch
 
             torch.set_num_threads(settings.cpus)
-            resize = resize_with_torch
         engine, computation = choose(forms, payload.backbone, device, settings.cpus)
         extractor = DescriptorExtractor(
             engine,
@@ -130,7 +129,7 @@ def _extractor(
             descriptor_schema(origin.provenance(settings.stored), computation),
             settings.cpus,
             overlap=device != "cpu",
-            resize=resize,
+            resize=resize_with_torch if with_torch else resize,
         )
         _kept = _Kept(key, device, extractor)
     return _kept.extractor

@@ -15,7 +15,8 @@ from lib.images.preprocessing import (
     Preprocessing,
     _decode_with_pillow,
     decode,
-    resize_with_pillow,
+    resize,
+    resize_with_torch,
 )
 from tests.images.odd_images import encoded, exif, plain_jpeg_size, scene
 
@@ -159,6 +160,13 @@ def test_any_damage_decodes_or_gives_a_reason() -> None:
             assert known, error.reason  # noqa: PT017 - either outcome is right
 
 
+def _resize_with_pillow(
+    pixels: np.ndarray, size: tuple[int, int], interpolation: str
+) -> np.ndarray:
+    method = Image.Resampling[interpolation.upper()]
+    return np.asarray(Image.fromarray(pixels).resize(size, method))
+
+
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 def test_fast_path_equals_torchvision_transforms(coco_dir: Path, interpolation: str) -> None:
     from torchvision.transforms import CenterCrop, InterpolationMode, Resize
@@ -171,12 +179,13 @@ def test_fast_path_equals_torchvision_transforms(coco_dir: Path, interpolation: 
         image = Image.open(file).convert("RGB")
         expected = CenterCrop(224)(Resize(256, InterpolationMode(interpolation))(image))
         target = np.array(expected, float)
-        fast = decode(content, preprocessing).pixels
-        plain = decode(content, preprocessing, resize=resize_with_pillow).pixels
+        plain = decode(content, preprocessing, resize=_resize_with_pillow).pixels
         slow = _decode_with_pillow(content, preprocessing).pixels
-        assert np.abs(fast - target).mean() < 1.0, file.name
-        assert (fast != plain).mean() < 0.01, file.name
-        assert np.abs(fast - plain.astype(float)).max() <= 3, file.name
+        for resizing in (resize, resize_with_torch):
+            fast = decode(content, preprocessing, resize=resizing).pixels
+            assert np.abs(fast - target).mean() < 1.0, file.name
+            assert (fast != plain).mean() < 0.01, file.name
+            assert np.abs(fast - plain.astype(float)).max() <= 3, file.name
         assert np.abs(slow - target).mean() < 2.0, file.name
 
 
