@@ -127,13 +127,19 @@ def extract_source(
     captions: files whose image ids to use. `options` go to `lib.descriptors.extraction.extract`.
     """
     from lib.cluster import connect
+    from lib.descriptors.head_start import head_start
 
-    parts = [command.load_captions(file) for file in captions]
-    with connect():
-        from lib.descriptors.extraction import extract
+    head = None if captions else head_start(images, db, backbone, settings)
+    try:
+        parts = [command.load_captions(file) for file in captions]
+        with connect():
+            from lib.descriptors.extraction import extract
 
-        loaded = backbone.result()
-        run = extract(images, db, loaded, settings, parts, **options)
+            loaded = backbone.result()
+            run = extract(images, db, loaded, settings, parts, head_start=head, **options)
+    finally:
+        if head:
+            head.stop()
     print(summary(run))
     return vars(run) | {
         "backbone": loaded.name,

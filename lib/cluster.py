@@ -101,6 +101,12 @@ def connect() -> Iterator[None]:
         ray.shutdown()
 
 
+def starts_here() -> bool:
+    """Whether `connect` would start a Ray of its own in this process."""
+    ray = sys.modules.get("ray")
+    return not os.environ.get("RAY_ADDRESS") and not (ray and ray.is_initialized())
+
+
 def _require_room_for_sockets() -> None:
     """Raise ImageSearchError where Ray's directory has too long a name for sockets in it."""
     variable = "RAY_TMPDIR" if "RAY_TMPDIR" in os.environ else "TMPDIR"

@@ -1,6 +1,6 @@
 """The forms of a network that workers choose among, made once on the driver."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,15 +22,36 @@ _CALIBRATION = 64
 _LEAST, _FEW = 256, 1_000
 
 
-def pictures_needed(backbone: AnyBackbone, fidelity: Fidelity, images: int, machines: float) -> int:
-    """Pictures that `prepare` wants of a collection of which so many images are to be described.
+def prepare_for(
+    backbone: AnyBackbone,
+    fidelity: Fidelity,
+    images: int,
+    machines: float,
+    pictures: Callable[[int], Sequence[np.ndarray]],
+) -> Forms:
+    """The forms of a backbone for so many images, prepared with as many of them as pays.
 
-    `machines`: how many times the cores of this one are at work on them.
+    `machines`: how many times the cores of this one are at work on them; `pictures` gives some.
     """
+    needed = pictures_needed(backbone, fidelity, images, machines)
+    forms = prepare(backbone, fidelity, pictures(needed) if needed else ())
+    kept = kept_int8(backbone, graphs.has_bfloat16()) if needed else None
+    if forms.int8 is None and kept and kept.graph and _may_search(images, machines):
+        # What is kept does not hold for these images.
+        return prepare(backbone, fidelity, pictures(_CALIBRATION))
+    return forms
+
+
+def _may_search(images: int, machines: float) -> bool:
+    return images > _FEW * max(1.0, machines)
+
+
+def pictures_needed(backbone: AnyBackbone, fidelity: Fidelity, images: int, machines: float) -> int:
+    """Pictures that `prepare` is first given of so many images, see `prepare_for`."""
     if fidelity == "float32" or images < _LEAST:
         return 0
     int8 = kept_int8(backbone, graphs.has_bfloat16())
-    if images > _FEW * max(1.0, machines) and (int8 is None or int8.graph):
+    if int8 is None and _may_search(images, machines):
         return _CALIBRATION
     if int8 is not None and int8.graph:
         return _JUDGES

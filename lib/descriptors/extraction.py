@@ -4,12 +4,9 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
 
-import numpy as np
 import pyarrow.compute as pc
 import ray
 from ray.util.metrics import Counter as Count
@@ -17,12 +14,13 @@ from ray.util.metrics import Gauge
 
 from lib.backbones.engines import Forms
 from lib.backbones.kept import AnyBackbone
-from lib.backbones.preparation import pictures_needed, prepare
 from lib.cluster import run_on_workers
 from lib.cores import usable_cores
 from lib.datasets.captions import Captions
 from lib.descriptors import store
+from lib.descriptors.calibration import choose_forms
 from lib.descriptors.dispatch import Workers, dispatch
+from lib.descriptors.head_start import Begun, HeadStart
 from lib.descriptors.listing import BackgroundListing, ListedTable, list_source
 from lib.descriptors.merging import merge_files
 from lib.descriptors.naming import name_by_captions
@@ -46,11 +44,8 @@ from lib.descriptors.shards import (
 )
 from lib.descriptors.worker import BackbonePayload
 from lib.errors import BadInputError, ConflictError, ImageSearchError
-from lib.images.decoding import ImageError
 from lib.images.file_names import UNREADABLE, skipped_in_words
-from lib.images.listing import ListedImage, rows_of, tabulate
-from lib.images.preprocessing import Preprocessing, decode
-from lib.images.reading import read_image
+from lib.images.listing import rows_of, tabulate
 from lib.progress import STAGES, Progress
 from lib.schemas import Provenance, require_same
 from lib.storage import absolute
@@ -91,14 +86,16 @@ class Run:
         self.already_described = plan.described - self.described
         self.already_failed = plan.failed - self.failed
 
-    def add(self, report: ShardReport) -> None:
-        """Count a finished shard."""
+    def add(self, report: ShardReport, limit: FailureLimit) -> None:
+        """Count a finished shard. Raises ImageSearchError where failures exceed the limit."""
         self.described += report.described
         self.failed += report.failed
         self.shards += 1
         self.reasons += report.reasons
         for stage, spent in report.seconds.items():
             self.stage_seconds[stage] += spent
+        if limit.exceeded(self.failed, self.described + self.failed):
+            raise ImageSearchError(_too_many(self, report), vars(self))
 
 
 def extract(
@@ -110,19 +107,25 @@ def extract(
     prune: bool = False,
     retry_failed: bool = False,
     limit: FailureLimit | None = None,
+    head_start: HeadStart | None = None,
 ) -> Run:
     """Describe all images that `db` does not describe yet. Ray must be up.
+
+    `head_start` of the same source and database ends here, and is counted.
 
     Ids that `captions` give to images, as COCO does, replace the source's own. Raises MismatchError
     where `db` holds descriptors of another origin, BadInputError where the source is empty,
     ImageSearchError where failures exceed `limit` or images are unaccounted for.
     """
     db = absolute(db)
+    limit = limit or FailureLimit()
+    begun = head_start.end() if head_start else Begun()
     there = store.provenance(db)
     backbone = backbone.seeing_as(there)
     settings = _as_before(db, there, backbone, settings)
-    run, workers = Run(), None
-    limit = limit or FailureLimit()
+    run, workers = Run(seconds=begun.seconds), None
+    for report in begun.reports:
+        run.add(report, limit)
     store.remove_leftovers(db)
     if captions or store.shard_states(db):
         listing = list_source(images, settings, run.skipped)
@@ -138,7 +141,7 @@ def extract(
     carry_out(plan)  # before anything is described anew, so that no image ever has two rows
     run.count(plan, prune)
     if plan.pending.count:
-        workers = workers or _workers(plan.pending, backbone, settings, run)
+        workers = workers or _workers(plan.pending, backbone, settings, run, begun.forms)
         size = settings.shard_size or suitable_shard_size(plan.pending.count)
         shards = cut_shards(plan.pending, size)
         _extract_shards(lambda: next(shards, None), plan.pending.count, db, workers, limit, run)
@@ -235,12 +238,19 @@ def _require_images(images: str, listed: int, skipped: Counter[str], prune: bool
 
 
 def _workers(
-    pending: Pending, backbone: AnyBackbone, settings: ExtractionSettings, run: Run
+    pending: Pending,
+    backbone: AnyBackbone,
+    settings: ExtractionSettings,
+    run: Run,
+    forms: Forms | None = None,
 ) -> Workers:
     placement = Placement(settings)
     print(placement, file=sys.stderr, flush=True)
     start = time.monotonic()
-    forms = _forms(pending, backbone, settings)
+    if forms is None:
+        fidelity = settings.fidelity or "fast"
+        machines = ray.cluster_resources().get("CPU", 1.0) / usable_cores()
+        forms = choose_forms(backbone, fidelity, pending.count, machines, pending.sample)
     network = forms.float32 is None or placement.gpus > 0
     payload = BackbonePayload.of(backbone, forms, with_network=network)
     run.preparation_seconds = time.monotonic() - start
@@ -268,39 +278,12 @@ def _extract_shards(
                 progress.note = _note(run, listing)
                 progress.show(workers.placement.waiting())
                 continue
-            run.add(report)
+            run.add(report, limit)
             known = listing.rows if listing else total or 0
             metrics.add(report, known - (run.described + run.failed - before))
             progress.note = _note(run, listing)
             progress.advance(report.described + report.failed, report.failed)
-            if limit.exceeded(run.failed, run.described + run.failed):
-                raise ImageSearchError(_too_many(run, report), vars(run))
     run.seconds += time.monotonic() - start
-
-
-def _forms(pending: Pending, backbone: AnyBackbone, settings: ExtractionSettings) -> Forms:
-    """What workers compute with, made and judged with some of the images that are to be done."""
-    cores = ray.cluster_resources().get("CPU", 1.0) / usable_cores()
-    fidelity = settings.fidelity or "fast"
-    needed = pictures_needed(backbone, fidelity, pending.count, cores)
-    images = pending.sample(needed)
-    if needed:
-        print(f"looking for the fastest arithmetic with {len(images)} images", file=sys.stderr)
-    with ThreadPoolExecutor() as pool:
-        tried = pool.map(partial(_try_picture, backbone.preprocessing), images)
-        pictures = [picture for picture in tried if picture is not None]
-    start = time.monotonic()
-    forms = prepare(backbone, fidelity, pictures)
-    if needed:
-        print(f"{forms}, {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
-    return forms
-
-
-def _try_picture(preprocessing: Preprocessing, image: ListedImage) -> np.ndarray | None:
-    try:
-        return np.ascontiguousarray(decode(read_image(image), preprocessing).pixels)
-    except ImageError:
-        return None
 
 
 class _Metrics:

@@ -10,25 +10,32 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
-from lib.backbones.engines import Engine
+from lib.backbones.engines import Engine, Forms, choose
+from lib.backbones.origin import Origin
+from lib.descriptors.shards import ExtractionSettings
 from lib.descriptors.store import DescribedImage, Failure, descriptor_table
 from lib.images.decoding import ImageError
 from lib.images.listing import ListedImage
 from lib.images.preprocessing import (
+    RESIZES_FAST,
     DecodedImage,
     Preprocessing,
     Resize,
     decode,
     resize,
+    resize_with_torch,
 )
 from lib.images.reading import read_image
 from lib.progress import STAGES
-from lib.schemas import FAILURES
+from lib.schemas import FAILURES, descriptor_schema
+
+if TYPE_CHECKING:  # PyTorch: where OpenVINO computes nobody waits for it
+    from lib.backbones.backbone import Backbone
 
 _READERS = 16  # threads that wait for storage
 _CHUNK_BYTES, _AHEAD_BYTES = 64_000_000, 512_000_000  # of files that are read ahead
@@ -133,6 +140,33 @@ class DescriptorExtractor:
         if self.decoders is None:
             return map(decoding, contents)
         return _ahead(self.decoders, self.ahead, decoding, contents)
+
+
+def build_extractor(
+    origin: Origin,
+    forms: Forms,
+    network: Callable[[], "Backbone"],
+    device: str,
+    settings: ExtractionSettings,
+) -> DescriptorExtractor:
+    """An extractor with the fastest engine that keeps the promise on this device.
+
+    `network` gives the backbone, where it is PyTorch that computes.
+    """
+    with_torch = forms.float32 is None or device != "cpu" or not RESIZES_FAST
+    if with_torch:
+        import torch
+
+        torch.set_num_threads(settings.cpus)
+    engine, computation = choose(forms, network, device, settings.cpus)
+    return DescriptorExtractor(
+        engine,
+        origin.preprocessing,
+        descriptor_schema(origin.provenance(settings.stored), computation),
+        settings.cpus,
+        overlap=device != "cpu",
+        resize=resize_with_torch if with_torch else resize,
+    )
 
 
 def _read(clock: Clock, images: list[ListedImage]) -> list[bytes | Failure]:

@@ -1,26 +1,20 @@
 """The Ray task that extracts one shard, and what its process keeps from shard to shard."""
 
 import os
-import time
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 import ray
 
-from lib.backbones.engines import Forms, choose
+from lib.backbones.engines import Forms
 from lib.backbones.kept import AnyBackbone
 from lib.backbones.origin import Origin
-from lib.descriptors.extractor import DescriptorExtractor, ExtractedShard
+from lib.descriptors.extractor import DescriptorExtractor, build_extractor
+from lib.descriptors.shard_files import write_shard
 from lib.descriptors.shards import ExtractionSettings, Shard, ShardReport
-from lib.descriptors.store import Failure, writing
 from lib.errors import MissingError
 from lib.images.addresses import allow_private_addresses
-from lib.images.preprocessing import RESIZES_FAST, resize, resize_with_torch
-from lib.schemas import FAILURES, descriptor_schema
-from lib.storage import join, write_table_atomic
 
 if TYPE_CHECKING:  # PyTorch: where OpenVINO computes few images no worker waits for it
     from lib.backbones.backbone import Backbone
@@ -63,34 +57,6 @@ def extract_shard(
     return write_shard(db, shard, _extractor(package, digest, settings).extract(shard.images))
 
 
-def write_shard(db: str, shard: Shard, result: ExtractedShard) -> ShardReport:
-    """Write what became of a shard's images: the failures, and then the descriptors."""
-    start = time.perf_counter()
-    _write(db, "failures", shard, result.failures)
-    _write(db, "descriptors", shard, result.descriptors)
-    result.seconds["write"] += time.perf_counter() - start
-    return ShardReport(result.descriptors.num_rows, *_failures(result.failures), result.seconds)
-
-
-def record_crash(db: str, shard: Shard, error: BaseException) -> ShardReport:
-    """Note that an image, alone in a shard, takes down every process that touches it."""
-    failure = Failure("crashed", f"every worker that tried it died ({type(error).__name__})")
-    table = pa.Table.from_pylist([failure.row(image) for image in shard.images], schema=FAILURES)
-    _write(db, "failures", shard, table)
-    return ShardReport(0, *_failures(table), {})
-
-
-def _write(db: str, kind: str, shard: Shard, table: pa.Table) -> None:
-    if table.num_rows:
-        write_table_atomic(table, join(db, kind, f"{shard.name}.parquet"), **writing(kind))
-
-
-def _failures(table: pa.Table) -> tuple[int, Counter[str], str]:
-    rows = table.select(["uri", "reason", "message"]).slice(0, 1).to_pylist()
-    example = f"{rows[0]['uri']}: {rows[0]['reason']}, {rows[0]['message']}" if rows else ""
-    return table.num_rows, Counter(table.column("reason").to_pylist()), example
-
-
 class _Kept(NamedTuple):
     """The network of this process, ready on one device."""
 
@@ -116,20 +82,8 @@ def _extractor(
             os._exit(0)
         _kept = None  # before the next is built: never two networks at once
         payload: BackbonePayload = ray.get(package[0])
-        origin, forms = payload.origin, payload.forms
-        with_torch = forms.float32 is None or device != "cpu" or not RESIZES_FAST
-        if with_torch:
-            import torch
-
-            torch.set_num_threads(settings.cpus)
-        engine, computation = choose(forms, payload.backbone, device, settings.cpus)
-        extractor = DescriptorExtractor(
-            engine,
-            origin.preprocessing,
-            descriptor_schema(origin.provenance(settings.stored), computation),
-            settings.cpus,
-            overlap=device != "cpu",
-            resize=resize_with_torch if with_torch else resize,
+        extractor = build_extractor(
+            payload.origin, payload.forms, payload.backbone, device, settings
         )
         _kept = _Kept(key, device, extractor)
     return _kept.extractor

@@ -11,9 +11,9 @@ from lib.backbones.backbone import Backbone, load_backbone
 from lib.backbones.conversion import convert
 from lib.backbones.engines import LEAST_COSINE, Forms, choose
 from lib.backbones.graphs import cosines_of, has_bfloat16, pack
-from lib.backbones.kept import NamedGraph, converted, keep_int8
+from lib.backbones.kept import NamedGraph, converted, keep_int8, kept_int8
 from lib.backbones.origin import PACKAGED
-from lib.backbones.preparation import pictures_needed, prepare
+from lib.backbones.preparation import pictures_needed, prepare, prepare_for
 from lib.backbones.quantization import observe, quantize
 from lib.backbones.torch_engine import TorchEngine
 from lib.images.preprocessing import decode
@@ -115,6 +115,29 @@ def test_int8_of_an_earlier_run_is_taken_where_it_keeps_the_promise(empty_cache:
         assert forms.int8_name == kept
         assert forms.reference is not None
         assert len(forms.reference) == len(forms.pictures) == 3
+
+
+def test_int8_of_an_earlier_run_that_does_not_hold_is_searched_anew(
+    empty_cache: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lib.backbones.preparation._JUDGES", 2)
+    monkeypatch.setattr("lib.backbones.preparation._CALIBRATION", 4)
+    spoilt = NamedGraph(pack(quantize(convert(empty_cache), [0.01] * 20, 0)), "spoilt")
+    asked: list[int] = []
+
+    def pictures(count: int) -> list[np.ndarray]:
+        asked.append(count)
+        return blobs(224, 224, count)
+
+    for images, expected in ((1_000, [2]), (1_001, [2, 4])):
+        keep_int8(empty_cache, has_bfloat16(), spoilt)
+        asked.clear()
+        forms = prepare_for(empty_cache, "fast", images, 1, pictures)
+        assert asked == expected
+        assert forms.int8_name != "spoilt"
+    kept = kept_int8(empty_cache, has_bfloat16())
+    assert kept is not None
+    assert kept.name == forms.int8_name != ""
 
 
 def test_a_network_that_int8_spoils_is_known_from_then_on(

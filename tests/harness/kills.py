@@ -35,9 +35,9 @@ from lib.descriptors.extractor import DescriptorExtractor
 from lib.descriptors.listing import ListedTable
 from lib.descriptors.merging import merge_files
 from lib.descriptors.plan import carry_out, make_plan
+from lib.descriptors.shard_files import write_shard
 from lib.descriptors.shards import cut_shards
 from lib.descriptors.store import remove_leftovers, stored_files
-from lib.descriptors.worker import write_shard
 from lib.embedder.fitting import FitSettings
 from lib.embedder.training import train
 from lib.errors import BadInputError, MissingError
