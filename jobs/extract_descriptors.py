@@ -11,6 +11,7 @@ from lib.errors import BadArgumentError
 
 if TYPE_CHECKING:
     from lib.backbones.kept import AnyBackbone
+    from lib.datasets.captions import Captions
     from lib.descriptors.extraction import Run
     from lib.descriptors.shards import ExtractionSettings, FailureLimit
 
@@ -88,16 +89,23 @@ def extract_descriptors(options: argparse.Namespace) -> Mapping[str, Any]:
         options.include_hidden,
         options.allow_private_addresses,
     )
-    return extract_source(
-        options.images,
-        options.db,
-        load_meanwhile(options.backbone, options.weights),
-        settings,
-        options.captions,
-        limit=limit,
-        prune=options.prune,
-        retry_failed=options.retry_failed,
-    )
+    backbone = load_meanwhile(options.backbone, options.weights)
+    captions = [command.load_captions(file) for file in options.captions]
+    from lib.cluster import connect
+    from lib.descriptors.head_start import head_start
+
+    with head_start(options.images, options.db, backbone, settings, captions) as head, connect():
+        return extract_source(
+            options.images,
+            options.db,
+            backbone,
+            settings,
+            captions,
+            limit=limit,
+            prune=options.prune,
+            retry_failed=options.retry_failed,
+            head_start=head,
+        )
 
 
 def load_meanwhile(name: str, weights: str | None) -> "Future[AnyBackbone]":
@@ -119,27 +127,17 @@ def extract_source(
     db: str,
     backbone: "Future[AnyBackbone]",
     settings: "ExtractionSettings",
-    captions: Sequence[str] = (),
+    captions: Sequence["Captions"] = (),
     **options: Any,
 ) -> Mapping[str, Any]:
-    """Extract the descriptors of a source, tell what was done, and return it.
+    """Extract the descriptors of a source, tell what was done, and return it. Ray must be up.
 
-    captions: files whose image ids to use. `options` go to `lib.descriptors.extraction.extract`.
+    `captions` and `options` go to `lib.descriptors.extraction.extract`.
     """
-    from lib.cluster import connect
-    from lib.descriptors.head_start import head_start
+    from lib.descriptors.extraction import extract
 
-    head = None if captions else head_start(images, db, backbone, settings)
-    try:
-        parts = [command.load_captions(file) for file in captions]
-        with connect():
-            from lib.descriptors.extraction import extract
-
-            loaded = backbone.result()
-            run = extract(images, db, loaded, settings, parts, head_start=head, **options)
-    finally:
-        if head:
-            head.stop()
+    loaded = backbone.result()
+    run = extract(images, db, loaded, settings, captions, **options)
     print(summary(run))
     return vars(run) | {
         "backbone": loaded.name,

@@ -65,24 +65,27 @@ def pipeline(options: argparse.Namespace) -> dict[str, Any]:
     """Run every stage in one Ray session; returns each stage's summary."""
     from lib.cluster import connect, run_on_workers
     from lib.database.embed import embed_database
+    from lib.descriptors.head_start import head_start
     from lib.descriptors.shards import ExtractionSettings
 
     captions = load_parts(options)
     summary: dict[str, Any] = {}
     page = options.page or join(options.db, "queries.html")
     backbone = extraction_job.load_meanwhile(options.backbone, options.weights)
-    with connect():
+    settings = ExtractionSettings(
+        include_hidden=options.include_hidden, private_addresses=options.allow_private_addresses
+    )
+    parts = captions.read if captions else ()
+    with head_start(options.images, options.db, backbone, settings, parts) as head, connect():
         _announce("describe the images")
         summary["extract_descriptors"] = extraction_job.extract_source(
             options.images,
             options.db,
             backbone,
-            ExtractionSettings(
-                include_hidden=options.include_hidden,
-                private_addresses=options.allow_private_addresses,
-            ),
-            captions.files if captions else (),
+            settings,
+            parts,
             prune=options.prune,
+            head_start=head,
         )
         _announce("find the embedder" if options.embedder else "train the embedder")
         summary["train_embedder"] = choose_embedder(options, captions)
@@ -112,12 +115,12 @@ def pipeline(options: argparse.Namespace) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class CaptionParts:
-    """Captions by what they are for, and the files of them."""
+    """Captions by what they are for, and as they were read."""
 
     training: Captions | None
     validation: Captions | None
     test: str  # a file
-    files: tuple[str, ...]  # as they were named: which images they are of
+    read: tuple[Captions, ...]  # of each file that was named: they say which images they are of
 
 
 def load_parts(options: argparse.Namespace) -> CaptionParts | None:
@@ -126,17 +129,16 @@ def load_parts(options: argparse.Namespace) -> CaptionParts | None:
         if options.validation_captions:
             raise BadInputError("--validation-captions judge what --captions train; give both")
         only = options.test_captions
-        return CaptionParts(None, None, only, (only,)) if only else None
+        return CaptionParts(None, None, only, (load_captions(only),)) if only else None
     captions = load_captions(options.captions)
     validation = options.validation_captions and load_captions(options.validation_captions)
-    files = [options.captions, *filter(None, [options.validation_captions])]
-    if options.test_captions:
-        files.append(options.test_captions)
-        return CaptionParts(captions, validation, options.test_captions, tuple(files))
+    read = (captions, validation) if validation else (captions,)
+    if test := options.test_captions:
+        return CaptionParts(captions, validation, test, (*read, load_captions(test)))
     apart = held_out(captions.images, TEST_SHARE, purpose="test")
     if len(apart) in (0, len(captions.images)):
         if options.embedder:
-            return CaptionParts(captions, validation, "", tuple(files))
+            return CaptionParts(captions, validation, "", read)
         raise BadInputError(
             f"{options.captions} names too few images ({len(captions.images)}) to keep some for "
             "the evaluation; give --test-captions"
@@ -145,7 +147,7 @@ def load_parts(options: argparse.Namespace) -> CaptionParts | None:
     urls = {name: join(options.db, "captions", f"{name}.parquet") for name in parts}
     for name, images in parts.items():
         write_captions(urls[name], select(captions, images))
-    return CaptionParts(select(captions, parts["training"]), validation, urls["test"], tuple(files))
+    return CaptionParts(select(captions, parts["training"]), validation, urls["test"], read)
 
 
 def choose_embedder(

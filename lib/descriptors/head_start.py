@@ -10,9 +10,9 @@ import pickle
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -26,6 +26,7 @@ from lib.backbones.engines import Forms
 from lib.backbones.kept import AnyBackbone, LazyBackbone, kept_graph
 from lib.backbones.origin import Origin
 from lib.cluster import PROJECT_ROOT, starts_here
+from lib.datasets.captions import Captions
 from lib.descriptors.calibration import choose_forms
 from lib.descriptors.extractor import build_extractor
 from lib.descriptors.shard_files import write_shard
@@ -95,14 +96,28 @@ class HeadStart:
         self._process.wait()
 
 
+@contextmanager
 def head_start(
-    images: str, db: str, backbone: Future[AnyBackbone], settings: ExtractionSettings
-) -> HeadStart | None:
-    """One for images and a database on this machine, where a Ray of this process will start."""
+    images: str,
+    db: str,
+    backbone: Future[AnyBackbone],
+    settings: ExtractionSettings,
+    captions: Sequence[Captions] = (),
+) -> Iterator[HeadStart | None]:
+    """One for the length of a `with` block.
+
+    None where Ray is up or will run elsewhere, where images or database are not on this machine,
+    and where captions say what images are called.
+    """
     here = starts_here() and "://" not in images + db and Path(images).is_dir()
-    if not here or settings.shard_size is not None:
-        return None
-    return HeadStart(images, db, backbone, settings)
+    if not here or captions or settings.shard_size is not None:
+        yield None
+        return
+    started = HeadStart(images, db, backbone, settings)
+    try:
+        yield started
+    finally:
+        started.stop()
 
 
 def _describe(
