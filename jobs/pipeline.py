@@ -17,10 +17,7 @@ import numpy as np
 from jobs import command
 from jobs import extract_descriptors as extraction_job
 from jobs import query as query_job
-from jobs.evaluate import evaluate
-from jobs.train_embedder import split, teach
 from lib.datasets.captions import Captions, held_out, load_captions, select, write_captions
-from lib.embedder.fitting import FitSettings
 from lib.errors import BadInputError, MissingError
 from lib.storage import join, read_json, write_json_atomic
 
@@ -95,6 +92,8 @@ def pipeline(options: argparse.Namespace) -> dict[str, Any]:
         summary["embed_database"] = vars(report)
         test = captions.test if captions else ""
         if test:
+            from jobs.evaluate import evaluate  # PyTorch, as above
+
             _announce("evaluate on images that training did not see")
             summary["evaluate"] = evaluate(options.db, load_captions(test), options.word_vectors)
         _announce("answer sample queries")
@@ -178,6 +177,10 @@ def choose_embedder(
             return done["summary"]
     except (MissingError, KeyError):  # none yet, or one of an older program
         pass
+    # PyTorch takes seconds to import, in which images are described.
+    from jobs.train_embedder import split, teach
+    from lib.embedder.fitting import FitSettings
+
     training, validation = (captions.training, captions.validation) if captions else (None, None)
     if training and not validation:
         training, validation = split(training)

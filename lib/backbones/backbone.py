@@ -119,6 +119,27 @@ def load_backbone(name: str = DEFAULT, weights: str | None = None) -> Backbone:
     return Backbone(name, preprocessing, size, digest, network, file)
 
 
+def read_classification_layer(
+    name: str, weights: str | None
+) -> tuple[np.ndarray, np.ndarray, str, Path | None]:
+    """The layer that `without_classifier` takes out: (D, C) weights and (C,) bias, both float32.
+
+    After them the digest of all weights and the file that they were read from, if that is known.
+    Raises MissingError where they lack the layer, and what `load_backbone` raises.
+    """
+    classifier, _, official = architecture(name)
+    read = read_weights(weights) if weights is not None else official()
+    layer = classification_layer(classifier)
+    source = weights or f"{name}'s own weights"
+    values = read.state.get(f"{layer}.weight")
+    if values is None or values.ndim != 2:
+        raise MissingError(f"{source} lack the layer that tells classes ({layer or 'none'})")
+    load_state(classifier, read.state, name, source)
+    bias = read.state.get(f"{layer}.bias", torch.zeros(len(values)))
+    digest = state_digest(classifier.state_dict())
+    return values.float().numpy().T, bias.float().numpy(), digest, read.file
+
+
 def build_network(name: str, state: Mapping[str, torch.Tensor]) -> nn.Module:
     """The network of a `Backbone` of this name from its state, without any download."""
     network = without_classifier(architecture(name)[0], name)

@@ -1,14 +1,18 @@
 """What a backbone's own classifier knows: the layer that extraction takes out, by class name."""
 
+import io
+import json
+import zipfile
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
-import torch
 
-from lib.backbones.backbone import architecture, classification_layer
+from lib.backbones.kept import is_unchanged, place_of_weights
 from lib.backbones.origin import RANDOM
-from lib.backbones.weights import load_state, read_weights, state_digest
 from lib.errors import MissingError
+from lib.storage import digest_of, keep_in_cache
 
 # What people say where ImageNet's 1,000 classes show: the everyday word for the kind (a Norfolk
 # terrier is a dog) or for where it belongs (a toilet seat to a bathroom), by the classes' numbers,
@@ -114,26 +118,43 @@ def classifier_head(name: str, weights: str | None = None) -> ClassifierHead:
     """The last layer of an ImageNet classifier of torchvision or timm, with its class names.
 
     `weights`: a file or URL of a state dict; without it the official ones. The names are those of
-    timm's ImageNetInfo (WordNet's synonyms), else of torchvision's metadata. Raises MissingError
-    where the weights cannot be had, lack the layer, or tell classes that have no names here.
+    timm's ImageNetInfo (WordNet's synonyms), else of torchvision's metadata; the kinds that they
+    are of follow. What an earlier run read from a file that still has the same content is kept.
+    Raises MissingError where the weights cannot be had, lack the layer, or tell classes that have
+    no names here.
     """
     if weights == RANDOM:
         raise MissingError("an untrained network knows no classes")
-    classifier, _, official = architecture(name)
-    state, _ = read_weights(weights) if weights is not None else official()
-    layer = classification_layer(classifier)
-    source = weights or f"{name}'s own weights"
-    values = state.get(f"{layer}.weight")
-    if values is None or values.ndim != 2:
-        raise MissingError(f"{source} lack the layer that tells classes ({layer or 'none'})")
-    load_state(classifier, state, name, source)
-    bias = state.get(f"{layer}.bias", torch.zeros(len(values)))
-    return ClassifierHead(
-        values.float().numpy().T,
-        bias.float().numpy(),
-        class_names(len(values)),
-        state_digest(classifier.state_dict()),
-    )
+    place = place_of_weights("heads", name, weights, "npz")
+    head = _kept_head(place) or _read_head(name, weights, place)
+    return ClassifierHead(head.weight, head.bias, _with_kinds(head.names), head.weights_digest)
+
+
+def _kept_head(place: Path) -> ClassifierHead | None:
+    """One that `_read_head` kept, its names without kinds."""
+    damage = OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, MissingError
+    with suppress(*damage), np.load(place) as kept:
+        about = json.loads(str(kept["about"]))
+        if is_unchanged(about["file"], about["sha256"]):
+            told = about["names"], about["weights_digest"]
+            return ClassifierHead(kept["weight"], kept["bias"], *told)
+    return None
+
+
+def _read_head(name: str, weights: str | None, place: Path) -> ClassifierHead:
+    """The layer out of its weights, its names without kinds; kept where their file is known."""
+    from lib.backbones.backbone import read_classification_layer  # PyTorch: seconds to import
+
+    weight, bias, digest, file = read_classification_layer(name, weights)
+    head = ClassifierHead(weight, bias, _own_names(len(bias)), digest)
+    if file is not None:
+        with suppress(OSError, MissingError):  # a file that is gone already
+            about = {"file": str(file), "sha256": digest_of(str(file)).sha256}
+            text = json.dumps(about | {"names": head.names, "weights_digest": digest})
+            sink = io.BytesIO()
+            np.savez(sink, weight=weight, bias=bias, about=np.array(text))
+            keep_in_cache(place, sink.getbuffer())
+    return head
 
 
 def class_names(count: int) -> list[str]:
@@ -141,8 +162,12 @@ def class_names(count: int) -> list[str]:
 
     Raises MissingError.
     """
-    names = _own_names(count)
-    if count == 1000:
+    return _with_kinds(_own_names(count))
+
+
+def _with_kinds(names: list[str]) -> list[str]:
+    names = list(names)
+    if len(names) == 1000:
         for kind, members in _KINDS.items():
             for member in members:
                 first, last = member if isinstance(member, tuple) else (member, member)

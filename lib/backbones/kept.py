@@ -60,7 +60,7 @@ def open_backbone(name: str = DEFAULT, weights: str | None = None) -> AnyBackbon
     Where an earlier run loaded it from a file that still has the same content, it is not loaded.
     """
     name = choose_name(name, weights)
-    entry = _entry(name, weights)
+    entry = place_of_weights("backbones", name, weights, "txt")
 
     def load() -> "Backbone":
         from lib.backbones.backbone import load_backbone
@@ -71,7 +71,7 @@ def open_backbone(name: str = DEFAULT, weights: str | None = None) -> AnyBackbon
         checksum, body = entry.read_bytes().split(b"\n", 1)
         if checksum.decode() == hashlib.sha256(body).hexdigest():
             kept = json.loads(body)
-            if digest_of(kept["file"]).sha256 == kept["sha256"]:
+            if is_unchanged(kept["file"], kept["sha256"]):
                 return LazyBackbone(**_origin(kept["origin"]), load=load)
     backbone = load()
     if backbone.file is not None:
@@ -145,11 +145,16 @@ def _graph(backbone: AnyBackbone, form: str = "float32") -> Path:
     return _place("graphs", what, "npz")
 
 
-def _entry(name: str, weights: str | None) -> Path:
-    """Where the origin of weights is kept: by what they are asked for with, here."""
+def place_of_weights(kind: str, name: str, weights: str | None, suffix: str) -> Path:
+    """Where something of weights is kept: by what they are asked for with, here."""
     if weights is not None and "://" not in weights:
         weights = str(Path(weights).absolute())
-    return _place("backbones", f"{name} {weights} {_versions()} {_FORM}", "txt")
+    return _place(kind, f"{name} {weights} {_versions()} {_FORM}", suffix)
+
+
+def is_unchanged(file: str, sha256: str) -> bool:
+    """Whether a file still has this content. Raises MissingError where it is gone."""
+    return digest_of(file).sha256 == sha256
 
 
 def _place(kind: str, what: str, suffix: str) -> Path:

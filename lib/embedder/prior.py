@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from lib.backbones.backbone import load_backbone
 from lib.backbones.classes import classifier_head
+from lib.backbones.kept import open_backbone
 from lib.backbones.origin import PACKAGED
 from lib.backbones.preparation import float32_engine
 from lib.cores import usable_cores
@@ -186,7 +186,7 @@ def teach_classes(
     ]
     try:
         read_image(images[0])
-        head, teacher = classifier_head(PACKAGED), load_backbone(PACKAGED)
+        head, teacher = classifier_head(PACKAGED), open_backbone(PACKAGED)
     except (ImageSearchError, ImageError) as error:
         raise MissingError(f"{reason}; and no other network can teach: {error}") from error
     print(f"{reason}; {PACKAGED} looks at {len(images)} images instead", flush=True)
