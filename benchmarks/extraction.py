@@ -3,7 +3,7 @@
     python -m benchmarks.extraction --images DIR [--json FILE]
     python -m benchmarks.extraction --images DIR --engines
 
-The second compares the engines that could do the forward pass, by the time of one core.
+The second compares what could do the forward pass, and what could resize, by the time of one core.
 All on the same photographs in one run. `limit` is what the machine could do if the stages cost
 nothing beyond themselves: on a CPU 1/(1/decode + 1/forward), on a GPU the slower of the two; what
 is set against it is the job without the preparation of its network, which takes as long however
@@ -46,7 +46,8 @@ from lib.backbones.graphs import cosines_of, has_bfloat16
 from lib.backbones.preparation import prepare
 from lib.backbones.torch_engine import TorchEngine
 from lib.errors import MissingError
-from lib.images.preprocessing import decode
+from lib.images.preprocessing import RESIZES_FAST, decode, resize, resize_with_torch
+from lib.images.preprocessing import Resize as Resizer
 
 MEASURED_S = 5.0
 
@@ -59,6 +60,7 @@ def main() -> None:
     backbone = load_backbone(options.backbone, weights)
     if options.engines:
         compare_engines(backbone, files)
+        compare_resizers(backbone, files)
         return
     device = "cuda" if torch.cuda.is_available() else "cpu"
     processes = 1 if device == "cuda" else os.cpu_count() or 1
@@ -278,6 +280,31 @@ def compare_engines(backbone: Backbone, files: list[str]) -> None:
         rate = done / (time.process_time() - start)
         cosine = fidelity(backbone, engine, files[:64])["min_cosine"]
         print(f"{engine.name:60} {rate:8.1f} images/s and core, least cosine {cosine:.5f}")
+
+
+def compare_resizers(backbone: Backbone, files: list[str]) -> None:
+    """Print milliseconds a picture, on one core, of all that could resize, and how they differ."""
+    preprocessing = backbone.preprocessing
+    interpolation = preprocessing.interpolation
+    method = Image.Resampling[interpolation.upper()]
+    pictures = [np.array(Image.open(file).convert("RGB")) for file in files[:64]]
+    sizes = [preprocessing.frame(*picture.shape[1::-1]).resized for picture in pictures]
+
+    def pillow(pixels: np.ndarray, size: tuple[int, int], interpolation: str) -> np.ndarray:
+        return np.asarray(Image.fromarray(pixels).resize(size, method))
+
+    expected = [pillow(*each, interpolation) for each in zip(pictures, sizes, strict=True)]
+    ways: dict[str, Resizer] = {"Pillow": pillow, "PyTorch": resize_with_torch}
+    if RESIZES_FAST:
+        ways["cykooz-resizer"] = resize
+    for name, way in ways.items():
+        way(pictures[0], sizes[0], interpolation)
+        start = time.process_time()
+        results = [way(*each, interpolation) for each in zip(pictures, sizes, strict=True)]
+        spent = (time.process_time() - start) / len(pictures)
+        other = [a != b for a, b in zip(results, expected, strict=True)]
+        share = np.concatenate([differs.ravel() for differs in other]).mean()
+        print(f"{name:60} {1e3 * spent:8.2f} ms a picture, {share:.2%} of values not Pillow's")
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def _fix_paddings(model: Any, shapes: Sequence[tuple[int, ...]]) -> None:
     """Have paddings that a model computes from its input's shape be what they are for all these.
 
     Networks ported from TensorFlow pad by shape, and shapes here differ by the stride of common
-    networks alone. What is constant becomes a part of the convolution behind it: 8 % of the time.
+    networks alone. OpenVINO makes what is constant a part of the convolution behind it.
     """
     paddings = [node for node in model.get_ops() if node.get_type_name() == "Pad"]
     inputs = [node.input(index) for node in paddings for index in (1, 2)]  # before, after
