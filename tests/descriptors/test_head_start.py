@@ -77,6 +77,19 @@ def test_failures_of_a_head_start_count_towards_the_limit(
         extract(str(images), str(db), backbone, SETTINGS, limit=limit, head_start=started)
 
 
+@pytest.mark.ray
+def test_what_a_killed_one_wrote_is_there_for_the_run(
+    ray_local: None, begin: Callable[[], HeadStart], backbone: Backbone, tmp_path: Path
+) -> None:
+    images, db = make_images(tmp_path / "images", COUNT), tmp_path / "db"
+    started = begin()
+    first_file(db)
+    started.stop()
+    run = extract(str(images), str(db), backbone, SETTINGS, head_start=started)
+    assert run.already_described > 0
+    assert run.already_described + run.described == len(rows(db)) == COUNT
+
+
 @pytest.mark.parametrize("there", ["descriptors", "no images"])
 def test_it_leaves_alone_what_takes_a_comparison_or_an_error(
     begin: Callable[[], HeadStart], there: str, tmp_path: Path
