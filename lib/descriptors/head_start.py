@@ -101,10 +101,14 @@ def head_start(
     """One for the length of a `with` block.
 
     None where Ray is up or will run elsewhere, where images or database are not on this machine,
-    and where captions say what images are called.
+    where the database lies among the images, which are listed again when Ray is up, and where
+    captions say what images are called.
     """
-    here = starts_here() and "://" not in images + db and Path(images).is_dir()
-    if not here or captions or settings.shard_size is not None:
+    # Unlike `Path.is_dir` this raises nothing: the run tells what is wrong with the name.
+    folder = os.path.isdir(images)  # noqa: PTH112
+    here = starts_here() and folder and "://" not in db
+    among = here and Path(db).resolve().is_relative_to(Path(images).resolve())
+    if not here or among or captions or settings.shard_size is not None:
         yield None
         return
     started = HeadStart(images, db, backbone, settings)

@@ -41,7 +41,10 @@ def main() -> None:
     ended = Event()
 
     def watch() -> None:
-        sys.stdin.buffer.read()  # until the run closes it, or is gone
+        # Until the run closes it, or is gone. A thread within sys.stdin's own `read` would hold a
+        # lock that Python takes at its end, and aborts for.
+        while os.read(0, 4096):
+            pass
         ended.set()
 
     Thread(target=watch, daemon=True).start()

@@ -106,6 +106,18 @@ def test_it_leaves_alone_what_takes_a_comparison_or_an_error(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_it_ends_well_when_all_is_done_before_the_run_is_ready(
+    begin: Callable[[], HeadStart], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    make_images(tmp_path / "images", 3)
+    started = begin()
+    first_file(tmp_path / "db")
+    begun = started.end()
+    assert [report.described for report in begun.reports] == [3]
+    assert started._process.returncode == 0
+    assert capfd.readouterr().err == ""
+
+
 def test_one_that_dies_is_as_if_there_were_none(
     begin: Callable[[], HeadStart], tmp_path: Path
 ) -> None:
@@ -119,7 +131,8 @@ def test_there_is_none_where_it_would_be_of_no_use(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     loading: Future[AnyBackbone] = Future()
-    there = str(tmp_path)
+    there, db = str(tmp_path / "images"), str(tmp_path / "db")
+    (tmp_path / "images").mkdir()
     named = [Captions([], [], {})]
 
     def started(here: bool, *arguments: Any) -> bool:
@@ -128,9 +141,10 @@ def test_there_is_none_where_it_would_be_of_no_use(
         with head_start(images, db, loading, settings, captions) as head:
             return head is not None
 
-    assert started(True, there, there, SETTINGS, [])
-    assert not started(False, there, there, SETTINGS, [])
-    assert not started(True, f"{there}/list.csv", there, SETTINGS, [])
+    assert started(True, there, db, SETTINGS, [])
+    assert not started(False, there, db, SETTINGS, [])
+    assert not started(True, f"{there}/list.csv", db, SETTINGS, [])
     assert not started(True, there, "s3://bucket/db", SETTINGS, [])
-    assert not started(True, there, there, ExtractionSettings(shard_size=7), [])
-    assert not started(True, there, there, SETTINGS, named)
+    assert not started(True, there, f"{there}/db", SETTINGS, [])
+    assert not started(True, there, db, ExtractionSettings(shard_size=7), [])
+    assert not started(True, there, db, SETTINGS, named)
