@@ -14,7 +14,6 @@ from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
 
@@ -101,14 +100,12 @@ def head_start(
     """One for the length of a `with` block.
 
     None where Ray is up or will run elsewhere, where images or database are not on this machine,
-    where the database lies among the images, which are listed again when Ray is up, and where
-    captions say what images are called.
+    and where captions say what images are called.
     """
     # Unlike `Path.is_dir` this raises nothing: the run tells what is wrong with the name.
     folder = os.path.isdir(images)  # noqa: PTH112
     here = starts_here() and folder and "://" not in db
-    among = here and Path(db).resolve().is_relative_to(Path(images).resolve())
-    if not here or among or captions or settings.shard_size is not None:
+    if not here or captions or settings.shard_size is not None:
         yield None
         return
     started = HeadStart(images, db, backbone, settings)

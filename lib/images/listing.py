@@ -14,6 +14,7 @@ import time
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
@@ -28,6 +29,7 @@ from lib.errors import BadInputError, ImageSearchError, MissingError
 from lib.images.addresses import open_filesystem
 from lib.images.archives import tar_members, zip_members
 from lib.images.file_names import UNREAD, UNREADABLE, ending, is_hidden, is_image
+from lib.schemas import PROVENANCE_KEY
 from lib.storage import is_of_page
 
 # Names of columns in small letters, the first that a table has is taken.
@@ -39,6 +41,11 @@ _BATCH_ROWS = 65_536
 _HEAD_BYTES = 1 << 16  # in which the first line of a list ends
 _DELIMITERS = (",", "\t", ";")
 _NOT_IN_PLACE = "links and sparse files in archives"
+_OF_DATABASE = "folders of a database"
+# What a database has in it; images beside these are images.
+_DATABASE_FOLDERS = {
+    *("descriptors", "failures", "embeddings", "embedder", "versions", "captions", "evaluation")
+}
 _NUMBERS = re.compile(r"\{(\d+)\.\.(\d+)\}")  # as WebDataset writes shards
 _Files = list[tuple[str, dict[str, Any]]]
 
@@ -286,6 +293,7 @@ class Listing:
                 continue
             info = {"size": status.st_size, "etag": f"{status.st_mtime_ns:x}"}
             files.append((f"{root}/{below}{entry.name}", info))
+        folders -= self._of_database(LocalFileSystem(), f"{root}/{below}", folders)
         yield from self._directory(LocalFileSystem(), root, files, folders)
         for folder in sorted(folders):
             yield _local_folder(root, f"{below}{folder}/", above)
@@ -304,9 +312,19 @@ class Listing:
         inner = {name: path for name, path in inner.items() if not self._hidden(_below(root, path))}
         seen = [(info["name"], info) for info in files.values()]
         seen = [(name, info) for name, info in seen if not self._hidden(_below(root, name))]
+        for name in self._of_database(fs, folder, set(inner)):
+            del inner[name]
         yield from self._directory(fs, root, seen, set(inner))
         for path in inner.values():
             yield _remote_folder(fs, root, path)
+
+    def _of_database(self, fs: Any, folder: str, folders: set[str]) -> set[str]:
+        """Those of its folders that are a database's: their tables name images listed anyway."""
+        if "descriptors" not in folders or not _holds_descriptors(fs, f"{folder}/descriptors"):
+            return set()
+        own = folders & _DATABASE_FOLDERS
+        self.skipped[_OF_DATABASE] += len(own)
+        return own
 
     def _glob(self, fs: Any, pattern: str, source: str) -> "_Items":
         matches = fs.glob(pattern, detail=True)
@@ -452,6 +470,18 @@ class Listing:
 
 
 _Items = Iterator[ListedImage | pa.Table | Part]
+
+
+def _holds_descriptors(fs: Any, folder: str) -> bool:
+    """Whether the first table in a folder is one of descriptors."""
+    with suppress(OSError, pa.ArrowException):
+        tables = (
+            name for name in sorted(fs.ls(folder, detail=False)) if ending(name) == ".parquet"
+        )
+        for name in itertools.islice(tables, 1):
+            with fs.open(name) as file:
+                return PROVENANCE_KEY in (pq.read_schema(file).metadata or {})
+    return False
 
 
 def _local_folder(root: str, below: str, above: tuple[tuple[int, int], ...]) -> Part:

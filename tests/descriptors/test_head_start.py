@@ -145,6 +145,5 @@ def test_there_is_none_where_it_would_be_of_no_use(
     assert not started(False, there, db, SETTINGS, [])
     assert not started(True, f"{there}/list.csv", db, SETTINGS, [])
     assert not started(True, there, "s3://bucket/db", SETTINGS, [])
-    assert not started(True, there, f"{there}/db", SETTINGS, [])
     assert not started(True, there, db, ExtractionSettings(shard_size=7), [])
     assert not started(True, there, db, SETTINGS, named)

@@ -1,11 +1,13 @@
 """Every kind of source lists the same images and reads the same bytes; bad storage is told."""
 
+import io
 import json
 import socket
 import tarfile
 import threading
 import time
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,6 +23,8 @@ from lib.images import addresses, reading
 from lib.images.decoding import ImageError
 from lib.images.listing import ListedImage, list_images
 from lib.images.reading import read_image
+from lib.schemas import FAILURES, Provenance, descriptor_schema
+from lib.storage import write_bytes_atomic
 
 CONTENTS = {f"{'deep/' if n % 2 else ''}{n}.jpg": bytes([n]) * (100 + n) for n in range(6)}
 
@@ -99,6 +103,31 @@ def test_a_glob_takes_what_it_names(folder: Path) -> None:
         for path, content in CONTENTS.items()
         if path.startswith("deep/")
     }
+
+
+@pytest.mark.parametrize("remote", [False, True])
+@pytest.mark.parametrize("db", ["my.db/", ""])
+def test_a_database_among_the_images_is_none_of_them(
+    remote: bool, db: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    above = request.getfixturevalue("bucket") if remote else str(tmp_path)
+    source = f"{above}/with{bool(db)}"
+    for name in ("a.jpg", "descriptors/b.jpg", f"{db}c.jpg", f"{db}evaluation/recall.png"):
+        write_bytes_atomic(f"{source}/{name}", b"an image")
+    names = {image.path for image in list_images(source)}
+    assert names == {"a.jpg", "descriptors/b.jpg", f"{db}c.jpg", f"{db}evaluation/recall.png"}
+    provenance = Provenance("resnet18", "0" * 64, "whole picture", "float32", 512)
+    for table, name in (
+        (descriptor_schema(provenance).empty_table(), "descriptors/0.parquet"),
+        (FAILURES.empty_table(), "failures/0.parquet"),
+        (pa.table({"name": ["a.parquet"], "rows": [1]}), "versions/files-0.parquet"),
+    ):
+        pq.write_table(table, sink := io.BytesIO())
+        write_bytes_atomic(f"{source}/{db}{name}", sink.getvalue())
+    skipped: Counter[str] = Counter()
+    names = {image.path for image in list_images(source, skipped)}
+    assert names == ({"a.jpg", "descriptors/b.jpg", "my.db/c.jpg"} if db else {"a.jpg", "c.jpg"})
+    assert skipped == {"folders of a database": 4}
 
 
 def test_versions_follow_content(folder: Path) -> None:
