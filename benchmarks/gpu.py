@@ -32,7 +32,7 @@ from lib.backbones.torch_engine import TorchEngine
 from lib.cores import usable_cores
 from lib.descriptors.extractor import DescriptorExtractor
 from lib.images.listing import ListedImage
-from lib.images.preprocessing import decode
+from lib.images.preprocessing import decode, resize_with_torch
 from lib.schemas import column_to_vectors, descriptor_schema
 from lib.topk.exact import ExactSearch
 
@@ -101,7 +101,7 @@ def rate(work: Callable[[], int], for_s: float) -> float:
 def decoding(backbone: Backbone, contents: Sequence[bytes], seconds: float) -> float:
     """Images a second decoded and resized by all cores."""
     torch.set_num_threads(1)
-    one = partial(decode, preprocessing=backbone.preprocessing)
+    one = partial(decode, preprocessing=backbone.preprocessing, resize=resize_with_torch)
     with ThreadPoolExecutor(usable_cores()) as pool:
         return rate(lambda: len(list(pool.map(one, contents))), seconds)
 
