@@ -128,12 +128,12 @@ def load_parts(options: argparse.Namespace) -> CaptionParts | None:
         if options.validation_captions:
             raise BadInputError("--validation-captions judge what --captions train; give both")
         only = options.test_captions
-        return CaptionParts(None, None, only, (load_captions(only),)) if only else None
-    captions = load_captions(options.captions)
-    validation = options.validation_captions and load_captions(options.validation_captions)
+        return CaptionParts(None, None, only, (command.load_captions(only),)) if only else None
+    captions = command.load_captions(options.captions)
+    validation = options.validation_captions and command.load_captions(options.validation_captions)
     read = (captions, validation) if validation else (captions,)
     if test := options.test_captions:
-        return CaptionParts(captions, validation, test, (*read, load_captions(test)))
+        return CaptionParts(captions, validation, test, (*read, command.load_captions(test)))
     apart = held_out(captions.images, TEST_SHARE, purpose="test")
     if len(apart) in (0, len(captions.images)):
         if options.embedder:

@@ -126,6 +126,11 @@ def _reach(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
+def import_path() -> str:
+    """PYTHONPATH of a process that is to import lib from where this one does."""
+    return os.pathsep.join(filter(None, [str(PROJECT_ROOT), os.environ.get("PYTHONPATH")]))
+
+
 @contextmanager
 def _imported_from_here() -> Iterator[None]:
     """Processes that start meanwhile, and theirs, import lib from where this one does.
@@ -134,7 +139,7 @@ def _imported_from_here() -> Iterator[None]:
     a worker is at work a second later.
     """
     inherited = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PROJECT_ROOT), inherited]))
+    os.environ["PYTHONPATH"] = import_path()
     try:
         yield
     finally:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.backbones.kept import is_unchanged, place_of_weights
+from lib.backbones.kept import content_of, is_unchanged, place_of_weights
 from lib.backbones.origin import RANDOM
 from lib.errors import MissingError
-from lib.storage import digest_of, keep_in_cache
+from lib.storage import keep_in_cache
 
 # What people say where ImageNet's 1,000 classes show: the everyday word for the kind (a Norfolk
 # terrier is a dog) or for where it belongs (a toilet seat to a bathroom), by the classes' numbers,
@@ -135,7 +135,7 @@ def _kept_head(place: Path) -> ClassifierHead | None:
     damage = OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, MissingError
     with suppress(*damage), np.load(place) as kept:
         about = json.loads(str(kept["about"]))
-        if is_unchanged(about["file"], about["sha256"]):
+        if is_unchanged(about):
             told = about["names"], about["weights_digest"]
             return ClassifierHead(kept["weight"], kept["bias"], *told)
     return None
@@ -149,10 +149,10 @@ def _read_head(name: str, weights: str | None, place: Path) -> ClassifierHead:
     head = ClassifierHead(weight, bias, _own_names(len(bias)), digest)
     if file is not None:
         with suppress(OSError, MissingError):  # a file that is gone already
-            about = {"file": str(file), "sha256": digest_of(str(file)).sha256}
-            text = json.dumps(about | {"names": head.names, "weights_digest": digest})
+            told = {"names": head.names, "weights_digest": digest}
+            about = json.dumps(content_of(file) | told)
             sink = io.BytesIO()
-            np.savez(sink, weight=weight, bias=bias, about=np.array(text))
+            np.savez(sink, weight=weight, bias=bias, about=np.array(about))
             keep_in_cache(place, sink.getbuffer())
     return head
 

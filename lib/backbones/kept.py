@@ -8,7 +8,7 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -71,13 +71,12 @@ def open_backbone(name: str = DEFAULT, weights: str | None = None) -> AnyBackbon
         checksum, body = entry.read_bytes().split(b"\n", 1)
         if checksum.decode() == hashlib.sha256(body).hexdigest():
             kept = json.loads(body)
-            if is_unchanged(kept["file"], kept["sha256"]):
+            if is_unchanged(kept):
                 return LazyBackbone(**_origin(kept["origin"]), load=load)
     backbone = load()
     if backbone.file is not None:
-        file, origin = str(backbone.file), asdict(backbone.origin)
         with suppress(OSError, MissingError):  # a file that is gone already is read anew next time
-            about = {"file": file, "sha256": digest_of(file).sha256, "origin": origin}
+            about = content_of(backbone.file) | {"origin": asdict(backbone.origin)}
             body = json.dumps(about, indent=1).encode()
             checksum = hashlib.sha256(body).hexdigest().encode()
             keep_in_cache(entry, checksum + b"\n" + body)
@@ -152,9 +151,14 @@ def place_of_weights(kind: str, name: str, weights: str | None, suffix: str) -> 
     return _place(kind, f"{name} {weights} {_versions()} {_FORM}", suffix)
 
 
-def is_unchanged(file: str, sha256: str) -> bool:
-    """Whether a file still has this content. Raises MissingError where it is gone."""
-    return digest_of(file).sha256 == sha256
+def content_of(file: Path) -> dict[str, Any]:
+    """What `is_unchanged` later compares a file with. Raises MissingError where it is gone."""
+    return {"file": str(file), "sha256": digest_of(str(file)).sha256}
+
+
+def is_unchanged(kept: Mapping[str, Any]) -> bool:
+    """Whether a file still has the content that it had. Raises MissingError where it is gone."""
+    return digest_of(kept["file"]).sha256 == kept["sha256"]
 
 
 def _place(kind: str, what: str, suffix: str) -> Path:

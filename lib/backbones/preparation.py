@@ -35,10 +35,10 @@ def prepare_for(
     """
     needed = pictures_needed(backbone, fidelity, images, machines)
     forms = prepare(backbone, fidelity, pictures(needed) if needed else ())
-    kept = kept_int8(backbone, graphs.has_bfloat16()) if needed else None
-    if forms.int8 is None and kept and kept.graph and _may_search(images, machines):
-        # What is kept does not hold for these images.
-        return prepare(backbone, fidelity, pictures(_CALIBRATION))
+    if forms.int8 is None and needed and _may_search(images, machines):
+        kept = kept_int8(backbone, graphs.has_bfloat16())
+        if kept is not None and kept.graph:  # and does not hold for these images
+            return prepare(backbone, fidelity, pictures(_CALIBRATION))
     return forms
 
 

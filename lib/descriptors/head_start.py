@@ -17,7 +17,7 @@ from functools import partial
 from threading import Thread
 from typing import TYPE_CHECKING
 
-from lib.cluster import PROJECT_ROOT, starts_here
+from lib.cluster import import_path, starts_here
 from lib.descriptors.shards import ExtractionSettings, ShardReport
 from lib.storage import absolute
 
@@ -43,18 +43,11 @@ class HeadStart:
         self, images: str, db: str, backbone: "Future[AnyBackbone]", settings: ExtractionSettings
     ) -> None:
         """Start the process, which imports what it needs meanwhile."""
-        inherited = os.environ.get("PYTHONPATH")
-        path = os.pathsep.join(filter(None, [str(PROJECT_ROOT), inherited]))
         self._process = subprocess.Popen(
-            [
-                sys.executable,
-                "-P",
-                "-c",
-                "from lib.descriptors.head_start_process import main; main()",
-            ],
+            [sys.executable, "-P", "-m", "lib.descriptors.head_start_process"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=os.environ | {"PYTHONPATH": path},
+            env=os.environ | {"PYTHONPATH": import_path()},
             start_new_session=True,  # Ctrl-C is for the run, which ends this process
         )
         begin = partial(self._begin, images, db, backbone, settings)

@@ -16,7 +16,7 @@ from lib.descriptors.shards import ExtractionSettings, Shard, ShardReport
 from lib.errors import MissingError
 from lib.images.addresses import allow_private_addresses
 
-if TYPE_CHECKING:  # PyTorch: where OpenVINO computes few images no worker waits for it
+if TYPE_CHECKING:  # PyTorch: where OpenVINO computes nobody waits for it
     from lib.backbones.backbone import Backbone
 
 

@@ -58,3 +58,14 @@ def test_an_option_given_twice_is_refused(capsys: pytest.CaptureFixture[str]) ->
         with pytest.raises(SystemExit, match="2"):
             module.build_parser().parse_args(["--images", "a", "--images", "b"])
         assert "--images is given twice" in capsys.readouterr().err
+
+
+def test_what_is_left_out_of_captions_is_said_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [f"{number}.jpg,a dog" for number in range(20)]
+    (tmp_path / "captions.csv").write_text("\n".join(["image,caption", *lines, *lines]))
+    arguments = ["--images", str(tmp_path), "--db", str(tmp_path / "db")]
+    arguments += ["--captions", str(tmp_path / "captions.csv")]
+    assert pipeline.load_parts(pipeline.build_parser().parse_args(arguments)) is not None
+    assert capsys.readouterr().err.count("every caption twice") == 1
