@@ -2,10 +2,9 @@
 
 import dataclasses
 import hashlib
-import threading
 from collections.abc import Iterator
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ import torch
 from lib.backbones.backbone import load_backbone
 from lib.backbones.origin import PACKAGED
 from lib.errors import BadArgumentError, BadInputError, MissingError
+from tests.http_server import serving
 
 pytestmark = pytest.mark.slow
 
@@ -30,10 +30,8 @@ def weights_server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     folder = tmp_path / "served"
     folder.mkdir()
     handler = partial(_Quiet, directory=str(folder))
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}", folder
-    server.shutdown()
+    with serving(handler) as url:
+        yield url, folder
 
 
 class _Quiet(SimpleHTTPRequestHandler):

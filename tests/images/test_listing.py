@@ -4,12 +4,11 @@ import io
 import json
 import socket
 import tarfile
-import threading
 import time
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,6 +24,7 @@ from lib.images.listing import ListedImage, list_images
 from lib.images.reading import read_image
 from lib.schemas import FAILURES, Provenance, descriptor_schema
 from lib.storage import write_bytes_atomic
+from tests.http_server import serving
 
 CONTENTS = {f"{'deep/' if n % 2 else ''}{n}.jpg": bytes([n]) * (100 + n) for n in range(6)}
 
@@ -206,11 +206,8 @@ def unreliable(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setattr(addresses, "STALL_S", 0.4)
     monkeypatch.setenv(addresses.PRIVATE_ADDRESSES, "1")
     Unreliable.seen.clear()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Unreliable)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
+    with serving(Unreliable) as url:
+        yield url
 
 
 def image_at(uri: str) -> ListedImage:
@@ -358,11 +355,8 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setattr(reading, "DEADLINE_S", 0.5)
     monkeypatch.setattr(reading, "MAX_FILE_BYTES", 1_000_000)
     Slow.asked.clear()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Slow)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
+    with serving(Slow) as url:
+        yield url
 
 
 @pytest.mark.reports
