@@ -106,7 +106,7 @@ def fit(
     share = load_share(data.training, data.read, device, data.standardisation)
     judge = ValidationJudge(data, share)
     model = EmbedderLayer(share.inputs.shape[1], share.texts.shape[1]).to(device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1.0, fused=True)
+    optimizer = _adam(model) if tries_ranking(data.validation, settings) else None
     if state is None:
         closed = closed_form(share, data)
         closed.put_into(model)
@@ -121,10 +121,10 @@ def fit(
         after_epoch(state | weights(model, optimizer))
     else:
         model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
+        if optimizer:
+            optimizer.load_state_dict(state["optimizer"])
     dense = _over_workers(model)
-    ranks = tries_ranking(data.validation, settings)
-    while ranks and judge.wants_more(state, settings):
+    while optimizer and judge.wants_more(state, settings):
         epoch = len(state["history"])
         optimizer.param_groups[0]["lr"] = state["step"] * _schedule(epoch, settings)
         loss = run_epoch(dense, optimizer, share, settings, epoch)
@@ -146,6 +146,11 @@ def read_once(data: TrainingData) -> TrainingData:
     needed = np.unique(np.concatenate(rows))
     descriptors = data.read(needed)
     return replace(data, read=lambda rows: descriptors[np.searchsorted(needed, rows)])
+
+
+def _adam(model: EmbedderLayer) -> torch.optim.Optimizer:
+    """Its rate is set before each epoch. The first one imports PyTorch's compiler, for seconds."""
+    return torch.optim.Adam(model.parameters(), lr=1.0, fused=True)
 
 
 def _step(model: EmbedderLayer, settings: FitSettings) -> float:
@@ -364,15 +369,20 @@ def finish(
     model = EmbedderLayer(share.inputs.shape[1], share.texts.shape[1]).to(device)
     closed = closed_form(share, data)
     closed.put_into(model)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1.0, fused=True)
-    dense, step = _over_workers(model), _step(model, settings)
-    for epoch in range(1, epochs + 1):
-        optimizer.param_groups[0]["lr"] = step * _schedule(epoch, settings)
-        run_epoch(dense, optimizer, share, settings, epoch)
+    if epochs:
+        _rank_again(model, share, settings, epochs)
     state["chosen"] |= closed.chosen()
     state["whitening"] = closed.whitening.cpu()
     state["M"], state["b"] = unstandardise(model, share)
     return state
+
+
+def _rank_again(model: EmbedderLayer, share: Share, settings: FitSettings, epochs: int) -> None:
+    optimizer = _adam(model)
+    dense, step = _over_workers(model), _step(model, settings)
+    for epoch in range(1, epochs + 1):
+        optimizer.param_groups[0]["lr"] = step * _schedule(epoch, settings)
+        run_epoch(dense, optimizer, share, settings, epoch)
 
 
 def gain_of_ranking(gains_of_epochs: np.ndarray) -> tuple[float, float]:
@@ -398,6 +408,7 @@ def unstandardise(model: EmbedderLayer, share: Share) -> tuple[torch.Tensor, tor
     return matrix.cpu(), (model.dense.bias.detach() - share.mean @ matrix).cpu()
 
 
-def weights(model: EmbedderLayer, optimizer: torch.optim.Optimizer) -> FitState:
-    """What the next epoch needs of model and optimizer."""
-    return {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+def weights(model: EmbedderLayer, optimizer: torch.optim.Optimizer | None) -> FitState:
+    """What the next epoch needs of the model, and of the optimizer where there is one."""
+    state: FitState = {"model": model.state_dict()}
+    return state | {"optimizer": optimizer.state_dict()} if optimizer else state

@@ -39,7 +39,6 @@ from lib.embedder.fitting import (
     tries_ranking,
 )
 from lib.embedder.model import Embedder
-from lib.embedder.plots import training_plot
 from lib.embedder.prior import (
     Lesson,
     Prior,
@@ -54,6 +53,7 @@ from lib.embedder.space import load_semantic_space, save_semantic_space
 from lib.errors import BadArgumentError, BadInputError, ImageSearchError, MissingError
 from lib.storage import (
     absolute,
+    delete,
     filesystem,
     join,
     read_bytes,
@@ -72,6 +72,8 @@ POWERS = (0.25, 0.5, 1.0)
 PRIOR_GAMMA = 0.5  # of the covariance of words, where there are no captions
 MAX_SAMPLE = 20_000  # images that standardise descriptors and teach class names
 MAX_POWER_JUDGES = 1500
+# One fixed name: a new run replaces the old curve.
+_EVENTS = ("tensorboard", "events.out.tfevents.training")
 
 
 @dataclass(frozen=True)
@@ -157,9 +159,7 @@ def train(
     )
     taught = data.training + data.validation if rejoin else data.training
     keep_training_images(db, digest, index.ids_of(taught.images))
-    if state["history"]:
-        write_bytes_atomic(join(db, "embedder", "training.png"), training_plot(state["history"]))
-        write_tensorboard(join(db, "embedder", "tensorboard"), state["history"])
+    write_curves(db, state["history"])
     return TrainingReport(digest, metadata, state["history"])
 
 
@@ -479,8 +479,21 @@ def _epoch_line(row: dict[Any, Any], epochs: int, seconds: float) -> str:
     return f"{head}: {', '.join(parts) or 'no validation images'} ({seconds:.0f} s)"
 
 
-def write_tensorboard(url: str, history: Sequence[Mapping[str, Any]]) -> None:
-    """The metrics as TensorBoard events: `tensorboard --logdir DB/embedder/tensorboard`."""
+def write_curves(db: str, history: Sequence[Mapping[str, Any]]) -> None:
+    """The metrics of epochs as a plot and for TensorBoard; an earlier run's go in any case."""
+    plot, events = (join(db, "embedder", *file) for file in (("training.png",), _EVENTS))
+    if len(history) > 1:
+        from lib.embedder.plots import training_plot  # matplotlib: a second to import
+
+        write_bytes_atomic(plot, training_plot(history))
+        write_bytes_atomic(events, tensorboard_events(history))
+    else:  # one point is no curve
+        delete(plot)
+        delete(events)
+
+
+def tensorboard_events(history: Sequence[Mapping[str, Any]]) -> bytes:
+    """The metrics as one file: `tensorboard --logdir DB/embedder/tensorboard`."""
     from tensorboardX import SummaryWriter
 
     with tempfile.TemporaryDirectory() as directory:
@@ -490,5 +503,4 @@ def write_tensorboard(url: str, history: Sequence[Mapping[str, Any]]) -> None:
                     if name not in ("epoch", "time") and value is not None:
                         writer.add_scalar(name, value, row["epoch"], row["time"])
         (events,) = Path(directory).iterdir()
-        # One fixed name: a new run replaces the old curve.
-        write_bytes_atomic(join(url, "events.out.tfevents.training"), events.read_bytes())
+        return events.read_bytes()

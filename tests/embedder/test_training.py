@@ -27,7 +27,7 @@ from lib.embedder.metrics import caption_ranks, recall
 from lib.embedder.model import Embedder
 from lib.embedder.seen import training_rows
 from lib.embedder.space import load_semantic_space, save_semantic_space
-from lib.embedder.training import prepare, train
+from lib.embedder.training import prepare, train, write_curves
 from lib.errors import BadArgumentError, BadInputError, MissingError
 from lib.storage import filesystem, join, read_bytes
 from lib.text.word_vectors import word_vectors_digest
@@ -267,6 +267,14 @@ def _is_the_result_of_one(db: str, folder: Path, report_file: Path, printed: str
     assert training_rows(db, report["digest"], prepared.index).tolist() == list(range(400))
     assert _epochs_done(db) == 7
     assert "epoch 6 of at most 6" in printed
+
+
+def test_curves_are_those_of_the_last_run_and_one_point_is_none(tmp_path: Path) -> None:
+    epochs = [{"epoch": n, "loss": 1.0 - n, "time": 100.0 + n} for n in range(3)]
+    curves = {"training.png", "events.out.tfevents.training"}
+    for history, expected in ((epochs, curves), (epochs[:1], set()), ([], set())):
+        write_curves(str(tmp_path), history)
+        assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == expected
 
 
 def _captions_file(path: Path, captions: Captions) -> Path:
