@@ -23,8 +23,9 @@ import benchmarks
 from jobs.train_embedder import HELD_OUT_SHARE
 from lib.datasets.captions import Captions, held_out, load_captions, select
 from lib.descriptors.store import DescriptorIndex, index_descriptors, read_descriptors
+from lib.embedder.closed_form import MIN_JUDGES
 from lib.embedder.dataset import Examples, Share, fit_text_side, load_share, match_captions
-from lib.embedder.fitting import MIN_JUDGES, FitSettings, fit
+from lib.embedder.fitting import FitSettings, fit
 from lib.embedder.layer import EmbedderLayer
 from lib.embedder.losses import MARGIN
 from lib.embedder.metrics import retrieval_report

@@ -21,8 +21,9 @@ import torch
 
 import benchmarks
 from benchmarks import seconds
-from lib.embedder.dataset import Examples, Share
-from lib.embedder.fitting import FitSettings, TrainingData, closed_form, run_epoch
+from lib.embedder.closed_form import closed_form
+from lib.embedder.dataset import Examples, Share, TrainingData
+from lib.embedder.fitting import FitSettings, run_epoch
 from lib.embedder.layer import EmbedderLayer
 
 

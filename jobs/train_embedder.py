@@ -5,7 +5,8 @@ from typing import Any
 
 from jobs import command
 from lib.datasets.captions import Captions, held_out, select
-from lib.embedder.fitting import MIN_JUDGES, FitSettings
+from lib.embedder.closed_form import MIN_JUDGES
+from lib.embedder.fitting import FitSettings
 from lib.embedder.training import TrainingReport, train
 from lib.errors import BadArgumentError
 from lib.text.word_vectors import PACKAGED, load_word_vectors

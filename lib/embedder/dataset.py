@@ -141,6 +141,20 @@ def match_captions(
 
 
 @dataclass(frozen=True)
+class TrainingData:
+    """Training and validation captions, and what is known besides."""
+
+    training: Examples
+    validation: Examples
+    read: ReadDescriptors
+    # Where the job itself held the validation images out, what wins is fitted once more on all.
+    rejoin: bool = False
+    prior: np.ndarray | None = None  # (D, d), see lib.embedder.prior
+    standardisation: tuple[np.ndarray, np.ndarray] | None = None  # mean and scale, (D,) each
+    word_covariance: np.ndarray | None = None  # (d, d), see lib.embedder.dataset
+
+
+@dataclass(frozen=True)
 class Share:
     """One worker's part of the training images, standardised."""
 

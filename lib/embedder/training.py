@@ -21,23 +21,17 @@ import torch
 from lib.cluster import connect, require_workers
 from lib.datasets.captions import Captions
 from lib.descriptors.store import DescriptorIndex, index_descriptors, read_descriptors
+from lib.embedder.closed_form import MIN_JUDGES, closed_form
 from lib.embedder.dataset import (
     ReadDescriptors,
+    TrainingData,
     fit_text_side,
     load_share,
     match_captions,
     nothing,
     word_covariance,
 )
-from lib.embedder.fitting import (
-    MIN_JUDGES,
-    FitSettings,
-    FitState,
-    TrainingData,
-    closed_form,
-    fit,
-    tries_ranking,
-)
+from lib.embedder.fitting import FitSettings, FitState, fit, tries_ranking
 from lib.embedder.model import Embedder
 from lib.embedder.prior import (
     Lesson,

@@ -20,8 +20,8 @@ from gensim.models import KeyedVectors
 from torch.multiprocessing.spawn import spawn
 
 from lib.datasets.captions import CaptionedImage, Captions, held_out, select
-from lib.embedder.dataset import Examples, fit_text_side
-from lib.embedder.fitting import FitSettings, FitState, TrainingData, fit, gain_of_ranking
+from lib.embedder.dataset import Examples, TrainingData, fit_text_side
+from lib.embedder.fitting import FitSettings, FitState, fit, gain_of_ranking
 from lib.embedder.losses import in_batch_loss
 from lib.embedder.metrics import caption_ranks, recall
 from lib.embedder.model import Embedder
