@@ -21,7 +21,7 @@ import torch
 
 import benchmarks
 from benchmarks import seconds
-from lib.embedder.closed_form import closed_form
+from lib.embedder.closed_form import judge
 from lib.embedder.dataset import Examples, Share, TrainingData
 from lib.embedder.fitting import FitSettings, run_epoch
 from lib.embedder.layer import EmbedderLayer
@@ -80,7 +80,7 @@ def main() -> None:
     epoch = seconds(lambda: run_epoch(model.dense, optimizer, share, settings, 1), options.repeats)
     bare = seconds(lambda: products(share, matrix, batch, steps), options.repeats)
     data = with_prior(share)
-    closed = seconds(lambda: closed_form(share, data), min(3, options.repeats))
+    closed = seconds(lambda: judge(share, data).solve(), min(3, options.repeats))
     triples = steps * 2 * batch * (batch - 1)
     report = {
         "triples_per_epoch": triples,

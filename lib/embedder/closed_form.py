@@ -9,6 +9,7 @@ from lib.embedder.collectives import sum_over_workers, world
 from lib.embedder.dataset import Share, TrainingData
 from lib.embedder.layer import EmbedderLayer
 from lib.embedder.ridge import (
+    Basis,
     Choice,
     Moments,
     RidgePath,
@@ -50,8 +51,39 @@ class ClosedForm:
         }
 
 
-def closed_form(share: Share, data: TrainingData) -> ClosedForm:
-    """The mean of the closed-form solutions, weighted by how well they rank images left out."""
+@dataclass(frozen=True)
+class Judged:
+    """Every choice of the closed form, judged by images left out, and what it is solved from."""
+
+    path: RidgePath
+    prior: torch.Tensor  # (D, d) for standardised descriptors; 0 without one
+    whitenings: dict[float, torch.Tensor]  # (d, d) for every γ
+    choices: list[Choice]
+
+    @property
+    def best(self) -> Choice:
+        """The one with which left-out images rank best."""
+        return max(self.choices, key=lambda choice: choice.gain)
+
+    def solve(self) -> ClosedForm:
+        """The mean of the solutions, those that judge better counting more."""
+        whitening = torch.zeros_like(self.whitenings[0.0])
+        solutions: dict[tuple[float | None, float], float] = {}
+        weights = weigh([choice.gain for choice in self.choices])
+        for choice, weight in zip(self.choices, weights.tolist(), strict=True):
+            kind = choice.ridge_lambda, choice.prior_scale
+            solutions[kind] = solutions.get(kind, 0.0) + weight
+            power = self.whitenings[choice.gamma]
+            whitening += weight * power / power.square().mean().sqrt()
+        matrix = self.path.mix(self.prior, solutions)
+        return ClosedForm(matrix @ whitening, whitening, self.best)
+
+
+def judge(share: Share, data: TrainingData, basis: Basis | None = None) -> Judged:
+    """Judge every choice; every worker of a torch.distributed group calls this alike.
+
+    basis: the one of an earlier call for the same images, whatever the captions were.
+    """
     device = share.inputs.device
     means = share.caption_means()
     targets = torch.nn.functional.normalize(means, dim=1)
@@ -68,7 +100,8 @@ def closed_form(share: Share, data: TrainingData) -> ClosedForm:
         centred = said - sum_over_workers(said.sum(dim=0)) / count
         targets = torch.cat([targets, centred], dim=1)
     local = moments(share.inputs, targets)
-    path = RidgePath(Moments(sum_over_workers(local.inner), sum_over_workers(local.cross), count))
+    summed = Moments(sum_over_workers(local.inner), sum_over_workers(local.cross), count)
+    path = RidgePath(summed, basis)
     noise = (share.texts - means[share.image]).double()
     covariance = sum_over_workers(noise.T @ noise)
     captions = int(sum_over_workers(torch.tensor(len(noise), device=device)))
@@ -86,21 +119,12 @@ def closed_form(share: Share, data: TrainingData) -> ClosedForm:
         said if scale > 0 else None,
         [scale * part for part in PRIOR_SCALES] if scale > 0 else (0.0,),
     )
-    judged = sum_over_workers(torch.tensor([choice.gain for choice in choices], device=device))
-    judged /= world()[1]
+    gains = sum_over_workers(torch.tensor([choice.gain for choice in choices], device=device))
+    gains /= world()[1]
     if scale > 0 and count < MIN_JUDGES:
         alone = [(c.ridge_lambda is None) and c.gamma == 0.5 for c in choices]
-        judged = torch.tensor(alone, device=device).float()
-    counts = weigh(judged.tolist())
-    matrix, whitening = torch.zeros_like(prior), torch.zeros_like(whitenings[0.0])
-    solutions: dict[tuple[float | None, float], float] = {}
-    for choice, weight in zip(choices, counts, strict=True):
-        kind = choice.ridge_lambda, choice.prior_scale
-        solutions[kind] = solutions.get(kind, 0.0) + weight
-        power = whitenings[choice.gamma]
-        whitening += weight * power / power.square().mean().sqrt()
-    for (ridge_lambda, prior_scale), weight in solutions.items():
-        solved = path.solve_with_prior(ridge_lambda, prior, prior_scale)
-        matrix += weight * solved / max(path.spread(solved), 1e-12)
-    best = choices[int(judged.argmax())]
-    return ClosedForm(matrix @ whitening, whitening, replace(best, gain=float(judged.max())))
+        gains = torch.tensor(alone, device=device).float()
+    judged = [
+        replace(choice, gain=gain) for choice, gain in zip(choices, gains.tolist(), strict=True)
+    ]
+    return Judged(path, prior, whitenings, judged)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from lib.embedder.closed_form import closed_form
+from lib.embedder.closed_form import judge
 from lib.embedder.collectives import least_over_workers, sum_over_workers, world
 from lib.embedder.dataset import Examples, Share, TrainingData, load_share, own_images
 from lib.embedder.layer import EmbedderLayer
@@ -76,11 +76,11 @@ def fit(
     """
     data = read_once(data)
     share = load_share(data.training, data.read, device, data.standardisation)
-    judge = ValidationJudge(data, share)
+    validate = ValidationJudge(data, share)
     model = EmbedderLayer(share.inputs.shape[1], share.texts.shape[1]).to(device)
     optimizer = _adam(model) if tries_ranking(data.validation, settings) else None
     if state is None:
-        closed = closed_form(share, data)
+        closed = judge(share, data).solve()
         closed.put_into(model)
         state = {
             "history": [],
@@ -89,18 +89,18 @@ def fit(
             "whitening": closed.whitening.cpu(),
             "step": _step(model, settings),
         }
-        judge(model, state, None)
+        validate(model, state, None)
         after_epoch(state | weights(model, optimizer))
     else:
         model.load_state_dict(state["model"])
         if optimizer:
             optimizer.load_state_dict(state["optimizer"])
     dense = _over_workers(model)
-    while optimizer and judge.wants_more(state, settings):
+    while optimizer and validate.wants_more(state, settings):
         epoch = len(state["history"])
         optimizer.param_groups[0]["lr"] = state["step"] * _schedule(epoch, settings)
         loss = run_epoch(dense, optimizer, share, settings, epoch)
-        judge(model, state, loss)
+        validate(model, state, loss)
         after_epoch(state | weights(model, optimizer))
     return finish(state, data, settings, share, device)
 
@@ -259,7 +259,7 @@ def finish(
         everything = data.training + data.validation
         share = load_share(everything, data.read, device, data.standardisation)
     model = EmbedderLayer(share.inputs.shape[1], share.texts.shape[1]).to(device)
-    closed = closed_form(share, data)
+    closed = judge(share, data).solve()
     closed.put_into(model)
     if epochs:
         _rank_again(model, share, settings, epochs)

@@ -19,8 +19,9 @@ counting more.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -63,41 +64,66 @@ def moments(inputs: torch.Tensor, targets: torch.Tensor, chunk: int = 8192) -> M
     return Moments(inner, cross, len(inputs))
 
 
-class RidgePath:
-    """The ridge solutions for every λ, from one eigendecomposition."""
+class Basis(NamedTuple):
+    """Eigenvalues (k,) and eigenvectors (D, k), float64, of the directions that images span."""
 
-    def __init__(self, moments: Moments) -> None:
-        values, vectors = torch.linalg.eigh(moments.inner)
-        # Directions that the images do not span carry rounding only.
+    values: torch.Tensor
+    vectors: torch.Tensor
+
+    @classmethod
+    def of(cls, inner: torch.Tensor) -> "Basis":
+        """Of ZᵀZ (D, D); directions that carry rounding only are left out."""
+        values, vectors = torch.linalg.eigh(inner)
         spanned = values > values[-1] * 1e-9
-        self._values = values[spanned]
-        self._vectors = vectors[:, spanned]
+        return cls(values[spanned], vectors[:, spanned])
+
+
+class RidgePath:
+    """The ridge solutions for every λ, from one eigendecomposition.
+
+    basis: the one of these images, where it is known already.
+    """
+
+    def __init__(self, moments: Moments, basis: Basis | None = None) -> None:
+        self.basis = basis or Basis.of(moments.inner)
+        self._values, self._vectors = self.basis
         self._projected = self._vectors.T @ moments.cross
         self._count = moments.count
         self._penalty = moments.count * moments.inner.shape[0]
 
     def solve(self, ridge_lambda: float) -> torch.Tensor:
         """M, (D, d) float32, for λ = ridge_lambda · number of images · D."""
-        shrunk = self._projected / (self._values + ridge_lambda * self._penalty)[:, None]
-        return (self._vectors @ shrunk).float()
+        return (self._vectors @ self._shrink(ridge_lambda)).float()
 
-    def solve_with_prior(
-        self, ridge_lambda: float | None, prior: torch.Tensor, scale: float
+    def mix(
+        self, prior: torch.Tensor, weights: Mapping[tuple[float | None, float], float]
     ) -> torch.Tensor:
-        """M, (D, d): the scaled prior (D, d), and ridge onto what it leaves; None: the prior alone.
+        """M, (D, d) float32: the weighted sum of solutions, each over the spread of what it says.
 
-        The path is onto the targets and what the prior says, side by side; ridge is linear in both.
+        weights: of each λ and scale of the prior (D, d): the scaled prior, and ridge onto what it
+        leaves; λ None is the prior alone. The path is onto the targets and what the prior says,
+        side by side; ridge is linear in both. The spread is the root mean square of the values that
+        a solution predicts for the images.
         """
-        if ridge_lambda is None:
-            return prior
-        solved, size = self.solve(ridge_lambda), prior.shape[1]
-        return solved[:, :size] + (scale * (prior - solved[:, size:]) if scale else 0)
+        size = prior.shape[1]
+        rotated = self._vectors.T @ prior.double()  # (k, d)
+        learnt, share = torch.zeros_like(rotated), 0.0
+        for (ridge_lambda, scale), weight in weights.items():
+            own = torch.zeros_like(rotated)
+            if ridge_lambda is None:
+                scale = 1.0
+            else:
+                shrunk = self._shrink(ridge_lambda)  # (k, d) or, with a prior, (k, 2d)
+                own = shrunk[:, :size] - (scale * shrunk[:, size:] if scale else 0)
+            predicted = own + scale * rotated
+            total = float((self._values[:, None] * predicted.square()).sum())
+            spread = math.sqrt(total / (self._count * size))
+            learnt += own * (weight / max(spread, 1e-12))
+            share += scale * weight / max(spread, 1e-12)
+        return (self._vectors @ learnt).float() + share * prior
 
-    def spread(self, matrix: torch.Tensor) -> float:
-        """Root mean square of the values that M (D, d) predicts for the images."""
-        rotated = self._vectors.T @ matrix.double()
-        total = float((self._values[:, None] * rotated.square()).sum())
-        return math.sqrt(total / (self._count * matrix.shape[1]))
+    def _shrink(self, ridge_lambda: float) -> torch.Tensor:
+        return self._projected / (self._values + ridge_lambda * self._penalty)[:, None]
 
     def left_out(
         self,

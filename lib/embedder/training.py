@@ -21,7 +21,7 @@ import torch
 from lib.cluster import connect, require_workers
 from lib.datasets.captions import Captions
 from lib.descriptors.store import DescriptorIndex, index_descriptors, read_descriptors
-from lib.embedder.closed_form import MIN_JUDGES, closed_form
+from lib.embedder.closed_form import MIN_JUDGES, judge
 from lib.embedder.dataset import (
     ReadDescriptors,
     TrainingData,
@@ -66,6 +66,7 @@ POWERS = (0.25, 0.5, 1.0)
 PRIOR_GAMMA = 0.5  # of the covariance of words, where there are no captions
 MAX_SAMPLE = 20_000  # images that standardise descriptors and teach class names
 MAX_POWER_JUDGES = 1500
+CPU = torch.device("cpu")
 # One fixed name: a new run replaces the old curve.
 _EVENTS = ("tensorboard", "events.out.tfevents.training")
 
@@ -161,7 +162,7 @@ def _fit_here(data: TrainingData, settings: FitSettings, metrics: str) -> FitSta
     def note(state: FitState) -> None:
         write_bytes_atomic(metrics, metrics_csv(state["history"]))
 
-    return fit(data, settings, torch.device("cpu"), after_epoch=note)
+    return fit(data, settings, CPU, after_epoch=note)
 
 
 def _fit_on_ray(
@@ -320,15 +321,27 @@ def prepare_from(
     if isinstance(taught, tuple) or len(first.data.training.images) < MIN_JUDGES:
         return first
     candidates = (first, *map(prepared, powers[1:]))
-    return max(candidates, key=lambda candidate: _left_out_gain(candidate.data))
+    gains = _left_out_gains([candidate.data for candidate in candidates])
+    return candidates[int(np.argmax(gains))]
 
 
-def _left_out_gain(data: TrainingData) -> float:
-    """nDCG of left-out images in closed form, over MAX_POWER_JUDGES images at most."""
-    images = data.training.images
-    part = data.training.of_images(images[:: max(1, -(-len(images) // MAX_POWER_JUDGES))])
-    share = load_share(part, data.read, torch.device("cpu"), data.standardisation)
-    return closed_form(share, replace(data, training=part)).best.gain
+def _left_out_gains(candidates: Sequence[TrainingData]) -> list[float]:
+    """nDCG of left-out images in closed form, over MAX_POWER_JUDGES images at most.
+
+    The candidates differ in their texts alone.
+    """
+    images = candidates[0].training.images
+    images = images[:: max(1, -(-len(images) // MAX_POWER_JUDGES))]
+    descriptors = candidates[0].read(images)
+    read = lambda rows: descriptors[np.searchsorted(images, rows)]  # noqa: E731
+    gains, basis = [], None
+    for data in candidates:
+        part = data.training.of_images(images)
+        share = load_share(part, read, CPU, data.standardisation)
+        judged = judge(share, replace(data, training=part), basis)
+        gains.append(judged.best.gain)
+        basis = judged.path.basis
+    return gains
 
 
 def _require_usable(data: TrainingData, captions: Captions) -> None:

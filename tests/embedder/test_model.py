@@ -70,6 +70,29 @@ def test_ridge_and_left_out_predictions_are_those_of_fitting_again(count: int) -
         torch.testing.assert_close(predicted.double(), z[fold] @ fitted(rest), atol=1e-4, rtol=1e-3)
 
 
+def test_a_mix_is_the_sum_of_solutions_each_over_the_spread_of_what_it_says() -> None:
+    rng = np.random.default_rng(0)
+    inputs = torch.from_numpy(rng.normal(size=(80, 20)).astype(np.float32))
+    prior = torch.from_numpy(rng.normal(size=(20, 3)).astype(np.float32))
+    targets = inputs[:, :3] + torch.from_numpy(rng.normal(size=(80, 3)).astype(np.float32))
+    said = inputs @ prior
+    path = RidgePath(moments(inputs, torch.cat([targets, said], dim=1)))
+    weights: dict[tuple[float | None, float], float] = {
+        (0.01, 0.0): 0.2,
+        (0.01, 0.4): 0.3,
+        (0.1, 0.4): 0.1,
+        (None, 0.4): 0.4,
+    }
+    expected = torch.zeros(20, 3)
+    for (ridge_lambda, scale), weight in weights.items():
+        solution = prior
+        if ridge_lambda is not None:
+            onto_rest = RidgePath(moments(inputs, targets - scale * said), path.basis)
+            solution = scale * prior + onto_rest.solve(ridge_lambda)
+        expected += weight * solution / (inputs @ solution).square().mean().sqrt()
+    torch.testing.assert_close(path.mix(prior, weights), expected, atol=1e-5, rtol=1e-4)
+
+
 def test_wccn_whitens_the_variation_within_an_image() -> None:
     rng = np.random.default_rng(0)
     noise = torch.from_numpy(rng.normal(size=(5000, 4)) * [1.0, 0.8, 0.6, 0.5])
