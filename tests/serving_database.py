@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from gensim.models import KeyedVectors
 from PIL import Image, ImageDraw
 
 from lib.backbones.backbone import Backbone, as_batch, load_backbone
@@ -30,6 +31,19 @@ NAMES = ["orange/1 ball.jpg", "orange/ø–é 100%.jpg", "a&b=c?d#e.jpg", "ends/
 @cache
 def backbone() -> Backbone:
     return load_backbone(BACKBONE, WEIGHTS)
+
+
+@cache
+def _word_vectors() -> KeyedVectors:
+    return load_word_vectors()
+
+
+@cache
+def _describe(content: bytes) -> tuple[tuple[int, int], np.ndarray]:
+    """Width and height of an image file, and its descriptor (512,)."""
+    picture = decode(content, backbone().preprocessing)
+    descriptor = backbone().extract(as_batch(picture.pixels))[0].numpy()
+    return (picture.width, picture.height), descriptor
 
 
 def captions_file(directory: Path) -> Path:
@@ -63,7 +77,7 @@ def write_version(
         random.normal(size=(512, 50)).astype(np.float32),
         random.normal(size=50).astype(np.float32),
     )
-    vectors = load_word_vectors()
+    vectors = _word_vectors()
     encoder = TextEncoder(
         vectors, fit_idf([f"a {c} {t} on a table" for c in COLOURS for t in THINGS])
     )
@@ -81,14 +95,13 @@ def write_version(
         },
     )
     contents = [(directory / "images" / name).read_bytes() for name in names]
-    pictures = [decode(content, backbone().preprocessing) for content in contents]
-    descriptors = np.stack([backbone().extract(as_batch(p.pixels))[0].numpy() for p in pictures])
+    sizes, descriptors = zip(*map(_describe, contents), strict=True)
     columns: list[list[object]] = [
         list(names),
         [str(directory / "images" / name) for name in names],
         list(names),
-        [picture.width for picture in pictures],
-        [picture.height for picture in pictures],
+        [width for width, _ in sizes],
+        [height for _, height in sizes],
         [len(content) for content in contents],
         ["1"] * len(names),
         [""] * len(names),
@@ -96,7 +109,7 @@ def write_version(
     schema = embedding_schema(50, {})
     arrays = [pa.array(values, schema.field(i).type) for i, values in enumerate(columns)]
     table = pa.Table.from_arrays(
-        [*arrays, vectors_to_column(embedder.se_image(descriptors))], schema=schema
+        [*arrays, vectors_to_column(embedder.se_image(np.stack(descriptors)))], schema=schema
     )
     keep_embedder(str(db), digest_of_space)
     file = write_embeddings(str(db), f"version-{version}.parquet", table)
