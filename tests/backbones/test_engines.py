@@ -1,6 +1,7 @@
 """Engines: converted, quantised and judged, they give the backbone's own descriptors."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from lib.backbones.graphs import cosines_of, has_bfloat16, pack
 from lib.backbones.kept import NamedGraph, converted, keep_int8, kept_int8
 from lib.backbones.origin import PACKAGED
 from lib.backbones.preparation import pictures_needed, prepare, prepare_for
-from lib.backbones.quantization import observe, quantize
+from lib.backbones.quantization import convolutions, observe, quantize
 from lib.backbones.torch_engine import TorchEngine
 from lib.images.preprocessing import decode
 from tests.conftest import REAL_DATA
@@ -23,6 +24,7 @@ pytestmark = pytest.mark.slow
 
 TRAINED = REAL_DATA.parent / "resnet18" / "resnet18.pth"
 PHOTOGRAPHS = sorted((REAL_DATA / "images").glob("*.jpg"))
+SMALL = "test_resnet"  # a few convolutions, which timm has for its own tests
 NAMES = ["resnet18", PACKAGED, "vit_tiny_patch16_224"]
 
 
@@ -43,6 +45,11 @@ def reference(backbone: Backbone, pictures: list[np.ndarray]) -> np.ndarray:
     return np.concatenate([backbone.extract(image).numpy() for image in images])
 
 
+def too_low(model: Any) -> list[float]:
+    """Limits of a graph's convolutions above which nearly all is cut off."""
+    return [0.01] * len(convolutions(model))
+
+
 def photographs(backbone: Backbone, files: list[Path]) -> list[np.ndarray]:
     decoded = [decode(file.read_bytes(), backbone.preprocessing).pixels for file in files]
     return [np.ascontiguousarray(pixels) for pixels in decoded]
@@ -58,7 +65,7 @@ def test_the_graph_agrees_with_the_network_for_all_shapes(name: str) -> None:
     assert engine.name == "OpenVINO float32"
     shapes = [(224, 224), (672, 224), (224, 320)] if name != NAMES[2] else [(224, 224)]
     for shape in shapes:
-        pictures = blobs(*shape)
+        pictures = blobs(*shape, 2)
         together = np.concatenate([engine([picture]) for picture in pictures])
         expected = reference(backbone, pictures)
         np.testing.assert_allclose(together, expected, rtol=1e-3, atol=1e-3)
@@ -81,11 +88,11 @@ def test_without_openvino_pytorch_computes(name: str, monkeypatch: pytest.Monkey
 
 
 def test_a_form_that_breaks_the_promise_is_not_used() -> None:
-    backbone = backbone_of("resnet18")
+    backbone = backbone_of(SMALL)
     pictures = blobs(224, 224, 4)
     model = convert(backbone)
     expected = observe(model, pictures).descriptors
-    spoilt = quantize(model, [0.01] * 20, 0)  # what is above the limit is cut off
+    spoilt = quantize(model, too_low(model), 0)
     forms = Forms("fast", pack(model), pack(spoilt), "int8", pictures, expected)
     engine, computation = choose(forms, lambda: backbone, "cpu", 1)
     assert "int8" not in engine.name
@@ -96,7 +103,7 @@ def test_a_form_that_breaks_the_promise_is_not_used() -> None:
 @pytest.fixture
 def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Backbone:
     """A backbone of which nothing is kept but its graph in float32."""
-    backbone = backbone_of("resnet18")
+    backbone = backbone_of(SMALL)
     graph = converted(backbone)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(preparation, "converted", lambda _: graph)
@@ -107,7 +114,7 @@ def test_int8_of_an_earlier_run_is_taken_where_it_keeps_the_promise(empty_cache:
     pictures = blobs(224, 224, 6)
     model = convert(empty_cache)
     assert pictures_needed(empty_cache, "fast", 500, 1) == (32 if has_bfloat16() else 0)
-    for limits, kept in (([0.01] * 20, ""), (observe(model, pictures[:3]).limits, "int8")):
+    for limits, kept in ((too_low(model), ""), (observe(model, pictures[:3]).limits, "int8")):
         earlier = NamedGraph(pack(quantize(model, limits, 0)), "int8")
         keep_int8(empty_cache, has_bfloat16(), earlier)
         assert pictures_needed(empty_cache, "fast", 500, 1) == 32
@@ -122,7 +129,8 @@ def test_int8_of_an_earlier_run_that_does_not_hold_is_searched_anew(
 ) -> None:
     monkeypatch.setattr("lib.backbones.preparation._JUDGES", 2)
     monkeypatch.setattr("lib.backbones.preparation._CALIBRATION", 4)
-    spoilt = NamedGraph(pack(quantize(convert(empty_cache), [0.01] * 20, 0)), "spoilt")
+    model = convert(empty_cache)
+    spoilt = NamedGraph(pack(quantize(model, too_low(model), 0)), "spoilt")
     asked: list[int] = []
 
     def pictures(count: int) -> list[np.ndarray]:
@@ -156,6 +164,7 @@ def test_a_network_that_int8_spoils_is_known_from_then_on(
 
 
 @pytest.mark.photos
+@pytest.mark.long
 def test_int8_keeps_the_promise_on_photographs_it_was_not_made_with(
     coco_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
