@@ -19,7 +19,7 @@ counting more.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -129,23 +129,25 @@ class RidgePath:
         self,
         inputs: torch.Tensor,
         targets: torch.Tensor,
-        ridge_lambda: float,
+        lambdas: Sequence[float],
         folds: Sequence[torch.Tensor],
-    ) -> list[torch.Tensor]:
-        """Predictions (len(fold), d) float32 of each fold's images as if none had been trained on.
+    ) -> Iterator[list[torch.Tensor]]:
+        """For each λ, predictions (len(fold), d) float32 of each fold's images as if none had been
+        trained on.
 
         inputs (n, D) and targets (n, d) of training images; folds: rows of these.
         """
-        rotated = inputs.double() @ self._vectors
-        inverse = 1 / (self._values + ridge_lambda * self._penalty)
-        predicted = rotated @ (inverse[:, None] * self._projected)
-        results = []
-        for fold in folds:
-            part, own = rotated[fold], targets[fold].double()
-            rest = torch.eye(len(fold), dtype=part.dtype, device=part.device)
-            rest -= (part * inverse) @ part.T
-            results.append((own - torch.linalg.solve(rest, own - predicted[fold])).float())
-        return results
+        rotated = inputs.double() @ self._vectors  # (n, k)
+        for ridge_lambda in lambdas:
+            inverse = 1 / (self._values + ridge_lambda * self._penalty)
+            predicted = rotated @ (inverse[:, None] * self._projected)
+            results = []
+            for fold in folds:
+                part, own = rotated[fold], targets[fold].double()
+                rest = torch.eye(len(fold), dtype=part.dtype, device=part.device)
+                rest -= (part * inverse) @ part.T
+                results.append((own - torch.linalg.solve(rest, own - predicted[fold])).float())
+            yield results
 
 
 def whitening_powers(covariance: torch.Tensor) -> dict[float, torch.Tensor]:
@@ -222,8 +224,8 @@ def judge_choices(
         for gamma, gain in zip(whitenings, means, strict=True):
             choices.append(Choice(ridge_lambda, gamma, scale, gain))
 
-    for ridge_lambda in LAMBDAS:
-        left_out = path.left_out(inputs[:count], targets[:count], ridge_lambda, folds)
+    every = path.left_out(inputs[:count], targets[:count], LAMBDAS, folds)
+    for ridge_lambda, left_out in zip(LAMBDAS, every, strict=True):
         for scale in scales:
             predicted = [
                 part if said is None else part[:, :size] + scale * (said[fold] - part[:, size:])

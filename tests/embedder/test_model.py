@@ -64,7 +64,7 @@ def test_ridge_and_left_out_predictions_are_those_of_fitting_again(count: int) -
     everything = torch.arange(count)
     torch.testing.assert_close(path.solve(0.01).double(), fitted(everything), atol=1e-5, rtol=1e-4)
     folds = [torch.tensor([3]), torch.arange(5, 17), torch.arange(0, count, 2)]
-    left_out = path.left_out(inputs, targets, 0.01, folds)
+    _, left_out = path.left_out(inputs, targets, (1.0, 0.01), folds)
     for fold, predicted in zip(folds, left_out, strict=True):
         rest = everything[~torch.isin(everything, fold)]
         torch.testing.assert_close(predicted.double(), z[fold] @ fitted(rest), atol=1e-4, rtol=1e-3)
