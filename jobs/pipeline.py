@@ -17,7 +17,7 @@ import numpy as np
 from jobs import command
 from jobs import extract_descriptors as extraction_job
 from jobs import query as query_job
-from lib.datasets.captions import Captions, held_out, load_captions, select, write_captions
+from lib.datasets.captions import Captions, held_out, select, write_captions
 from lib.errors import BadInputError, MissingError
 from lib.storage import join, read_json, write_json_atomic
 
@@ -90,15 +90,16 @@ def pipeline(options: argparse.Namespace) -> dict[str, Any]:
         report = embed_database(options.db, run_on_workers)
         print(f"{report.images:,} images can be searched; {report.files_embedded} files embedded")
         summary["embed_database"] = vars(report)
-        test = captions.test if captions else ""
+        test = captions.test if captions else None
         if test:
             from jobs.evaluate import evaluate  # PyTorch, as above
 
             _announce("evaluate on images that training did not see")
-            summary["evaluate"] = evaluate(options.db, load_captions(test), options.word_vectors)
+            summary["evaluate"] = evaluate(options.db, test, options.word_vectors)
         _announce("answer sample queries")
         arguments = ["--db", options.db, "--k", str(options.k), "--output", page]
-        arguments += _option("--captions", test) + _option("--word-vectors", options.word_vectors)
+        arguments += _option("--captions", captions.test_file if captions else "")
+        arguments += _option("--word-vectors", options.word_vectors)
         queries = options.query or (sample_queries(test) if test else words_for(options))
         summary["query"] = query_job.query(
             query_job.build_parser().parse_args([*arguments, "--", *queries])
@@ -118,7 +119,8 @@ class CaptionParts:
 
     training: Captions | None
     validation: Captions | None
-    test: str  # a file
+    test: Captions | None
+    test_file: str  # where those are
     read: tuple[Captions, ...]  # of each file that was named: they say which images they are of
 
 
@@ -127,26 +129,29 @@ def load_parts(options: argparse.Namespace) -> CaptionParts | None:
     if not options.captions:
         if options.validation_captions:
             raise BadInputError("--validation-captions judge what --captions train; give both")
-        only = options.test_captions
-        return CaptionParts(None, None, only, (command.load_captions(only),)) if only else None
+        if only := options.test_captions:
+            test = command.load_captions(only)
+            return CaptionParts(None, None, test, only, (test,))
+        return None
     captions = command.load_captions(options.captions)
     validation = options.validation_captions and command.load_captions(options.validation_captions)
     read = (captions, validation) if validation else (captions,)
-    if test := options.test_captions:
-        return CaptionParts(captions, validation, test, (*read, command.load_captions(test)))
+    if file := options.test_captions:
+        test = command.load_captions(file)
+        return CaptionParts(captions, validation, test, file, (*read, test))
     apart = held_out(captions.images, TEST_SHARE, purpose="test")
     if len(apart) in (0, len(captions.images)):
         if options.embedder:
-            return CaptionParts(captions, validation, "", read)
+            return CaptionParts(captions, validation, None, "", read)
         raise BadInputError(
             f"{options.captions} names too few images ({len(captions.images)}) to keep some for "
             "the evaluation; give --test-captions"
         )
-    parts = {"training": set(captions.images) - apart, "test": apart}
-    urls = {name: join(options.db, "captions", f"{name}.parquet") for name in parts}
-    for name, images in parts.items():
-        write_captions(urls[name], select(captions, images))
-    return CaptionParts(select(captions, parts["training"]), validation, urls["test"], read)
+    training, test = select(captions, set(captions.images) - apart), select(captions, apart)
+    urls = [join(options.db, "captions", f"{name}.parquet") for name in ("training", "test")]
+    for url, part in zip(urls, (training, test), strict=True):
+        write_captions(url, part)
+    return CaptionParts(training, validation, test, urls[1], read)
 
 
 def choose_embedder(
@@ -214,9 +219,9 @@ def _digest_of_pairs(options: argparse.Namespace, captions: CaptionParts | None)
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def sample_queries(test: str) -> list[str]:
-    """Captions of a dozen test images, spread over the file."""
-    first = [texts[0] for texts in load_captions(test).by_image().values()]
+def sample_queries(test: Captions) -> list[str]:
+    """Captions of a dozen test images, spread over them."""
+    first = [texts[0] for texts in test.by_image().values()]
     return first[:: max(1, len(first) // SAMPLE_QUERIES)][:SAMPLE_QUERIES]
 
 

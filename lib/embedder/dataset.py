@@ -151,7 +151,7 @@ class TrainingData:
     rejoin: bool = False
     prior: np.ndarray | None = None  # (D, d), see lib.embedder.prior
     standardisation: tuple[np.ndarray, np.ndarray] | None = None  # mean and scale, (D,) each
-    word_covariance: np.ndarray | None = None  # (d, d), see lib.embedder.dataset
+    word_covariance: np.ndarray | None = None  # (d, d), see the function of that name
 
 
 @dataclass(frozen=True)
