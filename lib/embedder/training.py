@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import io
 import os
+import sys
 import tempfile
 import threading
 import time
@@ -107,6 +108,9 @@ def train(
         raise BadArgumentError(f"--workers must be 1 or more, not {workers}")
     db = absolute(db)
     sweep_temporary(join(db, "embedder"))
+    if training is not None:
+        count = len(training) + (len(validation) if validation else 0)
+        _say(f"matching {count:,} captions with images, and weighing words by images left out")
     prepared = prepare(db, training, validation, vectors, rejoin, start, weights)
     index, data = prepared.index, prepared.data
     metadata: dict[str, Any] = {
@@ -141,6 +145,7 @@ def train(
             if workers == 1 and not tries_ranking(data.validation, settings):
                 state = _fit_here(data, settings, metrics)
             else:
+                _say(f"starting Ray Train for {workers} worker{'s' * (workers > 1)} to try ranking")
                 with connect():
                     state = _fit_on_ray(db, data, known_by, settings, workers, metrics)
     metadata["chosen"] = state["chosen"] | {"idf_power": prepared.text.idf.power}
@@ -156,6 +161,11 @@ def train(
     keep_training_images(db, digest, index.ids_of(taught.images))
     write_curves(db, state["history"])
     return TrainingReport(digest, metadata, state["history"])
+
+
+def _say(what: str) -> None:
+    """What is waited for, which may take half a minute."""
+    print(what, file=sys.stderr, flush=True)
 
 
 def _fit_here(data: TrainingData, settings: FitSettings, metrics: str) -> FitState:
