@@ -9,7 +9,7 @@ goes on after a failure, and after new images does what is new.
 import argparse
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -98,7 +98,7 @@ def pipeline(options: argparse.Namespace) -> dict[str, Any]:
             summary["evaluate"] = evaluate(options.db, test, options.word_vectors)
         _announce("answer sample queries")
         arguments = ["--db", options.db, "--k", str(options.k), "--output", page]
-        arguments += _option("--captions", captions.test_file if captions else "")
+        arguments += _option("--captions", test.source if test else None)
         arguments += _option("--word-vectors", options.word_vectors)
         queries = options.query or (sample_queries(test) if test else words_for(options))
         summary["query"] = query_job.query(
@@ -119,8 +119,7 @@ class CaptionParts:
 
     training: Captions | None
     validation: Captions | None
-    test: Captions | None
-    test_file: str  # where those are
+    test: Captions | None  # their source is a file to read them from
     read: tuple[Captions, ...]  # of each file that was named: they say which images they are of
 
 
@@ -129,29 +128,30 @@ def load_parts(options: argparse.Namespace) -> CaptionParts | None:
     if not options.captions:
         if options.validation_captions:
             raise BadInputError("--validation-captions judge what --captions train; give both")
-        if only := options.test_captions:
-            test = command.load_captions(only)
-            return CaptionParts(None, None, test, only, (test,))
+        if options.test_captions:
+            test = command.load_captions(options.test_captions)
+            return CaptionParts(None, None, test, (test,))
         return None
     captions = command.load_captions(options.captions)
     validation = options.validation_captions and command.load_captions(options.validation_captions)
     read = (captions, validation) if validation else (captions,)
-    if file := options.test_captions:
-        test = command.load_captions(file)
-        return CaptionParts(captions, validation, test, file, (*read, test))
+    if options.test_captions:
+        test = command.load_captions(options.test_captions)
+        return CaptionParts(captions, validation, test, (*read, test))
     apart = held_out(captions.images, TEST_SHARE, purpose="test")
     if len(apart) in (0, len(captions.images)):
         if options.embedder:
-            return CaptionParts(captions, validation, None, "", read)
+            return CaptionParts(captions, validation, None, read)
         raise BadInputError(
             f"{options.captions} names too few images ({len(captions.images)}) to keep some for "
             "the evaluation; give --test-captions"
         )
-    training, test = select(captions, set(captions.images) - apart), select(captions, apart)
-    urls = [join(options.db, "captions", f"{name}.parquet") for name in ("training", "test")]
-    for url, part in zip(urls, (training, test), strict=True):
-        write_captions(url, part)
-    return CaptionParts(training, validation, test, urls[1], read)
+    training = select(captions, set(captions.images) - apart)
+    write_captions(join(options.db, "captions", "training.parquet"), training)
+    url = join(options.db, "captions", "test.parquet")
+    test = replace(select(captions, apart), source=url)
+    write_captions(url, test)
+    return CaptionParts(training, validation, test, read)
 
 
 def choose_embedder(

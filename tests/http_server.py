@@ -18,11 +18,17 @@ def serving(handler: Callable[..., BaseHTTPRequestHandler]) -> Iterator[str]:
     """The address at which a handler answers meanwhile."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
+    with _answering(server):
+        yield f"http://127.0.0.1:{server.server_port}"
+
+
+@contextmanager
+def _answering(server: ThreadingHTTPServer) -> Iterator[None]:
     # Asked twenty times a second whether it shall stop: by default each test waits half a second.
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield
     finally:
         server.shutdown()
         thread.join()
@@ -59,14 +65,14 @@ class FileServer:
         self.random = random.Random(0)
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.owner = self
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+        self._running = _answering(self._server)
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def __enter__(self) -> "FileServer":
-        self._thread.start()
+        self._running.__enter__()
         return self
 
     def __exit__(
@@ -75,9 +81,7 @@ class FileServer:
         error: BaseException | None,
         at: TracebackType | None,
     ) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        self._running.__exit__(kind, error, at)
 
 
 class _Server(ThreadingHTTPServer):

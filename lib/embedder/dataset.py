@@ -140,6 +140,12 @@ def match_captions(
     )
 
 
+def read_into_memory(read: ReadDescriptors, rows: np.ndarray) -> ReadDescriptors:
+    """A reader of these sorted rows alone, which reads no file again."""
+    descriptors = read(rows)
+    return lambda chosen: descriptors[np.searchsorted(rows, chosen)]
+
+
 @dataclass(frozen=True)
 class TrainingData:
     """Training and validation captions, and what is known besides."""

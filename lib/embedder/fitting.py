@@ -12,7 +12,14 @@ from torch.nn.parallel import DistributedDataParallel
 
 from lib.embedder.closed_form import judge
 from lib.embedder.collectives import least_over_workers, sum_over_workers, world
-from lib.embedder.dataset import Examples, Share, TrainingData, load_share, own_images
+from lib.embedder.dataset import (
+    Examples,
+    Share,
+    TrainingData,
+    load_share,
+    own_images,
+    read_into_memory,
+)
 from lib.embedder.layer import EmbedderLayer
 from lib.embedder.losses import MARGIN, in_batch_loss
 from lib.embedder.metrics import (
@@ -115,9 +122,7 @@ def read_once(data: TrainingData) -> TrainingData:
     rows = [own_images(data.training), data.validation.images[:MAX_VALIDATION_IMAGES]]
     if data.rejoin:
         rows.append(own_images(data.training + data.validation))
-    needed = np.unique(np.concatenate(rows))
-    descriptors = data.read(needed)
-    return replace(data, read=lambda rows: descriptors[np.searchsorted(needed, rows)])
+    return replace(data, read=read_into_memory(data.read, np.unique(np.concatenate(rows))))
 
 
 def _adam(model: EmbedderLayer) -> torch.optim.Optimizer:

@@ -117,9 +117,9 @@ class RidgePath:
                 own = shrunk[:, :size] - (scale * shrunk[:, size:] if scale else 0)
             predicted = own + scale * rotated
             total = float((self._values[:, None] * predicted.square()).sum())
-            spread = math.sqrt(total / (self._count * size))
-            learnt += own * (weight / max(spread, 1e-12))
-            share += scale * weight / max(spread, 1e-12)
+            weight /= max(math.sqrt(total / (self._count * size)), 1e-12)  # over the spread
+            learnt += weight * own
+            share += weight * scale
         return (self._vectors @ learnt).float() + share * prior
 
     def _shrink(self, ridge_lambda: float) -> torch.Tensor:

@@ -30,6 +30,7 @@ from lib.embedder.dataset import (
     load_share,
     match_captions,
     nothing,
+    read_into_memory,
     word_covariance,
 )
 from lib.embedder.fitting import FitSettings, FitState, fit, tries_ranking
@@ -68,8 +69,6 @@ PRIOR_GAMMA = 0.5  # of the covariance of words, where there are no captions
 MAX_SAMPLE = 20_000  # images that standardise descriptors and teach class names
 MAX_POWER_JUDGES = 1500
 CPU = torch.device("cpu")
-# One fixed name: a new run replaces the old curve.
-_EVENTS = ("tensorboard", "events.out.tfevents.training")
 
 
 @dataclass(frozen=True)
@@ -342,8 +341,7 @@ def _left_out_gains(candidates: Sequence[TrainingData]) -> list[float]:
     """
     images = candidates[0].training.images
     images = images[:: max(1, -(-len(images) // MAX_POWER_JUDGES))]
-    descriptors = candidates[0].read(images)
-    read = lambda rows: descriptors[np.searchsorted(images, rows)]  # noqa: E731
+    read = read_into_memory(candidates[0].read, images)
     gains, basis = [], None
     for data in candidates:
         part = data.training.of_images(images)
@@ -498,7 +496,9 @@ def _epoch_line(row: dict[Any, Any], epochs: int, seconds: float) -> str:
 
 def write_curves(db: str, history: Sequence[Mapping[str, Any]]) -> None:
     """The metrics of epochs as a plot and for TensorBoard; an earlier run's go in any case."""
-    plot, events = (join(db, "embedder", *file) for file in (("training.png",), _EVENTS))
+    plot = join(db, "embedder", "training.png")
+    # One fixed name: a new run replaces the old curve.
+    events = join(db, "embedder", "tensorboard", "events.out.tfevents.training")
     if len(history) > 1:
         from lib.embedder.plots import training_plot  # matplotlib: a second to import
 
