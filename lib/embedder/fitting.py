@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from lib.embedder.closed_form import judge
+from lib.embedder.closed_form import Judged, judge
 from lib.embedder.collectives import least_over_workers, sum_over_workers, world
 from lib.embedder.dataset import (
     Examples,
@@ -70,6 +70,40 @@ class FitState(TypedDict, total=False):
     optimizer: dict[str, Any]
 
 
+def begin(
+    data: TrainingData, settings: FitSettings, device: torch.device, judged: Judged | None = None
+) -> FitState:
+    """The state before the first epoch of ranking: the closed form.
+
+    judged: of all training images, where that is known already.
+    """
+    data = read_once(data)
+    share = load_share(data.training, data.read, device, data.standardisation)
+    return _begin(share, data, ValidationJudge(data, share), settings, judged)
+
+
+def _begin(
+    share: Share,
+    data: TrainingData,
+    validate: "ValidationJudge",
+    settings: FitSettings,
+    judged: Judged | None,
+) -> FitState:
+    closed = (judged or judge(share, data)).solve()
+    model = _layer_for(share)
+    closed.put_into(model)
+    state: FitState = {
+        "history": [],
+        "gains": [],
+        "chosen": closed.chosen(),
+        "whitening": closed.whitening.cpu(),
+        "step": _step(model, settings),
+        "model": model.state_dict(),
+    }
+    validate(model, state, None)
+    return state
+
+
 def fit(
     data: TrainingData,
     settings: FitSettings,
@@ -84,31 +118,23 @@ def fit(
     data = read_once(data)
     share = load_share(data.training, data.read, device, data.standardisation)
     validate = ValidationJudge(data, share)
-    model = EmbedderLayer(share.inputs.shape[1], share.texts.shape[1]).to(device)
-    optimizer = _adam(model) if tries_ranking(data.validation, settings) else None
     if state is None:
-        closed = judge(share, data).solve()
-        closed.put_into(model)
-        state = {
-            "history": [],
-            "gains": [],
-            "chosen": closed.chosen(),
-            "whitening": closed.whitening.cpu(),
-            "step": _step(model, settings),
-        }
-        validate(model, state, None)
-        after_epoch(state | weights(model, optimizer))
-    else:
+        state = _begin(share, data, validate, settings, None)
+        after_epoch(state)
+    if tries_ranking(data.validation, settings):
+        model = _layer_for(share)
         model.load_state_dict(state["model"])
-        if optimizer:
+        optimizer = _adam(model)
+        if "optimizer" in state:
             optimizer.load_state_dict(state["optimizer"])
-    dense = _over_workers(model)
-    while optimizer and validate.wants_more(state, settings):
-        epoch = len(state["history"])
-        optimizer.param_groups[0]["lr"] = state["step"] * _schedule(epoch, settings)
-        loss = run_epoch(dense, optimizer, share, settings, epoch)
-        validate(model, state, loss)
-        after_epoch(state | weights(model, optimizer))
+        dense = _over_workers(model)
+        while validate.wants_more(state, settings):
+            epoch = len(state["history"])
+            optimizer.param_groups[0]["lr"] = state["step"] * _schedule(epoch, settings)
+            loss = run_epoch(dense, optimizer, share, settings, epoch)
+            validate(model, state, loss)
+            state |= {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+            after_epoch(state)
     return finish(state, data, settings, share, device)
 
 
@@ -128,6 +154,11 @@ def read_once(data: TrainingData) -> TrainingData:
 def _adam(model: EmbedderLayer) -> torch.optim.Optimizer:
     """Its rate is set before each epoch. The first one imports PyTorch's compiler, for seconds."""
     return torch.optim.Adam(model.parameters(), lr=1.0, fused=True)
+
+
+def _layer_for(share: Share) -> EmbedderLayer:
+    size, dimension = share.inputs.shape[1], share.texts.shape[1]
+    return EmbedderLayer(size, dimension).to(share.inputs.device)
 
 
 def _step(model: EmbedderLayer, settings: FitSettings) -> float:
@@ -263,7 +294,7 @@ def finish(
     if again:
         everything = data.training + data.validation
         share = load_share(everything, data.read, device, data.standardisation)
-    model = EmbedderLayer(share.inputs.shape[1], share.texts.shape[1]).to(device)
+    model = _layer_for(share)
     closed = judge(share, data).solve()
     closed.put_into(model)
     if epochs:
@@ -303,9 +334,3 @@ def unstandardise(model: EmbedderLayer, share: Share) -> tuple[torch.Tensor, tor
     """M and b for descriptors as they are stored."""
     matrix = model.dense.weight.detach().T * share.scale[:, None]
     return matrix.cpu(), (model.dense.bias.detach() - share.mean @ matrix).cpu()
-
-
-def weights(model: EmbedderLayer, optimizer: torch.optim.Optimizer | None) -> FitState:
-    """What the next epoch needs of the model, and of the optimizer where there is one."""
-    state: FitState = {"model": model.state_dict()}
-    return state | {"optimizer": optimizer.state_dict()} if optimizer else state

@@ -22,7 +22,7 @@ import torch
 from lib.cluster import connect, require_workers
 from lib.datasets.captions import Captions
 from lib.descriptors.store import DescriptorIndex, index_descriptors, read_descriptors
-from lib.embedder.closed_form import MIN_JUDGES, judge
+from lib.embedder.closed_form import MIN_JUDGES, Judged, judge
 from lib.embedder.dataset import (
     ReadDescriptors,
     TrainingData,
@@ -33,7 +33,7 @@ from lib.embedder.dataset import (
     read_into_memory,
     word_covariance,
 )
-from lib.embedder.fitting import FitSettings, FitState, fit, tries_ranking
+from lib.embedder.fitting import FitSettings, FitState, begin, fit, tries_ranking
 from lib.embedder.model import Embedder
 from lib.embedder.prior import (
     Lesson,
@@ -141,12 +141,16 @@ def train(
         known_by = [*index.files, *names, *inputs, repr(settings), str(rejoin)]
         metrics = join(db, "embedder", "metrics.csv")
         with following(metrics, settings.epochs):
-            if workers == 1 and not tries_ranking(data.validation, settings):
-                state = _fit_here(data, settings, metrics)
+            first = None
+            if workers == 1:  # more of them share the closed form's work, too
+                first = begin(data, settings, CPU, prepared.judged)
+                write_bytes_atomic(metrics, metrics_csv(first["history"]))
+            if first and not tries_ranking(data.validation, settings):
+                state = fit(data, settings, CPU, first)
             else:
                 _say(f"starting Ray Train for {workers} worker{'s' * (workers > 1)} to try ranking")
                 with connect():
-                    state = _fit_on_ray(db, data, known_by, settings, workers, metrics)
+                    state = _fit_on_ray(db, data, known_by, settings, workers, metrics, first)
     metadata["chosen"] = state["chosen"] | {"idf_power": prepared.text.idf.power}
     embedder = Embedder(state["M"].numpy(), state["b"].numpy())
     prior = None
@@ -167,13 +171,6 @@ def _say(what: str) -> None:
     print(what, file=sys.stderr, flush=True)
 
 
-def _fit_here(data: TrainingData, settings: FitSettings, metrics: str) -> FitState:
-    def note(state: FitState) -> None:
-        write_bytes_atomic(metrics, metrics_csv(state["history"]))
-
-    return fit(data, settings, CPU, after_epoch=note)
-
-
 def _fit_on_ray(
     db: str,
     data: TrainingData,
@@ -181,10 +178,11 @@ def _fit_on_ray(
     settings: FitSettings,
     workers: int,
     metrics: str,
+    first: FitState | None,
 ) -> FitState:
     runs = join(db, "embedder", "runs")
     run = hashlib.sha256("\n".join(known_by).encode("utf-8", "surrogatepass")).hexdigest()[:16]
-    worker = partial(train_worker, data, settings, metrics)
+    worker = partial(train_worker, data, settings, metrics, first)
     state = _run_workers(worker, runs, run, workers)
     fs, path = filesystem(runs)
     fs.rm(path, recursive=True)
@@ -217,6 +215,7 @@ class Prepared:
     text: TextEncoder
     data: TrainingData
     prior: str  # its source, or why there is none
+    judged: Judged | None = None  # the closed form for `data`, where that chose the IDF's power
 
 
 def prepare(
@@ -330,26 +329,24 @@ def prepare_from(
     if isinstance(taught, tuple) or len(first.data.training.images) < MIN_JUDGES:
         return first
     candidates = (first, *map(prepared, powers[1:]))
-    gains = _left_out_gains([candidate.data for candidate in candidates])
-    return candidates[int(np.argmax(gains))]
+    images = first.data.training.images
+    judges = images[:: max(1, -(-len(images) // MAX_POWER_JUDGES))]
+    judged = _judge_on([candidate.data for candidate in candidates], judges)
+    best = int(np.argmax([closed.best.gain for closed in judged]))
+    of_all = len(judges) == len(images)
+    return replace(candidates[best], judged=judged[best] if of_all else None)
 
 
-def _left_out_gains(candidates: Sequence[TrainingData]) -> list[float]:
-    """nDCG of left-out images in closed form, over MAX_POWER_JUDGES images at most.
-
-    The candidates differ in their texts alone.
-    """
-    images = candidates[0].training.images
-    images = images[:: max(1, -(-len(images) // MAX_POWER_JUDGES))]
+def _judge_on(candidates: Sequence[TrainingData], images: np.ndarray) -> list[Judged]:
+    """The closed form of candidates that differ in their texts alone, on some of their images."""
     read = read_into_memory(candidates[0].read, images)
-    gains, basis = [], None
+    judged: list[Judged] = []
     for data in candidates:
         part = data.training.of_images(images)
         share = load_share(part, read, CPU, data.standardisation)
-        judged = judge(share, replace(data, training=part), basis)
-        gains.append(judged.best.gain)
-        basis = judged.path.basis
-    return gains
+        basis = judged[0].path.basis if judged else None
+        judged.append(judge(share, replace(data, training=part), basis))
+    return judged
 
 
 def _require_usable(data: TrainingData, captions: Captions) -> None:
@@ -425,13 +422,18 @@ def _run_workers(worker: Callable[[], None], storage_url: str, name: str, worker
     return _load_state(result.checkpoint)
 
 
-def train_worker(data: TrainingData, settings: FitSettings, metrics_url: str) -> None:
-    """What each Ray Train worker runs: `fit`, with a checkpoint an epoch and one at the end."""
+def train_worker(
+    data: TrainingData, settings: FitSettings, metrics_url: str, first: FitState | None
+) -> None:
+    """What each Ray Train worker runs: `fit`, with a checkpoint an epoch and one at the end.
+
+    first: the closed form, where the driver has it.
+    """
     import ray.train
     from ray.train.torch import get_device
 
     checkpoint = ray.train.get_checkpoint()
-    state = _load_state(checkpoint) if checkpoint else None
+    state = _load_state(checkpoint) if checkpoint else first
 
     def report(state: FitState) -> None:
         metrics = state["history"][-1]

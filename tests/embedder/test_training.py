@@ -21,7 +21,7 @@ from torch.multiprocessing.spawn import spawn
 
 from lib.datasets.captions import CaptionedImage, Captions, held_out, select
 from lib.embedder.dataset import Examples, TrainingData, fit_text_side
-from lib.embedder.fitting import FitSettings, FitState, fit, gain_of_ranking
+from lib.embedder.fitting import FitSettings, FitState, begin, fit, gain_of_ranking
 from lib.embedder.losses import in_batch_loss
 from lib.embedder.metrics import caption_ranks, recall
 from lib.embedder.model import Embedder
@@ -102,6 +102,21 @@ def test_going_on_from_a_checkpoint_gives_the_uninterrupted_result(
     assert torch.equal(whole["M"], resumed["M"])
     losses = [[row["loss"] for row in state["history"]] for state in (whole, resumed)]
     assert losses[0] == losses[1]
+
+
+def test_what_chose_the_idf_is_the_start_of_ranking(tmp_path: Path) -> None:
+    descriptors, captions = toy_world.world(200)
+    toy_world.write_database(str(tmp_path), descriptors)
+    training, unseen = (select(captions, {*map(str, p)}) for p in (range(80), range(80, 200)))
+    prepared = prepare(str(tmp_path), training, unseen, toy_world.word_vectors(), rejoin=False)
+    data, settings = prepared.data, FitSettings(epochs=2, batch_size=64)
+    assert prepared.judged
+    handed = fit(data, settings, CPU, begin(data, settings, CPU, prepared.judged))
+    anew = fit(data, settings, CPU)
+    assert torch.equal(handed["M"], anew["M"])
+    assert handed["chosen"] == anew["chosen"]
+    for one, other in zip(handed["history"], anew["history"], strict=True):
+        assert one | {"time": 0} == other | {"time": 0}
 
 
 @pytest.mark.slow
