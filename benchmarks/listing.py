@@ -27,8 +27,8 @@ from lib.descriptors.listing import list_source
 from lib.descriptors.plan import ExtractionPlan, carry_out, make_plan
 from lib.descriptors.shards import ExtractionSettings, cut_shards
 from lib.images.listing import list_images
+from lib.parquet import write_table_atomic
 from lib.schemas import Provenance, descriptor_schema, vectors_to_column
-from lib.storage import write_table_atomic
 
 _FILE_ROWS = 50_000
 _FOLDER_FILES = 200

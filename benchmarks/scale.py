@@ -33,8 +33,9 @@ from benchmarks.s3 import KINDS, SIZES, running
 from lib.backbones.backbone import load_backbone
 from lib.embedder.model import Embedder
 from lib.embedder.space import save_semantic_space
+from lib.parquet import write_table_atomic
 from lib.schemas import Provenance, descriptor_schema, vectors_to_column
-from lib.storage import join, write_table_atomic
+from lib.storage import join
 from lib.text.encoder import Idf, TextEncoder
 from lib.text.word_vectors import PACKAGED, load_word_vectors, word_vectors_digest
 

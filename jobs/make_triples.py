@@ -11,7 +11,7 @@ from lib.descriptors.store import read_descriptors
 from lib.embedder.dataset import match_captions
 from lib.embedder.space import load_with_descriptors
 from lib.embedder.triples import STRATEGIES, draw_triples
-from lib.storage import write_table_atomic
+from lib.parquet import write_table_atomic
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -12,6 +12,7 @@ from fsspec.exceptions import FSTimeoutError
 from s3fs import S3FileSystem
 
 from lib.errors import BadInputError, ConflictError, MismatchError, MissingError, StoreError
+from lib.parquet import parquet_bytes, read_schema, read_table, whole_digest, write_table_atomic
 from lib.schemas import (
     Provenance,
     column_to_vectors,
@@ -26,18 +27,13 @@ from lib.storage import (
     is_file_there,
     join,
     list_files,
-    parquet_bytes,
     read_bytes,
     read_json,
-    read_schema,
-    read_table,
     replace_bytes,
     stored,
     sweep_temporary,
-    whole_digest,
     write_bytes_atomic,
     write_json_atomic,
-    write_table_atomic,
 )
 
 PROVENANCE = Provenance("resnet18", "ab12", "resize 256, crop 224", "float32", 4)

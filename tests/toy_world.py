@@ -7,8 +7,9 @@ import pyarrow as pa
 from gensim.models import KeyedVectors
 
 from lib.datasets.captions import CaptionedImage, Captions
+from lib.parquet import write_table_atomic
 from lib.schemas import Provenance, descriptor_schema, vectors_to_column
-from lib.storage import join, write_table_atomic
+from lib.storage import join
 
 DIMENSION, SIZE = 12, 48
 WORDS = [f"thing{i}" for i in range(40)]

@@ -23,6 +23,7 @@ from lib.descriptors.store import parts_of, stored_files
 from lib.embedder.model import Embedder
 from lib.embedder.space import keep_embedder, load_semantic_space
 from lib.errors import BadInputError, ConflictError, MissingError
+from lib.parquet import read_table, whole_digest
 from lib.progress import Progress
 from lib.schemas import (
     Provenance,
@@ -31,16 +32,7 @@ from lib.schemas import (
     require_same,
     vectors_to_column,
 )
-from lib.storage import (
-    StoredFile,
-    absolute,
-    digest_of,
-    join,
-    list_stored,
-    read_table,
-    sweep_temporary,
-    whole_digest,
-)
+from lib.storage import StoredFile, absolute, digest_of, join, list_stored, sweep_temporary
 
 _READERS = 16  # ends of files read at a time
 _ATTEMPTS = 10  # at a commit, where others commit meanwhile

@@ -22,6 +22,7 @@ from lib.errors import (
     MissingError,
     UnsupportedStoreError,
 )
+from lib.parquet import read_table, write_table_atomic
 from lib.storage import (
     FileDigest,
     create_bytes,
@@ -32,10 +33,8 @@ from lib.storage import (
     list_stored,
     read_bytes,
     read_json,
-    read_table,
     require_exclusive_creation,
     stored,
-    write_table_atomic,
 )
 
 FORMAT = 2

@@ -29,6 +29,7 @@ from lib.database.ordering import in_natural_order
 from lib.database.tombstones import table_digest
 from lib.descriptors.store import named_images
 from lib.errors import BadInputError, MissingError
+from lib.parquet import read_schema
 from lib.schemas import column_to_vectors
 from lib.storage import (
     absolute,
@@ -37,7 +38,6 @@ from lib.storage import (
     is_local,
     locked,
     make_directory,
-    read_schema,
     sync_directory,
     write_json_atomic,
 )

@@ -14,7 +14,7 @@ from lib.datasets.caption_tables import LONGEST_CAPTION
 from lib.datasets.matching import CaptionedImage as CaptionedImage
 from lib.datasets.matching import Matches, match_images, normal_path
 from lib.errors import BadInputError
-from lib.storage import write_table_atomic
+from lib.parquet import write_table_atomic
 
 
 @dataclass(frozen=True)

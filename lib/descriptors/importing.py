@@ -20,8 +20,9 @@ from lib.descriptors.store import (
 )
 from lib.errors import BadInputError
 from lib.images.listing import ListedImage
+from lib.parquet import write_table_atomic
 from lib.schemas import FAILURES, Precision, Provenance, descriptor_schema, require_same
-from lib.storage import join, write_table_atomic
+from lib.storage import join
 
 UNRECORDED = "not recorded"
 

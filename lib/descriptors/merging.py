@@ -28,16 +28,15 @@ from lib.descriptors.store import (
     writing,
 )
 from lib.errors import ConflictError
+from lib.parquet import read_table, write_table_atomic
 from lib.schemas import Computation
 from lib.storage import (
     StoredFile,
     delete_all,
     join,
     list_stored,
-    read_table,
     sweep_temporary,
     write_json_atomic,
-    write_table_atomic,
 )
 
 FILE_ROWS = 50_000

@@ -8,8 +8,9 @@ import pyarrow as pa
 from lib.descriptors.extractor import ExtractedShard
 from lib.descriptors.shards import Shard, ShardReport
 from lib.descriptors.store import Failure, writing
+from lib.parquet import write_table_atomic
 from lib.schemas import FAILURES
-from lib.storage import join, write_table_atomic
+from lib.storage import join
 
 
 def write_shard(db: str, shard: Shard, result: ExtractedShard) -> ShardReport:

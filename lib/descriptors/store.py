@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from lib.errors import BadInputError, ConflictError, MissingError
 from lib.images.listing import ListedImage
+from lib.parquet import content_of, opened_parquet, parquet_bytes, read_schema, read_table
 from lib.schemas import (
     Computation,
     Provenance,
@@ -21,19 +22,7 @@ from lib.schemas import (
     require_same,
     vectors_to_column,
 )
-from lib.storage import (
-    StoredFile,
-    content_of,
-    join,
-    list_stored,
-    opened_parquet,
-    parquet_bytes,
-    read_json,
-    read_schema,
-    read_table,
-    replace_bytes,
-    sweep_temporary,
-)
+from lib.storage import StoredFile, join, list_stored, read_json, replace_bytes, sweep_temporary
 
 # The values of descriptors do not shrink; read without decompression they cost no time. Names do.
 DESCRIPTOR_WRITING = {

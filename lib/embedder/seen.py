@@ -10,7 +10,8 @@ import pyarrow.compute as pc
 from lib.datasets.captions import Captions
 from lib.descriptors.store import DescriptorIndex, contents_of, read_descriptors
 from lib.errors import MissingError
-from lib.storage import join, read_table, write_table_atomic
+from lib.parquet import read_table, write_table_atomic
+from lib.storage import join
 from lib.text.encoder import unit_rows
 
 COPY = 0.9999  # cosine of descriptors from which two images are the same

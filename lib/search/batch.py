@@ -18,19 +18,11 @@ from lib.database.opening import load_version
 from lib.database.remote import RemoteCollection, choose_shards
 from lib.embedder.space import SemanticSpace, load_semantic_space
 from lib.errors import BadArgumentError, MismatchError, MissingError
+from lib.parquet import read_table, write_table_atomic
 from lib.progress import Progress
 from lib.schemas import require_same
 from lib.search.query_files import iterate_queries
-from lib.storage import (
-    absolute,
-    exists,
-    join,
-    read_json,
-    read_table,
-    sweep_temporary,
-    write_json_atomic,
-    write_table_atomic,
-)
+from lib.storage import absolute, exists, join, read_json, sweep_temporary, write_json_atomic
 from lib.text.query import embed_queries
 from lib.text.word_vectors import absolute_source
 

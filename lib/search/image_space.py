@@ -10,7 +10,7 @@ from lib.descriptors.store import index_descriptors, read_descriptors
 from lib.embedder.model import Embedder
 from lib.embedder.space import SemanticSpace
 from lib.errors import QueryError
-from lib.storage import read_table
+from lib.parquet import read_table
 from lib.text.encoder import Idf, TextEncoder
 
 _DIGEST = "none"

@@ -11,8 +11,9 @@ from lib.database.interface import UnknownImageError
 from lib.database.local import LocalCollection
 from lib.errors import BadArgumentError, ImageSearchError
 from lib.images.contact_sheet import Section, Tile, contact_sheet, write_sections
+from lib.parquet import write_table_atomic
 from lib.search.engine import Request, Searcher, SearchResult
-from lib.storage import write_json_atomic, write_table_atomic
+from lib.storage import write_json_atomic
 from lib.text.query import unknown_words
 
 KnownCaptions = Mapping[str, Sequence[str]]  # by image id

@@ -18,8 +18,9 @@ from lib.database.removal import RemovalReport, remove_images
 from lib.embedder.model import Embedder
 from lib.embedder.space import load_semantic_space, save_semantic_space
 from lib.errors import BadInputError, MissingError
+from lib.parquet import write_table_atomic
 from lib.schemas import Provenance, descriptor_schema, vectors_to_column
-from lib.storage import join, write_table_atomic
+from lib.storage import join
 from lib.text.encoder import Idf, TextEncoder
 from lib.text.word_vectors import word_vectors_digest
 from tests import toy_world

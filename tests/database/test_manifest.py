@@ -26,8 +26,9 @@ from lib.database.opening import open_database
 from lib.database.removal import remove_images
 from lib.database.tombstones import Tombstones
 from lib.errors import BadInputError, ConflictError, MissingError, UnsupportedStoreError
+from lib.parquet import write_table_atomic
 from lib.schemas import embedding_schema
-from lib.storage import join, write_json_atomic, write_table_atomic
+from lib.storage import join, write_json_atomic
 
 
 def images(ids: list[str]) -> pa.Table:

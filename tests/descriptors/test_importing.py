@@ -20,7 +20,8 @@ from lib.descriptors.importing import ImportReport, import_descriptors
 from lib.descriptors.safe_pickle import load_arrays
 from lib.descriptors.store import index_descriptors, read_descriptors
 from lib.errors import BadArgumentError, BadInputError, MismatchError, MissingError
-from lib.storage import list_files, read_table
+from lib.parquet import read_table
+from lib.storage import list_files
 
 IDS = [139, 7, 25, 300]
 MATRIX = np.random.default_rng(0).normal(size=(4, 512)).astype(np.float32)

@@ -12,6 +12,7 @@ import pytest
 from lib.descriptors import plan, store
 from lib.descriptors.listing import ListedTable
 from lib.images.listing import ListedImage, tabulate
+from lib.parquet import write_table_atomic
 from lib.schemas import (
     FAILURES,
     Provenance,
@@ -19,7 +20,7 @@ from lib.schemas import (
     descriptor_schema,
     vectors_to_column,
 )
-from lib.storage import join, write_table_atomic
+from lib.storage import join
 
 COUNT = 3_000
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 from lib.datasets.captions import Captions
 from lib.descriptors.store import index_descriptors
 from lib.embedder.seen import captions_digest, copies, keep_training_images, training_rows
-from lib.storage import read_table, write_table_atomic
+from lib.parquet import read_table, write_table_atomic
 from tests.database.test_embed import write_descriptors
 
 

@@ -43,9 +43,10 @@ from lib.embedder.training import train
 from lib.errors import BadInputError, MissingError
 from lib.images.listing import list_images, tabulate
 from lib.images.preprocessing import Preprocessing
+from lib.parquet import read_table
 from lib.schemas import Computation, descriptor_schema
 from lib.search import batch
-from lib.storage import join, read_table
+from lib.storage import join
 from tests import toy_world
 from tests.database.test_embed import PROVENANCE, save_embedder
 

@@ -290,7 +290,8 @@ def test_a_store_that_lets_nobody_in_is_one_line(
 
 def test_a_database_on_object_storage(bucket: str, folder: Path) -> None:
     from lib.descriptors import store
-    from lib.storage import join, write_table_atomic
+    from lib.parquet import write_table_atomic
+    from lib.storage import join
 
     table = pa.table({"path": ["a"], "bytes": [1], "etag": ["x"]})
     write_table_atomic(table, join(f"{bucket}/db", "failures", "1.parquet"))

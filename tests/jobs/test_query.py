@@ -11,8 +11,8 @@ import pytest
 
 from lib import open_search
 from lib.errors import QueryError
+from lib.parquet import write_table_atomic
 from lib.schemas import Provenance, descriptor_schema, vectors_to_column
-from lib.storage import write_table_atomic
 from tests.run_job import ROOT, run_job
 
 pytestmark = pytest.mark.reports
