@@ -85,8 +85,8 @@ def save_embedder(db: str, provenance: Provenance) -> str:
 
 def embed(db: str) -> str:
     """What `jobs.embed_database` does."""
-    from lib.cluster import run_on_workers
     from lib.database.embed import embed_database
+    from lib.tasks import run_on_workers
 
     return f"{embed_database(db, run_on_workers).files_embedded} files embedded"
 
@@ -132,8 +132,8 @@ def remove(db: str) -> str:
 
 def compact(db: str) -> str:
     """What `jobs.compact_database` does."""
-    from lib.cluster import run_on_workers
     from lib.database.compaction import compact_database
+    from lib.tasks import run_on_workers
 
     report = compact_database(db, run=run_on_workers)
     return f"{report.files_before} files to {report.files_after}"

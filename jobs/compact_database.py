@@ -20,9 +20,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def compact(options: argparse.Namespace) -> object:
     """Run the job; returns its summary."""
-    from lib.cluster import run_where_it_pays
     from lib.database.compaction import compact_database
     from lib.errors import BadArgumentError
+    from lib.tasks import run_where_it_pays
 
     if options.grace_hours < 0:
         raise BadArgumentError(f"--grace-hours must be at least 0, not {options.grace_hours}")

@@ -18,9 +18,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def embed(options: argparse.Namespace) -> object:
     """Run the job; returns its summary."""
-    from lib.cluster import run_where_it_pays
     from lib.database.embed import embed_database
     from lib.embedder.space import adopt_embedder
+    from lib.tasks import run_where_it_pays
 
     if options.embedder:
         adopted = adopt_embedder(options.db, options.embedder)

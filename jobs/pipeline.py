@@ -60,10 +60,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 def pipeline(options: argparse.Namespace) -> dict[str, Any]:
     """Run every stage in one Ray session; returns each stage's summary."""
-    from lib.cluster import connect, run_on_workers
+    from lib.cluster import connect
     from lib.database.embed import embed_database
     from lib.descriptors.head_start import head_start
     from lib.descriptors.shards import ExtractionSettings
+    from lib.tasks import run_on_workers
 
     captions = load_parts(options)
     summary: dict[str, Any] = {}

@@ -17,17 +17,14 @@ import yaml
 
 from benchmarks import free_port
 from lib import doctor as diagnosis
-from lib.cluster import (
-    NodeShape,
-    _require_room_for_sockets,
-    require_workers,
-    run_where_it_pays,
-)
+from lib.cluster import _require_room_for_sockets
 from lib.descriptors.placement import size_of_workers
 from lib.descriptors.shards import ExtractionSettings
 from lib.doctor import Finding, diagnose
 from lib.errors import ImageSearchError
+from lib.nodes import NodeShape, require_workers
 from lib.storage import read_bytes
+from lib.tasks import run_where_it_pays
 from tests.cluster_process import RunningCluster
 from tests.listening import NO_GRPC, codes_without_token, listening_to_others
 from tests.run_job import run_job

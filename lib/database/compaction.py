@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from lib.cluster import Runner, run_here
 from lib.database.manifest import (
     Manifest,
     ManifestFile,
@@ -31,6 +30,7 @@ from lib.storage import (
     list_stored,
     sweep_temporary,
 )
+from lib.tasks import Runner, run_here
 
 FILE_ROWS = 1_000_000
 GRACE_S = 24 * 3600.0  # that a reader of an old version may take to open its files

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from lib.cluster import Runner, run_here
 from lib.database.manifest import (
     Manifest,
     ManifestFile,
@@ -33,6 +32,7 @@ from lib.schemas import (
     vectors_to_column,
 )
 from lib.storage import StoredFile, absolute, digest_of, join, list_stored, sweep_temporary
+from lib.tasks import Runner, run_here
 
 _READERS = 16  # ends of files read at a time
 _ATTEMPTS = 10  # at a commit, where others commit meanwhile

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 import ray
 from ray.exceptions import RayTaskError, TaskUnschedulableError
 
-from lib.cluster import run_bounded
 from lib.descriptors.placement import Place, Placement, options_of
 from lib.descriptors.shard_files import record_crash
 from lib.descriptors.shards import Shard, ShardReport
 from lib.descriptors.worker import BackbonePayload, extract_shard
+from lib.tasks import run_bounded
 
 # A shard whose process died this often is cut in two, down to the image that kills it.
 _CRASHES_UNTIL_CUT = 3

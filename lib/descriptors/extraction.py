@@ -14,7 +14,6 @@ from ray.util.metrics import Gauge
 
 from lib.backbones.engines import Forms
 from lib.backbones.kept import AnyBackbone
-from lib.cluster import run_on_workers
 from lib.cores import usable_cores
 from lib.datasets.captions import Captions
 from lib.descriptors import store
@@ -49,6 +48,7 @@ from lib.images.listing import rows_of, tabulate
 from lib.progress import STAGES, Progress
 from lib.schemas import Provenance, require_same
 from lib.storage import absolute
+from lib.tasks import run_on_workers
 
 # So many are listed before the first of a listing that goes on are extracted: they must do to
 # calibrate with, and be worth a comparison of their own.

@@ -23,12 +23,13 @@ from fsspec.implementations.local import LocalFileSystem
 from ray.exceptions import RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from lib.cluster import cluster_cpus, run_bounded
 from lib.cores import usable_cores
 from lib.descriptors.shards import ExtractionSettings
 from lib.images.addresses import allow_private_addresses, open_filesystem
 from lib.images.listing import LISTED, Listing, Part, tabulate, whole
+from lib.nodes import cluster_cpus
 from lib.progress import Progress
+from lib.tasks import run_bounded
 
 _HERE_ROWS, _HERE_S = 100_000, 2.0  # no more is listed in this process
 _TASK_ROWS, _TASK_S = 500_000, 10.0  # after which a task begins no other part

@@ -16,7 +16,6 @@ from functools import reduce
 
 import pyarrow as pa
 
-from lib.cluster import Runner, run_here
 from lib.descriptors.store import (
     KINDS,
     PARTS_KEY,
@@ -38,6 +37,7 @@ from lib.storage import (
     sweep_temporary,
     write_json_atomic,
 )
+from lib.tasks import Runner, run_here
 
 FILE_ROWS = 50_000
 GRACE_S = 24 * 3600.0

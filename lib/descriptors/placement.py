@@ -7,8 +7,8 @@ from typing import Any
 
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from lib.cluster import NodeShape, node_shapes, require_workers, resources_in_words
 from lib.descriptors.shards import ExtractionSettings
+from lib.nodes import NodeShape, node_shapes, require_workers, resources_in_words
 
 _HELP_AFTER_S = 300
 _MOST_AHEAD = 1_000  # shards that wait so that an autoscaler sees the demand

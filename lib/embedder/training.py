@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lib.cluster import connect, require_workers
+from lib.cluster import connect
 from lib.datasets.captions import Captions
 from lib.descriptors.store import DescriptorIndex, index_descriptors, read_descriptors
 from lib.embedder.closed_form import MIN_JUDGES, Judged, judge
@@ -47,6 +47,7 @@ from lib.embedder.ridge import whitening_powers
 from lib.embedder.seen import captions_digest, keep_training_images
 from lib.embedder.space import load_semantic_space, save_semantic_space
 from lib.errors import BadArgumentError, BadInputError, ImageSearchError, MissingError
+from lib.nodes import require_workers
 from lib.storage import (
     absolute,
     delete,

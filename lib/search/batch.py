@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from lib.cluster import Runner, run_on_workers
 from lib.database.interface import Collection, Filter
 from lib.database.manifest import Manifest, read_manifest
 from lib.database.opening import load_version
@@ -23,6 +22,7 @@ from lib.progress import Progress
 from lib.schemas import require_same
 from lib.search.query_files import iterate_queries
 from lib.storage import absolute, exists, join, read_json, sweep_temporary, write_json_atomic
+from lib.tasks import Runner, run_on_workers
 from lib.text.query import embed_queries
 from lib.text.word_vectors import absolute_source
 

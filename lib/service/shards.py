@@ -11,7 +11,6 @@ from ray.serve import Application
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
-from lib.cluster import can_grow
 from lib.database.manifest import latest_version, read_manifest
 from lib.database.opening import dimension_of
 from lib.database.remote import (
@@ -22,6 +21,7 @@ from lib.database.remote import (
 )
 from lib.database.shard import Shard
 from lib.errors import BadArgumentError, UnavailableError
+from lib.nodes import can_grow
 
 _AROUND = 2**29  # bytes of a search process without any image
 

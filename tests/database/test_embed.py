@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from lib.cluster import run_on_workers
 from lib.database.compaction import compact_database
 from lib.database.embed import embed_database
 from lib.database.manifest import read_manifest, version_file
@@ -21,6 +20,7 @@ from lib.errors import BadInputError, MissingError
 from lib.parquet import write_table_atomic
 from lib.schemas import Provenance, descriptor_schema, vectors_to_column
 from lib.storage import join
+from lib.tasks import run_on_workers
 from lib.text.encoder import Idf, TextEncoder
 from lib.text.word_vectors import word_vectors_digest
 from tests import toy_world

@@ -24,7 +24,6 @@ import pytest
 from PIL import Image
 
 from lib import storage
-from lib.cluster import run_here
 from lib.database import opening
 from lib.database.compaction import compact_database, delete_unneeded
 from lib.database.embed import embed_database
@@ -47,6 +46,7 @@ from lib.parquet import read_table
 from lib.schemas import Computation, descriptor_schema
 from lib.search import batch
 from lib.storage import join
+from lib.tasks import run_here
 from tests import toy_world
 from tests.database.test_embed import PROVENANCE, save_embedder
 

@@ -1,0 +1,192 @@
+"""What the nodes of a cluster have, and what its autoscaler can add to them."""
+
+import math
+import os
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from lib.errors import ImageSearchError
+
+_AUTOSCALER_WITHIN_S = 20.0  # after a head without a node for work answers
+_HEAD_ANSWERS_WITHIN_S = 180.0  # it starts a worker process for it, on a machine that may be busy
+
+
+@dataclass(frozen=True)
+class NodeShape:
+    """Nodes that are alike: what one has for work, and how many there are or may be at most."""
+
+    cpus: float
+    gpus: float
+    most: int
+    nodes: tuple[str, ...] = ()  # ids of those that are up
+
+    def fits(self, cpus: float, gpus: float) -> int:
+        """How many workers of a size one such node holds."""
+        return int(min(self.cpus // cpus if cpus else math.inf, self.gpus // gpus if gpus else 1e9))
+
+    def __str__(self) -> str:
+        return f"{self.most} × {resources_in_words(self.cpus, self.gpus)}"
+
+
+def resources_in_words(cpus: float, gpus: float) -> str:
+    """Such as "1 GPU and 16 CPUs"."""
+    cores = f"{cpus:g} CPU{'' if cpus == 1 else 's'}"
+    return f"{gpus:g} GPU{'' if gpus == 1 else 's'} and {cores}" if gpus else cores
+
+
+def node_shapes() -> list[NodeShape]:
+    """What the cluster has, and what its autoscaler may add to it. Ray must be up."""
+    up = _nodes_for_work()
+    shapes = dict.fromkeys(up, 0)
+    for size, most in _node_types().items():
+        shapes[size] = shapes.get(size, 0) + most
+    return [
+        NodeShape(*size, max(most, len(up.get(size, ()))), tuple(up.get(size, ())))
+        for size, most in shapes.items()
+    ]
+
+
+def _nodes_for_work() -> dict[tuple[float, float], list[str]]:
+    """Ids of the nodes that are up and have CPUs or GPUs, by how many."""
+    import ray
+
+    up: dict[tuple[float, float], list[str]] = {}
+    for node in ray.nodes():
+        size = node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0)
+        if node["Alive"] and any(size):
+            up.setdefault(size, []).append(node["NodeID"])
+    return up
+
+
+def can_grow() -> bool:
+    """Whether an autoscaler is known that adds nodes, or the cluster still waits for its first."""
+    return bool(_node_types()) or not any(shape.nodes for shape in node_shapes())
+
+
+def _node_types() -> dict[tuple[float, float], int]:
+    """CPUs and GPUs of the nodes that the autoscaler can start, and how many of each."""
+    import ray
+
+    return _node_types_of(ray.get_runtime_context().get_job_id())
+
+
+@lru_cache(maxsize=1)
+def _node_types_of(job: str) -> dict[tuple[float, float], int]:
+    from ray._private.state import state
+
+    reported = state.get_cluster_config()  # where a platform tells Ray; `ray up`, KubeRay do not
+    if reported is not None and (
+        types := _sum_types(
+            (dict(group.resources), group.max_count if group.max_count >= 0 else 1_000)
+            for group in reported.node_group_configs
+        )
+    ):
+        return types
+    if os.environ.get("RAY_ADDRESS") in (None, "", "local"):
+        return {}
+    deadline = None
+    while not (config := _ask_head()):
+        # A head without a node for work may have been started just now, its autoscaler not yet.
+        deadline = deadline or time.monotonic() + _AUTOSCALER_WITHIN_S
+        if _nodes_for_work() or time.monotonic() > deadline:
+            return {}
+        time.sleep(1)
+    most = config.get("max_workers", 1_000)
+    return _sum_types(
+        (kind.get("resources", {}), min(kind.get("max_workers", most), most))
+        for name, kind in config.get("available_node_types", {}).items()
+        if name != config.get("head_node_type")
+    )
+
+
+def _ask_head() -> dict[str, Any]:
+    """`_autoscaling_config` of the head; empty, and said so, where it does not answer."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    for node in ray.nodes():
+        if node["Alive"] and "node:__internal_head__" in node["Resources"]:
+            affinity = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            ask = ray.remote(num_cpus=0, max_retries=1)(_autoscaling_config)
+            try:
+                answer = ask.options(scheduling_strategy=affinity).remote()
+                return ray.get(answer, timeout=_HEAD_ANSWERS_WITHIN_S)
+            except (ray.exceptions.RayError, ray.exceptions.GetTimeoutError) as error:
+                print(
+                    "the head of the cluster does not say which nodes its autoscaler can add "
+                    f"({type(error).__name__}): only what is up counts, or what is asked for",
+                    file=sys.stderr,
+                    flush=True,
+                )
+    return {}
+
+
+def _sum_types(
+    types: Iterable[tuple[Mapping[str, float], int]],
+) -> dict[tuple[float, float], int]:
+    counts: dict[tuple[float, float], int] = {}
+    for resources, most in types:
+        size = float(resources.get("CPU", 0)), float(resources.get("GPU", 0))
+        if most > 0 and any(size):
+            counts[size] = counts.get(size, 0) + most
+    return counts
+
+
+def _autoscaling_config() -> dict[str, Any]:
+    """What the autoscaler was told, read on the head: KubeRay's resource, else `ray start`'s file.
+
+    Empty where there is no autoscaler, or where it cannot be read.
+    """
+    import yaml
+
+    secrets_of_pod = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+    if "RAY_CLUSTER_NAME" in os.environ and secrets_of_pod.exists():
+        from ray.autoscaler._private.kuberay.autoscaling_config import AutoscalingConfigProducer
+
+        cluster, namespace = os.environ["RAY_CLUSTER_NAME"], secrets_of_pod.read_text().strip()
+        try:
+            return AutoscalingConfigProducer(cluster, namespace)()
+        except Exception:  # whatever the API server says: what is up is known without it
+            return {}
+    mark = "--autoscaling-config="
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = process.read_bytes().decode(errors="replace").split("\0")
+            named = [word.removeprefix(mark) for word in words if word.startswith(mark)]
+            if named and any("monitor.py" in word for word in words):
+                return yaml.safe_load(Path(named[0]).expanduser().read_text()) or {}
+        except (OSError, yaml.YAMLError):
+            continue
+    return {}
+
+
+def require_workers(workers: int, cpus: float, gpus: float, remedy: str) -> None:
+    """Raise ImageSearchError where so many workers of a size can never run at once.
+
+    The message says what is asked for and what there is, or can be. Ray must be up.
+    """
+    shapes = node_shapes()
+    room = sum(shape.fits(cpus, gpus) * shape.most for shape in shapes)
+    if room >= workers:
+        return
+    worker = f"{workers} workers of {resources_in_words(cpus, gpus)} each"
+    if workers == 1:
+        worker = f"a worker of {resources_in_words(cpus, gpus)}"
+    has = ", ".join(map(str, shapes)) or "no node for work"
+    if can_grow() and not _node_types():
+        print(f"asked for: {worker}; the cluster has {has} yet", file=sys.stderr, flush=True)
+        return
+    can = "can have" if _node_types() else "has"
+    raise ImageSearchError(f"asked for: {worker}; the cluster {can} {has}. {remedy}")
+
+
+def cluster_cpus() -> int:
+    """CPUs of all nodes that are up, at least 1. Ray must be up."""
+    import ray
+
+    return max(1, int(ray.cluster_resources().get("CPU", 1)))

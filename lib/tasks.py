@@ -1,0 +1,125 @@
+"""Many equal tasks: here one after another, or on Ray with a bounded number in flight."""
+
+import itertools
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from lib.cluster import connect
+from lib.nodes import cluster_cpus
+
+if TYPE_CHECKING:
+    from ray import ObjectRef
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+# To start Ray and its workers takes as long as a file of some 50,000 rows each of so many.
+_FEW_ITEMS = 8
+
+
+def run_bounded(
+    submit: Callable[[Item], "ObjectRef"],
+    take: Callable[[], Item | None],
+    limit: Callable[[], int],
+    more: Callable[[], bool] = lambda: False,
+) -> Iterator[tuple[Item, Future] | None]:
+    """Run tasks with a bounded number in flight, in the order in which they end.
+
+    submit: starts the task of an item. take: the next item, None where there is none just now; it
+    is asked again after each end and each second, so that an item may be given twice. limit: tasks
+    in flight, asked every other second. more: whether items may come when none is there and nothing
+    in flight. Gives each item with its future, and None every second without an end. What is in
+    flight is cancelled when the iteration is left early.
+
+    An end costs the same however many are in flight; `ray.wait` looks through all of them.
+    """
+    import ray
+
+    ended: SimpleQueue[tuple[Item, Future]] = SimpleQueue()
+    running: dict[Future, ObjectRef] = {}
+    allowed, asked = limit(), time.monotonic()
+    try:
+        while True:
+            if time.monotonic() - asked > 2:
+                allowed, asked = limit(), time.monotonic()
+            while len(running) < allowed and (item := take()) is not None:
+                reference = submit(item)
+                future = reference.future()
+                running[future] = reference
+                future.add_done_callback(partial(_put, ended, item))
+            if not running and not more():
+                return
+            try:
+                item, future = ended.get(timeout=1)
+            except Empty:
+                yield None
+                continue
+            del running[future]
+            yield item, future
+    finally:
+        for reference in running.values():
+            ray.cancel(reference, recursive=False)
+
+
+def _put(ended: SimpleQueue[tuple[Item, Future]], item: Item, future: Future) -> None:
+    ended.put((item, future))
+
+
+class Runner(Protocol):
+    """How many equal tasks are run: `run_here`, `run_on_workers`, `run_where_it_pays`."""
+
+    def __call__(
+        self, function: Callable[..., Result], shared: Sequence[object], items: Iterable[Item]
+    ) -> Iterator[Result]:
+        """`function(*shared, item)` of each item, in any order."""
+
+
+def run_here(
+    function: Callable[..., Result], shared: Sequence[object], items: Iterable[Item]
+) -> Iterator[Result]:
+    """One item after another in this process: a `Runner`."""
+    for item in items:
+        yield function(*shared, item)
+
+
+def run_where_it_pays(
+    function: Callable[..., Result], shared: Sequence[object], items: Iterable[Item]
+) -> Iterator[Result]:
+    """Few items here, more on the workers of a Ray that is started or joined for it: a `Runner`."""
+    source = iter(items)
+    first = list(itertools.islice(source, _FEW_ITEMS + 1))
+    if len(first) <= _FEW_ITEMS:
+        yield from run_here(function, shared, first)
+        return
+    with connect():
+        yield from run_on_workers(function, shared, itertools.chain(first, source))
+
+
+def run_on_workers(
+    function: Callable[..., Result], shared: Sequence[object], items: Iterable[Item]
+) -> Iterator[Result]:
+    """A Ray task for each item, results as they end: a `Runner`. Ray must be up.
+
+    What the tasks share is stored once, not sent with each of them; twice as many are in flight as
+    the cluster has CPUs, so that no worker waits. Raises what a task raised.
+    """
+    import ray
+    from ray.exceptions import RayTaskError
+
+    task: Any = ray.remote(function)
+    references = [ray.put(value) for value in shared]
+    source = iter(items)
+    for ended in run_bounded(
+        lambda item: task.remote(*references, item),
+        lambda: next(source, None),
+        lambda: 2 * cluster_cpus() + 2,
+    ):
+        if ended is not None:
+            try:
+                yield ended[1].result()
+            except RayTaskError as error:
+                raise error.cause from error
