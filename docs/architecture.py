@@ -18,7 +18,7 @@ def layers() -> list[list[str]]:
     (names,) = [c["layers"] for c in contracts["contracts"] if c["type"] == "layers"]
     rows = [[name.strip() for name in layer.split("|")] for layer in names]
     # The modules of the root stand in one row: everything imports them.
-    first = next(i for i, row in enumerate(rows) if "lib.schemas" in row)
+    first = next(i for i, row in enumerate(rows) if "lib.tasks" in row)
     return [*rows[:first], [name for row in rows[first:] for name in row]]
 
 
@@ -71,11 +71,11 @@ def draw(target: Path) -> None:
             files = modules(package)
             names = [f.stem for f in files if not f.stem.startswith("__")]
             lines = sum(len(f.read_text().splitlines()) for f in files)
-            label = f"{package}   {lines:,} lines"
+            room = (ROOT / package.replace(".", "/")).is_dir()
+            label = f"{package}   {lines:,} lines" if room else package
             axes.text(x + 0.12, y - 0.24, label, weight="bold", fontsize=9, zorder=3)
-            if (ROOT / package.replace(".", "/")).is_dir():
-                text = _wrapped(names, int(width * 12))
-                axes.text(x + 0.12, y - 0.36, text, fontsize=8.5, va="top", zorder=3)
+            text = _wrapped(names, int(width * 12)) if room else f"{lines:,} lines"
+            axes.text(x + 0.12, y - 0.36, text, fontsize=8.5, va="top", zorder=3)
     counts = arrows([package for row in rows[:-1] for package in row])
     for (source, target_package), count in counts.items():
         (x0, y0), (x1, y1) = place[source], place[target_package]
