@@ -98,7 +98,7 @@ def train(db: str) -> str:
     from lib.datasets.captions import CaptionedImage, Captions
     from lib.descriptors.store import index_descriptors
     from lib.embedder.fitting import FitSettings, fit
-    from lib.embedder.training import prepare_from, sample_collection
+    from lib.embedder.preparation import prepare_from, sample_collection
 
     vectors = load_word_vectors()
     index = index_descriptors(db)

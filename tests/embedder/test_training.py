@@ -25,9 +25,11 @@ from lib.embedder.fitting import FitSettings, FitState, begin, fit, gain_of_rank
 from lib.embedder.losses import in_batch_loss
 from lib.embedder.metrics import caption_ranks, recall
 from lib.embedder.model import Embedder
+from lib.embedder.preparation import prepare
 from lib.embedder.seen import training_rows
 from lib.embedder.space import load_semantic_space, save_semantic_space
-from lib.embedder.training import prepare, train, write_curves
+from lib.embedder.training import train
+from lib.embedder.training_log import write_curves
 from lib.errors import BadArgumentError, BadInputError, MissingError
 from lib.storage import filesystem, join, read_bytes
 from lib.text.word_vectors import word_vectors_digest

@@ -9,7 +9,7 @@ from jobs.train_embedder import load_parts
 from lib.datasets.captions import Captions, select
 from lib.embedder.dataset import TrainingData
 from lib.embedder.fitting import FitSettings, FitState, fit
-from lib.embedder.training import Prepared, prepare
+from lib.embedder.preparation import Prepared, prepare
 from lib.embedder.triples import uniform_triples
 from tests import toy_world
 
