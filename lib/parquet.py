@@ -14,14 +14,7 @@ import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
 from lib.errors import BadInputError, MissingError, StoreError
-from lib.storage import (
-    FileDigest,
-    asking,
-    digest_of,
-    filesystem,
-    read_bytes,
-    write_bytes_atomic,
-)
+from lib.storage import FileDigest, asking, digest_of, filesystem, read_bytes, write_bytes_atomic
 
 _CONTENT_KEY = b"content_sha256"  # of a file: the digest of all that stands before its end
 

@@ -22,14 +22,7 @@ from lib.database.manifest import (
 from lib.database.ordering import first_and_last, natural_key, natural_order
 from lib.descriptors.merging import merge_files
 from lib.errors import BadInputError, ConflictError, MissingError
-from lib.storage import (
-    LEFTOVER_AGE_S,
-    absolute,
-    delete,
-    join,
-    list_stored,
-    sweep_temporary,
-)
+from lib.storage import LEFTOVER_AGE_S, absolute, delete, join, list_stored, sweep_temporary
 from lib.tasks import Runner, run_here
 
 FILE_ROWS = 1_000_000

@@ -15,9 +15,7 @@ import torch
 
 from lib.cluster import connect
 from lib.datasets.captions import Captions
-from lib.embedder.dataset import (
-    TrainingData,
-)
+from lib.embedder.dataset import TrainingData
 from lib.embedder.fitting import FitSettings, FitState, begin, fit, tries_ranking
 from lib.embedder.model import Embedder
 from lib.embedder.preparation import prepare
@@ -27,13 +25,7 @@ from lib.embedder.space import save_semantic_space
 from lib.embedder.training_log import following, metrics_csv, write_curves
 from lib.errors import BadArgumentError, ImageSearchError
 from lib.nodes import require_workers
-from lib.storage import (
-    absolute,
-    filesystem,
-    join,
-    sweep_temporary,
-    write_bytes_atomic,
-)
+from lib.storage import absolute, filesystem, join, sweep_temporary, write_bytes_atomic
 from lib.text.word_vectors import word_vectors_digest
 
 if TYPE_CHECKING:  # gensim brings scipy.stats along, a second that not every process needs

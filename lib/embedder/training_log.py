@@ -7,19 +7,11 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
-from lib.storage import (
-    delete,
-    join,
-    read_bytes,
-    write_bytes_atomic,
-)
-
-if TYPE_CHECKING:  # gensim brings scipy.stats along, a second that not every process needs
-    pass
+from lib.storage import delete, join, read_bytes, write_bytes_atomic
 
 
 def metrics_csv(history: Sequence[Mapping[str, Any]]) -> bytes:

@@ -13,12 +13,7 @@ from ray.serve.handle import DeploymentHandle
 
 from lib.database.manifest import latest_version, read_manifest
 from lib.database.opening import dimension_of
-from lib.database.remote import (
-    MEMORY_SHARE,
-    bytes_needed,
-    choose_shards,
-    smallest_memory,
-)
+from lib.database.remote import MEMORY_SHARE, bytes_needed, choose_shards, smallest_memory
 from lib.database.shard import Shard
 from lib.errors import BadArgumentError, UnavailableError
 from lib.nodes import can_grow
