@@ -1,6 +1,6 @@
 """Image files to pictures as a person sees them, without PyTorch, which takes seconds to import.
 
-The one place where Pillow opens anything.
+The one place where Pillow opens anything, with `lib.images.jpeg`.
 """
 
 import io
@@ -13,20 +13,23 @@ from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageChops, ImageCms, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from lib.errors import BadInputError
 from lib.images.colors import SampleScale, profile_of, strips, to_srgb
+from lib.images.jpeg import (
+    MAX_SCANS,
+    WHOLE_PIXELS,
+    XMP_ORIENTATION,
+    count_scans,
+    lacks_only_its_end,
+)
 
 MAX_PIXELS = 200_000_000
-# A larger picture comes at half, a third, … of its scale: 200 MB as Pillow keeps it.
-_WHOLE_PIXELS = 50_000_000
 # Decoders that take 9, 7 and 16 bytes a pixel, however small the file: a gigabyte here.
 _MOST_PIXELS = {"AVIF": 110_000_000, "HEIF": 140_000_000, "WEBP": 62_000_000}
-# Of one JPEG: encoders write a dozen at most, and each makes a decoder go over the whole picture.
-MAX_SCANS = 100
 # Of one file: Pillow reads headers in Python, in pieces of as little as a byte, a second or two for
 # so many. A picture of 200 megapixels has 800,000 where it is in tiles of 16 × 16, uncompressed.
 MAX_READS = 1_000_000
@@ -38,16 +41,11 @@ FORMATS = (
 )
 HEIF_IS_READ = find_spec("pillow_heif") is not None
 
-# Lossless, hierarchical and arithmetic frames, fill bytes, and an end without a picture.
-_OTHER_FRAMES = {*range(0xC3, 0xD0), 0xFF, 0xD9} - {0xC4, 0xC8, 0xCC}
-_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])")
 _PNG = b"\x89PNG\r\n\x1a\n"
 _TELLING = {b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"eXIf"}  # how to show a PNG's picture
 # Before width and height of a PNG or JPEG 2000.
 _ICON = re.compile(rb"(?:IHDR|\xff\x4f\xff\x51....)(.{4})(.{4})", re.DOTALL)
 _TILE_WIDTH, _TILE_HEIGHT = 322, 323  # tags of TIFF
-_XMP = b"http://ns.adobe.com/xap/1.0/\0"
-_XMP_ORIENTATION = re.compile(rb"""tiff:Orientation\s*(?:=\s*["']|>)\s*([1-8])""")
 _ORIENTATION = 0x0112  # tag of Exif and of TIFF
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -184,7 +182,7 @@ def _load(content: bytes, max_pixels: int) -> tuple[Image.Image, tuple[int, int]
     if image.format == "TIFF" and _TILE_WIDTH in image.tag_v2:  # a tile is unpacked whole
         _check_pixels((image.tag_v2[_TILE_WIDTH], image.tag_v2.get(_TILE_HEIGHT, 1)), max_pixels)
     frame = image.tile[0].extents if image.format == "GIF" and image.tile else None
-    if image.format == "JPEG2000" and image.width * image.height > _WHOLE_PIXELS:
+    if image.format == "JPEG2000" and image.width * image.height > WHOLE_PIXELS:
         image.reduce = 1  # it decodes at half the scale
     image.load()
     if frame and frame != (0, 0, *size):
@@ -245,48 +243,22 @@ def _load_jpeg(
         # All coefficients are kept until the last scan, two bytes each.
         most = max(across * down for _, across, down, _ in image.layer)
         kept = sum(across * down for _, across, down, _ in image.layer) / most
-        scans = _scans(content)
+        scans = count_scans(content)
         if scans > MAX_SCANS or scans * pixels > 25 * max_pixels:
             raise ImageError("too_large", f"a JPEG of {scans:,} scans of {width}×{height} pixels")
         _check_pixels(size, int(3 * max_pixels / kept))
     _check_pixels(size, 8 * max_pixels)
     scale = 1
     while scale < 8 and (
-        pixels > scale**2 * min(max_pixels, _WHOLE_PIXELS)
+        pixels > scale**2 * min(max_pixels, WHOLE_PIXELS)
         or (enough and max(size) >= 2 * scale * enough)
     ):
         scale *= 2
-    if content.find(b"\xff\xd9", first_scan) < 0 and _lacks_only_its_end(content):
+    if content.find(b"\xff\xd9", first_scan) < 0 and lacks_only_its_end(content):
         image = JpegImageFile(io.BytesIO(content + b"\xff\xd9"))
     image.draft(None, (width // scale or 1, height // scale or 1))
     image.load()
     return image, size
-
-
-def _scans(content: bytes) -> int:
-    """Scans of a JPEG, up to its end: what follows that is another picture, or a film."""
-    if content.count(b"\xff\xda") <= MAX_SCANS:
-        return content.count(b"\xff\xda")  # no fewer than there are
-    position, scans = 2, 0
-    while (marker := _MARKER.search(content, position)) and marker[1] != b"\xd9":
-        scans += marker[1] == b"\xda"
-        position = marker.end() + int.from_bytes(content[marker.end() : marker.end() + 2])
-    return scans
-
-
-def _lacks_only_its_end(content: bytes) -> bool:
-    """Whether a JPEG without an end marker has all of its picture.
-
-    What a decoder makes of a cut-off picture depends on what follows; a whole one stays as it is.
-    """
-    pictures = []
-    for following in (b"", bytes(range(1, 255))):
-        image = JpegImageFile(io.BytesIO(content + following + b"\xff\xd9"))
-        image.draft(None, (image.width // 8 or 1, image.height // 8 or 1))
-        pictures.append(image.convert("RGB"))
-    difference = ImageChops.difference(*pictures).getbbox()
-    # The last row of blocks may be cut: two rows of pixels at an eighth of the scale.
-    return difference is None or difference[1] >= pictures[0].height - 2 > 2
 
 
 def _check_pixels(size: tuple[int, int], most: int) -> None:
@@ -312,7 +284,7 @@ def _orientation(image: Image.Image) -> int:
         orientation = None
     if orientation is None:
         xmp = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
-        tag = _XMP_ORIENTATION.search(xmp.encode() if isinstance(xmp, str) else xmp)
+        tag = XMP_ORIENTATION.search(xmp.encode() if isinstance(xmp, str) else xmp)
         orientation = int(tag[1]) if tag else 1
     return orientation if orientation in _UPRIGHT else 1
 
@@ -323,7 +295,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     Strip by strip, so that a large one is never held in two modes.
     """
     scale = 1
-    while image.width * image.height > scale**2 * _WHOLE_PIXELS:
+    while image.width * image.height > scale**2 * WHOLE_PIXELS:
         scale += 1
     convert = _converter(image)
     if scale == 1:
@@ -431,88 +403,3 @@ def _tiff_samples(content: bytes) -> str:
         )
     except Exception:  # whatever a damaged directory makes Pillow raise
         return "without a readable directory"
-
-
-class PlainJpeg(NamedTuple):
-    """A JPEG that every decoder reads alike: whole, 8 bits, RGB or grey, few scans, upright.
-
-    Of at most 50 megapixels; a larger one is better read at a smaller scale.
-    """
-
-    width: int
-    height: int
-    to_srgb: ImageCms.ImageCmsTransform | None  # see lib.images.colors.to_srgb
-
-
-def plain_jpeg(content: bytes) -> PlainJpeg | None:
-    """What a faster decoder than Pillow must know of a JPEG, or None where Pillow should read it.
-
-    Reads the headers only, in one pass, and copies nothing but a colour profile.
-    """
-    if content[:3] != b"\xff\xd8\xff":
-        return None
-    size, components, progressive, exif = None, 0, False, False
-    profile: list[bytes] = []
-    position = 2
-    while position + 9 < len(content) and content[position] == 0xFF:
-        marker = content[position + 1]
-        start = position + 4
-        end = position + 2 + int.from_bytes(content[position + 2 : start])
-        if marker in (0xC0, 0xC1, 0xC2):
-            if size or content[start] != 8:
-                return None
-            height, width = (int.from_bytes(content[start + n : start + n + 2]) for n in (1, 3))
-            size, components, progressive = (width, height), content[start + 5], marker == 0xC2
-        elif marker == 0xE1 and content.startswith(b"Exif\0\0", start):
-            if exif or not _is_upright(content, start + 6, end):
-                return None
-            exif = True
-        elif marker == 0xE1 and content.startswith(_XMP, start):
-            tag = _XMP_ORIENTATION.search(content, start, end)
-            if tag and tag[1] != b"1":
-                return None
-        elif marker == 0xE2 and content.startswith(b"ICC_PROFILE\0", start):
-            profile.append(content[start + 12 : end])
-        elif marker == 0xDA:
-            if (
-                size is None
-                or not 0 < size[0] * size[1] <= _WHOLE_PIXELS
-                or components not in (1, 3)
-            ):
-                return None
-            # A decoder goes once over a file whose first scan holds all components.
-            one_scan = not progressive and content[start] == components
-            few = one_scan or _scans(content) <= MAX_SCANS
-            whole = content.endswith(b"\xff\xd9") or content.rfind(b"\xff\xd9") > position
-            return PlainJpeg(*size, _transform(profile, components)) if few and whole else None
-        elif marker in _OTHER_FRAMES:
-            return None
-        position = end
-    return None
-
-
-def _is_upright(content: bytes, start: int, end: int) -> bool:
-    """Whether the Exif data there has no orientation, or 1, in a form that all readers take."""
-    order = {b"II*\0": "little", b"MM\0*": "big"}.get(content[start : start + 4])
-    if order is None:
-        return False
-
-    def number(position: int, length: int) -> int:
-        return int.from_bytes(content[position : position + length], order)  # type: ignore[arg-type]
-
-    entries = start + number(start + 4, 4)
-    if entries + 2 > end:
-        return False
-    first, count = entries + 2, number(entries, 2)
-    if first + 12 * count > end:
-        return False
-    for entry in range(first, first + 12 * count, 12):
-        if number(entry, 2) == 0x0112:
-            return (number(entry + 2, 2), number(entry + 4, 4), number(entry + 8, 2)) == (3, 1, 1)
-    return True
-
-
-def _transform(segments: list[bytes], components: int) -> ImageCms.ImageCmsTransform | None:
-    """What turns pixels under the profile in these ICC segments into sRGB; None: nothing."""
-    profile = b"".join(segment[2:] for segment in sorted(segments))  # each begins with its number
-    return to_srgb(profile, "RGB" if components == 3 else "L") if profile else None

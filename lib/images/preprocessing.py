@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from lib.images.decoding import MAX_PIXELS, ImageError, PlainJpeg, decode_upright, plain_jpeg
+from lib.images.decoding import MAX_PIXELS, ImageError, decode_upright
+from lib.images.jpeg import PlainJpeg, plain_jpeg
 from lib.schemas import content_digest
 
 try:

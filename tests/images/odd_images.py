@@ -6,7 +6,7 @@ import struct
 import numpy as np
 from PIL import Image, ImageCms
 
-from lib.images.decoding import plain_jpeg
+from lib.images.jpeg import plain_jpeg
 
 
 def scene(width: int = 320, height: int = 240) -> Image.Image:

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lib.images.decoding import ImageError, plain_jpeg
+from lib.images.decoding import ImageError
+from lib.images.jpeg import plain_jpeg
 from lib.images.preprocessing import (
     Preprocessing,
     _decode_with_pillow,
