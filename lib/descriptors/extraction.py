@@ -18,20 +18,14 @@ from lib.cores import usable_cores
 from lib.datasets.captions import Captions
 from lib.descriptors import store
 from lib.descriptors.calibration import choose_forms
+from lib.descriptors.comparison import without_version
 from lib.descriptors.dispatch import Workers, dispatch
 from lib.descriptors.head_start import Begun, HeadStart
 from lib.descriptors.listing import BackgroundListing, ListedTable, list_source
 from lib.descriptors.merging import merge_files
 from lib.descriptors.naming import name_by_captions
 from lib.descriptors.placement import Placement
-from lib.descriptors.plan import (
-    ExtractionPlan,
-    Pending,
-    carry_out,
-    make_plan,
-    resolve,
-    without_version,
-)
+from lib.descriptors.plan import ExtractionPlan, Pending, carry_out, make_plan, resolve
 from lib.descriptors.shards import (
     LARGEST_SHARD,
     ExtractionSettings,

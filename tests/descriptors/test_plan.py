@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from lib.descriptors import plan, store
+from lib.descriptors.comparison import Counts, compare
 from lib.descriptors.listing import ListedTable
 from lib.images.listing import ListedImage, tabulate
 from lib.parquet import write_table_atomic
@@ -83,12 +84,12 @@ def test_all_that_is_listed_and_known_is_accounted_for(db: str) -> None:
 
 def compared(
     listed: list[ListedImage], there: list[ListedImage]
-) -> tuple[plan.Counts, list[dict[str, object]]]:
+) -> tuple[Counts, list[dict[str, object]]]:
     """A comparison with a database of these images, and the rows that are pending."""
     rows = [{**i._asdict(), "digest": "", "failed": False, "file": 0, "row": 0} for i in there]
     known = pa.Table.from_pylist(rows, store.KNOWN)
     whole = pa.concat_tables(tabulate(listed))
-    counts, pending, _ = plan._compare(whole, known, prune=False, retry_failed=False)
+    counts, pending, _ = compare(whole, known, prune=False, retry_failed=False)
     return counts, pending.select(["path", "uri", "image_id"]).to_pylist()
 
 
@@ -152,7 +153,7 @@ def test_ranges_in_tasks_come_to_the_same(
     monkeypatch.setattr(plan, "_FILES_A_TASK", 2)
     there = planned(db, **options)
     assert len(there.pending.tables) > 3
-    for name in vars(plan.Counts()):
+    for name in vars(Counts()):
         assert getattr(here, name) == getattr(there, name)
     assert list(here.pending) == list(there.pending)
 
