@@ -54,7 +54,7 @@ def connect() -> Iterator[None]:
         # A submitted job has brought its working directory along; any other driver sends this one.
         submitted = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
         try:
-            _reach(address)
+            reach(address)
             ray.init(
                 address=address,
                 log_to_driver=False,
@@ -101,7 +101,7 @@ def _require_room_for_sockets() -> None:
         )
 
 
-def _reach(address: str) -> None:
+def reach(address: str) -> None:
     """Raise OSError where nothing listens at HOST:PORT; Ray would try for two minutes."""
     host, _, port = address.rpartition(":")
     if port.isdigit() and "/" not in host:

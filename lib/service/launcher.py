@@ -11,11 +11,13 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lib.cluster import connect, reach
 from lib.errors import ImageSearchError
 from lib.service import haproxy
 
@@ -168,7 +170,6 @@ def running(settings: "ServiceSettings", host: str, port: int) -> Iterator[str]:
     from ray.serve.config import HTTPOptions
     from ray.serve.schema import LoggingConfig
 
-    from lib.cluster import connect
     from lib.database.manifest import read_manifest
     from lib.search.engine import Searcher
     from lib.service.deployment import build, read_token
@@ -189,8 +190,24 @@ def running(settings: "ServiceSettings", host: str, port: int) -> Iterator[str]:
             raise ImageSearchError(f"the service did not come up: {error}") from error
         finally:
             with _silence():
-                serve.shutdown()
+                run_while_answered(serve.shutdown, ray.get_runtime_context().gcs_address)
                 ray.shutdown()
+
+
+def run_while_answered(function: Callable[[], None], address: str) -> None:
+    """Run a function in a thread that is left behind once nothing listens at HOST:PORT any more.
+
+    What ends all processes of a service at once, as systemd does, ends Ray's before this one, which
+    would wait half a minute for their answers.
+    """
+    running = threading.Thread(target=function, daemon=True)
+    running.start()
+    while running.is_alive():
+        running.join(0.5)
+        try:
+            reach(address)
+        except OSError:
+            return
 
 
 @contextmanager

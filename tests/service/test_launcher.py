@@ -17,7 +17,13 @@ from benchmarks import free_port
 from lib.errors import BadArgumentError, ImageSearchError
 from lib.service.deployment import ServiceSettings, read_token
 from lib.service.haproxy import BINARY_VARIABLE
-from lib.service.launcher import _own_ports, _short_directory, require_address, url
+from lib.service.launcher import (
+    _own_ports,
+    _short_directory,
+    require_address,
+    run_while_answered,
+    url,
+)
 from tests.serving_database import make_database
 from tests.serving_process import TOKEN, RunningService, run_service, wait_for
 
@@ -53,6 +59,32 @@ def test_virtual_machines_start_with_a_token() -> None:
     assert len(starts) == 2
     assert all(command.startswith("RAY_AUTH_MODE=token ") for command in starts)
     assert "~/.ray/auth_token" in config["file_mounts"].values()
+
+
+@pytest.mark.parametrize("ends", ["the function", "who answers"])
+def test_what_nobody_answers_any_more_is_not_waited_for(ends: str) -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    def function() -> None:
+        begun.set()
+        ended.wait(60)
+
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        address = f"127.0.0.1:{listening.getsockname()[1]}"
+        waiting = threading.Thread(target=run_while_answered, args=(function, address))
+        waiting.start()
+        assert begun.wait(10)
+        waiting.join(1)
+        assert waiting.is_alive()
+        if ends == "the function":
+            ended.set()
+            waiting.join(10)
+            assert not waiting.is_alive()
+    waiting.join(10)
+    assert not waiting.is_alive()
+    ended.set()
 
 
 def deployments() -> list[Any]:
