@@ -222,7 +222,7 @@ class Listing:
                 raise MissingError(f"no images at {source}: there is no such file or directory")
         # To know whether an address of the web is a directory takes reading all of it.
         if ending(name) in _LISTERS and (http or not fs.isdir(path)):
-            yield _File(fs, path, source, None).part
+            yield _given(fs, path, source, None)
         elif re.search(r"\.(tar\.\w+|tgz|tbz2?|txz)$", name, re.I) and not fs.isdir(path):
             raise BadInputError(
                 f"{source} is a compressed tar, which only reads from its start: unpack it or tar "
@@ -424,7 +424,8 @@ class Listing:
                 f"{where.uri} is no COCO file whose images have file_name, coco_url or flickr_url, "
                 f"and id: {error!r}"
             ) from error
-        for name, url, image_id in rows:
+        urls = _from_anywhere(pa.array([_text(url) for _, url, _ in rows], pa.string()))
+        for (name, _, image_id), url in zip(rows, urls.to_pylist(), strict=True):
             yield _row(name, url, -1, "", image_id)
 
     def _list(self, file: Any, where: _File) -> "_Items":
@@ -500,7 +501,14 @@ def _numbered(source: str, numbers: re.Match[str]) -> Iterator[Part]:
     for number in range(int(first), int(last) + 1):
         shard = source.replace(numbers[0], str(number).zfill(len(first)), 1)
         below = urlsplit(shard).path.removeprefix(above)
-        yield _File(*open_filesystem(shard), shard, below).part
+        yield _given(*open_filesystem(shard), shard, below)
+
+
+def _given(fs: Any, path: str, source: str, below: str | None) -> Part:
+    """An archive or a table that was given; where it is a local path, from any directory."""
+    return _File(
+        fs, path, _uri(fs, path) if isinstance(fs, LocalFileSystem) else source, below
+    ).part
 
 
 def _refusal(where: _File, error: Exception) -> ImageSearchError | None:
@@ -653,12 +661,19 @@ def _rows(batch: pa.RecordBatch, uri: str, name: str | None) -> pa.Table:
     count = len(batch)
     columns = [
         paths,
-        uris,
+        _from_anywhere(uris),
         pa.repeat(pa.scalar(-1, pa.int64()), count),
         pa.repeat("", count),
         paths,
     ]
     return pa.table(columns, LISTED).filter(pc.greater(pc.binary_length(uris), 0))
+
+
+def _from_anywhere(uris: pa.Array) -> pa.Array:
+    """Addresses in a list; a path from this working directory is one from any other, too."""
+    here = pa.scalar(_text(f"{Path.cwd()}/"))
+    stays = pc.match_substring_regex(uris, r"^(/|~|file:)|://|^$")
+    return pc.if_else(stays, uris, pc.binary_join_element_wise(here, uris, ""))
 
 
 def _row_groups(metadata: pq.FileMetaData) -> list[range]:

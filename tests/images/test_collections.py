@@ -106,6 +106,18 @@ def test_a_path_that_exists_is_taken_as_it_is(name: str, tmp_path: Path) -> None
     assert listed(tmp_path / f"{name}.zip") == {f"{name}.jpg": b"1"}
 
 
+def test_an_archive_in_a_folder_whose_name_is_no_text(tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    folder.mkdir()
+    tar_of(folder / "a.tar", [("0.jpg", b"0")])
+    with zipfile.ZipFile(folder / "a.zip", "w") as archive:
+        archive.writestr("0.jpg", b"0")
+    pq.write_table(pa.table({"path": ["0.jpg"], "bytes": [b"0"]}), tmp_path / "a.parquet")
+    (tmp_path / "a.parquet").rename(folder / "a.parquet")
+    for kind in ("tar", "zip", "parquet"):
+        assert listed(folder / f"a.{kind}") == {"0.jpg": b"0"}
+
+
 def tar_of(path: Path, members: list[tuple[str, bytes]]) -> None:
     with tarfile.open(path, "w") as archive:
         for name, content in members:

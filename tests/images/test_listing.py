@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import socket
 import tarfile
 import time
@@ -421,3 +422,17 @@ def test_a_question_mark_begins_the_query_of_an_address(
     # A server that knows no ranges.
     with pytest.raises(BadInputError, match="fetch it, and give the file"):
         list(list_images(f"{slow}/endless.zip"))
+
+
+LISTS = [zipped, tarred, as_bytes, as_csv, as_uris, as_coco]
+
+
+@pytest.mark.parametrize("make", LISTS)
+def test_what_opens_an_image_is_the_same_from_any_directory(
+    make: Callable[[Path], str], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    source = os.path.relpath(make(Path("../images")))
+    images = list(list_images(source))
+    monkeypatch.chdir(folder.parent.parent)
+    assert {image.path: read_image(image) for image in images} == CONTENTS
