@@ -40,7 +40,8 @@ def connect() -> Iterator[None]:
     Joins the cluster that RAY_ADDRESS names (set inside a Ray job). Otherwise starts a Ray of its
     own in this process, without dashboard and with quiet logs, and stops it at the end. A Ray that
     already runs in this process is used as it is and left running. Raises ImageSearchError where
-    RAY_ADDRESS names a cluster that does not let this process join.
+    RAY_ADDRESS names a cluster that does not let this process join, or where Ray could not take the
+    command line.
     """
     os.environ.setdefault("RAY_DEDUP_LOGS", "1")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -49,6 +50,7 @@ def connect() -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    _require_utf8()
     address = os.environ.get("RAY_ADDRESS")
     if address:
         # A submitted job has brought its working directory along; any other driver sends this one.
@@ -87,6 +89,20 @@ def starts_here() -> bool:
     """Whether `connect` would start a Ray of its own in this process."""
     ray = sys.modules.get("ray")
     return not os.environ.get("RAY_ADDRESS") and not (ray and ray.is_initialized())
+
+
+def _require_utf8() -> None:
+    """Raise ImageSearchError for a name that Ray, which records the command line, cannot encode."""
+    given = [("an argument", argument) for argument in sys.argv]
+    for what, name in (("the working directory", str(Path.cwd())), *given):
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            shown = os.fsencode(name).decode(errors="backslashreplace")
+            raise ImageSearchError(
+                f"{what} is {shown}, which is no UTF-8, and Ray takes no such name: rename it, or "
+                "make a link to it (ln -s) and name that"
+            ) from error
 
 
 def _require_room_for_sockets() -> None:

@@ -1,5 +1,6 @@
 """Clusters: the files that start them, the doctor, and a really submitted job on several nodes."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -17,7 +18,7 @@ import yaml
 
 from benchmarks import free_port
 from lib import doctor as diagnosis
-from lib.cluster import _require_room_for_sockets
+from lib.cluster import _require_room_for_sockets, _require_utf8
 from lib.descriptors.placement import size_of_workers
 from lib.descriptors.shards import ExtractionSettings
 from lib.doctor import Finding, diagnose
@@ -372,3 +373,16 @@ def test_a_temporary_directory_with_too_long_a_name_is_said(
     monkeypatch.setenv(variable, "/tmp/" + "x" * 60)
     with pytest.raises(ImageSearchError, match=f"set {variable} to a shorter one"):
         _require_room_for_sockets()
+
+
+@pytest.mark.reports
+@pytest.mark.parametrize("given", ["argument", "directory"])
+def test_names_that_ray_cannot_take_are_refused_before_it_starts(
+    given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")
+    os.mkdir(folder)  # noqa: PTH102
+    with contextlib.chdir(folder if given == "directory" else tmp_path):
+        monkeypatch.setattr(sys, "argv", ["job", folder] if given == "argument" else ["job"])
+        with pytest.raises(ImageSearchError, match=r"caf\\xe9, which is no UTF-8.*ln -s"):
+            _require_utf8()
