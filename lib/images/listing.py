@@ -1,5 +1,6 @@
 """Where images come from: what a directory, glob, archive, table or COCO file lists."""
 
+import codecs
 import csv
 import io
 import itertools
@@ -42,6 +43,8 @@ _HEAD_BYTES = 1 << 16  # in which the first line of a list ends
 _DELIMITERS = (",", "\t", ";")
 _NOT_IN_PLACE = "links and sparse files in archives"
 _OF_DATABASE = "folders of a database"
+_OF_OTHER_LENGTH = "rows of another length than the header"
+_WITHOUT_ADDRESS = "rows without an address"
 # What a database has in it; images beside these are images.
 _DATABASE_FOLDERS = {
     *("descriptors", "failures", "embeddings", "embedder", "versions", "captions", "evaluation")
@@ -431,17 +434,27 @@ class Listing:
     def _list(self, file: Any, where: _File) -> "_Items":
         """Rows of a list of URIs, as texts: numbers would lose their zeros."""
         file = io.BufferedReader(file, _HEAD_BYTES)  # which looks ahead, and never goes back
-        head = file.peek().partition(b"\n")[0].decode("utf-8-sig")
+        if file.peek().startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise BadInputError(f"{where.uri} is in UTF-16: save it as UTF-8")
         plain = where.kind == ".txt"
+        head = "" if plain else file.peek().partition(b"\n")[0].decode("utf-8-sig")
         delimiter = "\x1f" if plain else max(_DELIMITERS, key=head.count)
         header = ["url"] if plain else next(csv.reader([head], delimiter=delimiter), [])
         uri, name = _columns(header, where.uri)
-        types = {column: pa.string() for column in (uri, name) if column}
+        types = {column: pa.binary() for column in (uri, name) if column}
+
+        def skip(row: pyarrow.csv.InvalidRow) -> str:
+            self.skipped[_OF_OTHER_LENGTH] += 1
+            return "skip"
+
         with pyarrow.csv.open_csv(
             file,
             pyarrow.csv.ReadOptions(column_names=header if plain else None),
             pyarrow.csv.ParseOptions(
-                delimiter=delimiter, quote_char=not plain and '"', newlines_in_values=not plain
+                delimiter=delimiter,
+                quote_char=not plain and '"',
+                newlines_in_values=not plain,
+                invalid_row_handler=skip,
             ),
             pyarrow.csv.ConvertOptions(
                 include_columns=[*types],
@@ -451,7 +464,7 @@ class Listing:
             ),
         ) as reader:
             for batch in reader:
-                yield _rows(batch, uri, name)
+                yield self._rows(batch, uri, name)
 
     def _parquet(self, file: Any, where: _File) -> "_Items":
         table = pq.ParquetFile(file)
@@ -467,7 +480,23 @@ class Listing:
             return
         columns = [column for column in (uri, name) if column]
         for batch in table.iter_batches(_BATCH_ROWS, ranges[0], columns):
-            yield _rows(batch, uri, name)
+            yield self._rows(batch, uri, name)
+
+    def _rows(self, batch: pa.RecordBatch, uri: str, name: str | None) -> pa.Table:
+        """The rows of a list that have a URI, without a Python object for each."""
+        uris = _texts(batch.column(uri), _address)
+        paths = _texts(batch.column(name or uri), _text)
+        columns = [
+            paths := pc.coalesce(paths, uris),
+            _from_anywhere(uris),
+            pa.repeat(pa.scalar(-1, pa.int64()), len(batch)),
+            pa.repeat("", len(batch)),
+            paths,
+        ]
+        table = pa.table(columns, LISTED).filter(pc.greater(pc.binary_length(uris), 0))
+        if without := len(batch) - len(table):
+            self.skipped[_WITHOUT_ADDRESS] += without
+        return table
 
 
 _Items = Iterator[ListedImage | pa.Table | Part]
@@ -652,21 +681,22 @@ def _content_rows(table: pq.ParquetFile, content: str, where: _File) -> Iterator
         first += count
 
 
-def _rows(batch: pa.RecordBatch, uri: str, name: str | None) -> pa.Table:
-    """The rows of a list that have a URI, without a Python object for each."""
-    uris = batch.column(uri).cast(pa.string())
-    paths = uris if name is None else pc.coalesce(batch.column(name).cast(pa.string()), uris)
-    for texts in (uris, paths):
+def _texts(column: pa.Array, readable: Callable[[str], str]) -> pa.Array:
+    """A column as texts; where one is no UTF-8, what `readable` makes of each as a file's name."""
+    try:
+        texts = column.cast(pa.string())
         texts.validate(full=True)
-    count = len(batch)
-    columns = [
-        paths,
-        _from_anywhere(uris),
-        pa.repeat(pa.scalar(-1, pa.int64()), count),
-        pa.repeat("", count),
-        paths,
-    ]
-    return pa.table(columns, LISTED).filter(pc.greater(pc.binary_length(uris), 0))
+    except pa.ArrowInvalid:
+        names = (value and os.fsdecode(value) for value in column.cast(pa.binary()).to_pylist())
+        return pa.array([name and readable(name) for name in names], pa.string())
+    return texts
+
+
+def _address(name: str) -> str:
+    text = _text(name)
+    return (
+        text if text == name or "://" in name else _uri(LocalFileSystem(), f"{Path.cwd() / name}")
+    )
 
 
 def _from_anywhere(uris: pa.Array) -> pa.Array:

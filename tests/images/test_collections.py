@@ -206,6 +206,39 @@ def test_lists_of_addresses_as_text(ending: str, head: str, row: str, tmp_path: 
     assert read_image(images[-1]) == picture.name.encode()
 
 
+@pytest.mark.parametrize("ending", ["csv", "tsv", "txt", "parquet"])
+def test_no_row_of_a_list_ends_it(ending: str, tmp_path: Path) -> None:
+    write(tmp_path, "a.jpg", "b.jpg")
+    old = os.fsencode(tmp_path) + b"/caf\xe9.jpg"
+    Path(os.fsdecode(old)).write_bytes(b"old")
+    addresses = [b"%b/a.jpg" % os.fsencode(tmp_path), b"", old, b"http://h/\xe9.jpg"]
+    addresses.append(b"%b/b.jpg" % os.fsencode(tmp_path))
+    source = tmp_path / f"list.{ending}"
+    if ending == "parquet":
+        pq.write_table(pa.table({"url": addresses, "n": [1] * 5}), source)
+    elif ending == "txt":
+        source.write_bytes(b"\n".join(addresses))
+    else:
+        mark = b"," if ending == "csv" else b"\t"
+        rows = [b"n%burl" % mark, *(b"1%b%b" % (mark, address) for address in addresses)]
+        source.write_bytes(b"\n".join([*rows, mark.join([b"1", b"x", b"y"]), b"1"]))
+    images = {image.path: image for image in list_images(str(source))}
+    old_one = images.pop(f"{tmp_path}/caf\\xe9.jpg")
+    assert (read_image(old_one), read_uri(old_one.uri)) == (b"old", b"old")
+    assert images.keys() == {f"{tmp_path}/a.jpg", f"{tmp_path}/b.jpg", "http://h/\\xe9.jpg"}
+    expected = Counter({"rows without an address": 1}) if ending != "txt" else Counter[str]()
+    if ending in ("csv", "tsv"):
+        expected["rows of another length than the header"] = 2
+    assert counted(source) == expected
+
+
+def test_a_list_in_another_encoding_says_so(tmp_path: Path) -> None:
+    for ending in ("csv", "txt"):
+        (tmp_path / f"list.{ending}").write_text("url\na.jpg\n", "utf-16")
+        with pytest.raises(BadInputError, match=rf"list\.{ending} is in UTF-16: save it as UTF-8"):
+            listed(tmp_path / f"list.{ending}")
+
+
 def test_a_coco_file_with_other_addresses(tmp_path: Path) -> None:
     write(tmp_path, "a.jpg")
     image = {"file_name": "1.jpg", "id": 1, "coco_url": None, "flickr_url": f"{tmp_path}/a.jpg"}
