@@ -37,7 +37,7 @@ from lib.descriptors.shards import (
 )
 from lib.descriptors.worker import BackbonePayload
 from lib.errors import BadInputError, ConflictError, ImageSearchError
-from lib.images.file_names import UNREADABLE, skipped_in_words
+from lib.images.file_names import skipped_in_words, unreadable_ones
 from lib.images.listing import rows_of, tabulate
 from lib.progress import STAGES, Progress
 from lib.schemas import Provenance, require_same
@@ -224,10 +224,10 @@ def _require_images(images: str, listed: int, skipped: Counter[str], prune: bool
     if not listed:
         besides = f"; besides: {skipped_in_words(skipped)}" if skipped else ""
         raise BadInputError(f"{images} holds no image{besides}")
-    if prune and skipped[UNREADABLE]:
+    if prune and (unread := unreadable_ones(skipped)):
         raise BadInputError(
-            f"{images} has {skipped[UNREADABLE]} {UNREADABLE}: their images would be dropped as if "
-            "they were gone; repair them, or run without --prune"
+            f"{images} has {len(unread)} folders and archives whose images would be dropped as if "
+            f"they were gone, such as {unread[0]}; repair them, or run without --prune"
         )
 
 

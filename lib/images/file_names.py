@@ -28,7 +28,8 @@ _REMEDIES = {
     **dict.fromkeys((".heic", ".heif", ".hif"), "pip install pillow-heif"),
     **dict.fromkeys((".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar"), "unpack them"),
 }
-UNREADABLE = "unreadable folders and archives"
+_UNREADABLE = "unreadable "
+_SHOWN = 3  # of the names of unreadable folders and archives
 
 # Left by macOS, Windows, Synology, QNAP, Linux, and by what makes thumbnails or synchronises.
 _LEFT_BEHIND = frozenset(
@@ -73,9 +74,25 @@ def is_hidden(path: str) -> bool:
     )
 
 
+def unreadable(name: str, error: Exception) -> str:
+    """As what a folder or an archive counts of which nobody knows what images it has."""
+    says = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return _UNREADABLE + (says if says.startswith(name) else f"{name}: {says}")
+
+
+def unreadable_ones(skipped: Counter[str]) -> list[str]:
+    """What `unreadable` made of each."""
+    return [what for what in skipped if what.startswith(_UNREADABLE)]
+
+
 def skipped_in_words(skipped: Counter[str]) -> str:
     """`12 hidden (--include-hidden takes them), 3 .mov`, the most frequent first."""
-    return ", ".join(
+    unread = unreadable_ones(skipped)
+    words = [
         f"{count:,} {what}" + (f" ({_REMEDIES[what]})" if what in _REMEDIES else "")
         for what, count in skipped.most_common()
-    )
+        if what not in unread
+    ]
+    more = len(unread) - _SHOWN
+    rest = [f"{more:,} more that are unreadable (--json names them)"] if more > 0 else []
+    return ", ".join([*words, *unread[:_SHOWN], *rest])

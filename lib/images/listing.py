@@ -29,7 +29,7 @@ from fsspec.implementations.local import LocalFileSystem
 from lib.errors import BadInputError, ImageSearchError, MissingError
 from lib.images.addresses import open_filesystem
 from lib.images.archives import tar_members, zip_members
-from lib.images.file_names import UNREAD, UNREADABLE, ending, is_hidden, is_image
+from lib.images.file_names import UNREAD, ending, is_hidden, is_image, unreadable
 from lib.schemas import PROVENANCE_KEY
 from lib.storage import is_of_page
 
@@ -250,13 +250,16 @@ class Listing:
         try:
             with where.fs.open(where.path) as file:
                 yield from _LISTERS[where.kind](self, file, where)
-        except (zipfile.BadZipFile, tarfile.TarError, pa.ArrowException, ValueError, OSError) as e:
+        except Exception as error:  # what reads archives raises nearly anything
             if where.below is not None:
-                self.skipped[UNREADABLE] += 1
-            elif refusal := _refusal(where, e):
-                raise refusal from e
+                self._unreadable(where.uri, error)
+            elif refusal := _refusal(where, error):
+                raise refusal from error
             else:
                 raise
+
+    def _unreadable(self, name: str, error: Exception) -> None:
+        self.skipped[_text(unreadable(name, error))] += 1
 
     def _table_beside_images(self, where: _File) -> "_Items":
         """The images of a table, but none where it tells of those that lie beside it."""
@@ -272,7 +275,7 @@ class Listing:
         except OSError as error:
             if not below:
                 raise BadInputError(f"{root} cannot be listed: {error}") from error
-            self.skipped[UNREADABLE] += 1
+            self._unreadable(f"{root}/{below}", error)
             return
         if (status.st_dev, status.st_ino) in above:
             self.skipped["links to a folder above"] += 1
@@ -306,7 +309,7 @@ class Listing:
             _, folders, files = next(fs.walk(folder, maxdepth=1, detail=True, on_error="raise"))
         except OSError as error:
             if folder != root:
-                self.skipped[UNREADABLE] += 1
+                self._unreadable(_uri(fs, folder), error)
                 return
             if not isinstance(error, FileNotFoundError):
                 raise

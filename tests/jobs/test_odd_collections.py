@@ -39,11 +39,12 @@ def test_a_folder_with_everything_in_it(tmp_path: Path, capsys: pytest.CaptureFi
         ".mov": 1,
         ".cr2": 1,
         "pipes, sockets and devices": 1,
-        "unreadable folders and archives": 1,
+        f"unreadable {folder}/cut.zip: File is not a zip file": 1,
     }
     json.dumps(summary)
     printed = capsys.readouterr().out
     assert "2 hidden (--include-hidden takes them)" in printed
+    assert f", unreadable {folder}/cut.zip: File is not a zip file\n" in printed
     table = pq.read_table(tmp_path / "db" / "descriptors", columns=["path", "uri"])
     assert set(table["path"].to_pylist()) == {"1.jpg", "00000.tar/000.jpg", "caf\\xe9.jpg"}
     # Again: nothing to do; dropping what is gone is refused while a part cannot be read.
