@@ -44,6 +44,8 @@ _LIBRARIES = re.compile(r"\.(photoslibrary|photolibrary|aplibrary|migratedphotol
 _DERIVED = re.compile(
     r"/(resources|thumbnails|previews|database|private|scopes|attachments)/", re.I
 )
+# photo.jpg?w=200, photo.jpg_large, photo.jpg~, photo.jpg.1: by downloads, editors and backups.
+_LONGER = re.compile(r"\.([^\W_]+)(?:(?:_|[^\w./])[^./]*|\.\d*)$")
 _CONFLICT = re.compile(r"\.sync-conflict-\d{8}-|\(.*conflicted copy.*\)|_conflict-\d{8}-", re.I)
 
 
@@ -55,6 +57,18 @@ def ending(name: str) -> str:
 def is_image(name: str) -> bool:
     """Whether a file of this name is taken for an image."""
     return ending(name) in ENDINGS
+
+
+def left_out_as(name: str) -> str:
+    """As what a file counts that is no image by its name; empty where it is no picture or film."""
+    kind = ending(name)
+    if kind in UNREAD:
+        return kind
+    if not kind:
+        return "names without an ending"
+    longer = _LONGER.search(name)
+    known = f".{longer[1]}".lower() if longer else ""
+    return f"names that go on after {known}" if known in ENDINGS or known in UNREAD else ""
 
 
 def is_hidden(path: str) -> bool:

@@ -29,7 +29,7 @@ from fsspec.implementations.local import LocalFileSystem
 from lib.errors import BadInputError, ImageSearchError, MissingError
 from lib.images.addresses import open_filesystem
 from lib.images.archives import tar_members, zip_members
-from lib.images.file_names import UNREAD, ending, is_hidden, is_image, unreadable
+from lib.images.file_names import ending, is_hidden, is_image, left_out_as, unreadable
 from lib.schemas import PROVENANCE_KEY
 from lib.storage import is_of_page
 
@@ -42,6 +42,7 @@ _BATCH_ROWS = 65_536
 _HEAD_BYTES = 1 << 16  # in which the first line of a list ends
 _DELIMITERS = (",", "\t", ";")
 _NOT_IN_PLACE = "links and sparse files in archives"
+_TABLES_BESIDE = "tables beside the images that they tell of"
 _OF_DATABASE = "folders of a database"
 _OF_OTHER_LENGTH = "rows of another length than the header"
 _WITHOUT_ADDRESS = "rows without an address"
@@ -265,6 +266,8 @@ class Listing:
         """The images of a table, but none where it tells of those that lie beside it."""
         if _holds_images(where.fs, where.path):
             yield where.part
+        else:
+            self.skipped[_TABLES_BESIDE] += 1
 
     def _folder(self, root: str, below: str, above: tuple[tuple[int, int], ...]) -> "_Items":
         """Images in a folder and those below it; a link to a folder above leads no further."""
@@ -315,7 +318,9 @@ class Listing:
                 raise
             raise MissingError(f"no images at {_uri(fs, root)}: {error}") from error
         inner = {name: info["name"].rstrip("/") for name, info in folders.items()}
-        inner = {name: path for name, path in inner.items() if not self._hidden(_below(root, path))}
+        inner = {
+            name: path for name, path in inner.items() if not self._hidden(_below(root, path), root)
+        }
         seen = [(info["name"], info) for info in files.values()]
         seen = [(name, info) for name, info in seen if not self._hidden(_below(root, name))]
         for name in self._of_database(fs, folder, set(inner)):
@@ -375,10 +380,12 @@ class Listing:
                     plain = False
                     yield _File(fs, name, _uri(fs, name), _below(root, name)).part
             elif kind == ".parquet":
-                if _stem(name) not in stems:
+                if _stem(name) in stems:
+                    self.skipped[_TABLES_BESIDE] += 1
+                else:
                     tables.append(_File(fs, name, _uri(fs, name), _below(root, name)))
-            elif kind in UNREAD:
-                self.skipped[kind] += 1
+            elif left_out := left_out_as(name):
+                self.skipped[left_out] += 1
         for table in tables:
             yield table.part if plain else Part(table.uri, Listing._table_beside_images, (table,))
 
@@ -418,9 +425,11 @@ class Listing:
     def _is_member(self, name: str) -> bool:
         if self._hidden(name):
             return False
-        if ending(name) in UNREAD:
-            self.skipped[ending(name)] += 1
-        return is_image(name)
+        if is_image(name):
+            return True
+        if left_out := left_out_as(name):
+            self.skipped[left_out] += 1
+        return False
 
     def _coco(self, file: Any, where: _File) -> "_Items":
         try:

@@ -82,6 +82,18 @@ def test_what_systems_viewers_and_sync_tools_leave_is_left_out(tmp_path: Path) -
     assert "hidden (--include-hidden takes them)" in skipped_in_words(skipped)
 
 
+def test_files_that_their_names_may_hide_are_counted(tmp_path: Path) -> None:
+    longer = ["a.jpg?w=200", "b.JPG~", "c.jpg ", "d.jpg.", "e.jpg.1", "f.jpg_large", "g.jpg (1)"]
+    others = ["a.jpg.json", "a.jpg.xmp", "a.b_c", "notes.txt", "b.jpg.supplemental-metadata.json"]
+    write(tmp_path, "a.jpg", *longer, *others, "sub.jpg_x/photo", "h.mov~")
+    expected = {"names that go on after .jpg": len(longer), "names that go on after .mov": 1}
+    assert counted(tmp_path) == {**expected, "names without an ending": 1}
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in (*longer, *others, "sub.jpg_x/photo", "h.mov~"):
+            archive.writestr(name, b"x")
+    assert counted(tmp_path / "a.zip") == {**expected, "names without an ending": 1}
+
+
 def test_what_is_left_behind_in_archives(tmp_path: Path) -> None:
     write(tmp_path / "in", "a.jpg", "._a.jpg", "__MACOSX/._a.jpg", "@eaDir/a.jpg/THUMB.jpg")
     with (
@@ -268,6 +280,7 @@ def test_shards_of_laion(tmp_path: Path) -> None:
     # Beside the images that it tells of, such a table lists nothing anew.
     pq.write_table(table, tmp_path / "files" / "metadata.parquet")
     assert set(listed(tmp_path / "files")) == {"0.jpg", "1.jpg"}
+    assert counted(tmp_path / "files") == {"tables beside the images that they tell of": 1}
 
 
 def test_zips_in_a_folder(tmp_path: Path) -> None:
