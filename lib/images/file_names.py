@@ -71,15 +71,16 @@ def left_out_as(name: str) -> str:
     return f"names that go on after {known}" if known in ENDINGS or known in UNREAD else ""
 
 
-def is_hidden(path: str) -> bool:
+def is_hidden(path: str, source: str = "") -> bool:
     """Whether a path below a source leads to what systems, viewers and sync tools leave behind.
 
     Hidden files and folders, recycle bins, thumbnails and previews, and copies made in conflict.
     """
     if _CONFLICT.search(path):
         return True
-    inside = _LIBRARIES.search(path)
-    if inside and _DERIVED.search(path, inside.end() - 1):
+    whole = f"{posixpath.basename(source)}/{path}"  # the source itself may be a library
+    inside = _LIBRARIES.search(whole)
+    if inside and _DERIVED.search(whole, inside.end() - 1):
         return True
     return any(
         part[:1] in (".", "~") or part.lower() in _LEFT_BEHIND or part.lower().endswith(".lrdata")

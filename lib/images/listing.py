@@ -287,7 +287,7 @@ class Listing:
         folders: set[str] = set()
         files: _Files = []
         for entry in entries:
-            if self._hidden(below + entry.name):
+            if self._hidden(below + entry.name, root):
                 continue
             try:
                 if entry.is_dir():
@@ -322,7 +322,7 @@ class Listing:
             name: path for name, path in inner.items() if not self._hidden(_below(root, path), root)
         }
         seen = [(info["name"], info) for info in files.values()]
-        seen = [(name, info) for name, info in seen if not self._hidden(_below(root, name))]
+        seen = [(name, info) for name, info in seen if not self._hidden(_below(root, name), root)]
         for name in self._of_database(fs, folder, set(inner)):
             del inner[name]
         yield from self._directory(fs, root, seen, set(inner))
@@ -344,7 +344,7 @@ class Listing:
         root = posixpath.dirname(pattern[: re.search(r"[*?[]", pattern).start()])  # type: ignore[union-attr]
         groups: dict[str, _Files] = {}
         for name, info in matches.items():
-            if self._hidden(_below(root, name)):
+            if self._hidden(_below(root, name), root):
                 continue
             if info["type"] != "directory":
                 groups.setdefault(posixpath.dirname(name), []).append((name, info))
@@ -353,8 +353,8 @@ class Listing:
         for files in groups.values():
             yield from self._directory(fs, root, files, set())
 
-    def _hidden(self, path: str) -> bool:
-        if self.include_hidden or not is_hidden(path):
+    def _hidden(self, path: str, source: str = "") -> bool:
+        if self.include_hidden or not is_hidden(path, source):
             return False
         self.skipped["hidden"] += 1
         return True

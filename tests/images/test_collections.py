@@ -82,6 +82,16 @@ def test_what_systems_viewers_and_sync_tools_leave_is_left_out(tmp_path: Path) -
     assert "hidden (--include-hidden takes them)" in skipped_in_words(skipped)
 
 
+def test_a_library_of_photos_as_the_source(tmp_path: Path) -> None:
+    library = tmp_path / "Photos Library.photoslibrary"
+    write(library, "originals/A/1.jpg", "resources/derivatives/1.jpg", "scopes/x/1.jpg")
+    assert set(listed(library)) == set(listed(f"{library}/**/*.jpg")) == {"originals/A/1.jpg"}
+    assert counted(library) == {"hidden": 2}
+    assert set(listed(library, include_hidden=True)) > {"resources/derivatives/1.jpg"}
+    # Who names what is derived means it.
+    assert set(listed(library / "resources")) == {"derivatives/1.jpg"}
+
+
 def test_files_that_their_names_may_hide_are_counted(tmp_path: Path) -> None:
     longer = ["a.jpg?w=200", "b.JPG~", "c.jpg ", "d.jpg.", "e.jpg.1", "f.jpg_large", "g.jpg (1)"]
     others = ["a.jpg.json", "a.jpg.xmp", "a.b_c", "notes.txt", "b.jpg.supplemental-metadata.json"]
