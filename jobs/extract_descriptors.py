@@ -183,6 +183,9 @@ def summary(run: "Run") -> str:
     if run.failed:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in run.reasons.most_common())
         lines.append(f"failed now: {run.failed:,} ({reasons}); see DB/failures")
+    if run.already_failed:
+        again = "jobs.extract_descriptors --retry-failed tries them again"
+        lines.append(f"failed before: {run.already_failed:,}; see DB/failures; {again}")
     if run.removed:
         action = "dropped" if run.pruned else "kept; --prune drops them"
         lines.append(f"no longer in the source: {run.removed:,} ({action})")

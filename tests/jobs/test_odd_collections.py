@@ -50,6 +50,7 @@ def test_a_folder_with_everything_in_it(tmp_path: Path, capsys: pytest.CaptureFi
     # Again: nothing to do; dropping what is gone is refused while a part cannot be read.
     again = job.extract_descriptors(job.build_parser().parse_args(arguments))
     assert (again["described"], again["already_described"], again["already_failed"]) == (0, 3, 2)
+    assert "failed before: 2; see DB/failures; " in capsys.readouterr().out
     with pytest.raises(Exception, match="run without --prune"):
         job.extract_descriptors(job.build_parser().parse_args([*arguments, "--prune"]))
 
