@@ -44,6 +44,8 @@ _LIBRARIES = re.compile(r"\.(photoslibrary|photolibrary|aplibrary|migratedphotol
 _DERIVED = re.compile(
     r"/(resources|thumbnails|previews|database|private|scopes|attachments)/", re.I
 )
+# Controls, ends of lines, and what turns the direction of writing.
+_STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 # photo.jpg?w=200, photo.jpg_large, photo.jpg~, photo.jpg.1: by downloads, editors and backups.
 _LONGER = re.compile(r"\.([^\W_]+)(?:(?:_|[^\w./])[^./]*|\.\d*)$")
 _CONFLICT = re.compile(r"\.sync-conflict-\d{8}-|\(.*conflicted copy.*\)|_conflict-\d{8}-", re.I)
@@ -57,6 +59,11 @@ def ending(name: str) -> str:
 def is_image(name: str) -> bool:
     """Whether a file of this name is taken for an image."""
     return ending(name) in ENDINGS
+
+
+def printable(text: str) -> str:
+    """A text on one line, with what steers a terminal as `\\x1b`; names of files may hold that."""
+    return _STEERING.sub(lambda sign: sign[0].encode("unicode_escape").decode(), text)
 
 
 def left_out_as(name: str) -> str:
@@ -92,7 +99,7 @@ def is_hidden(path: str, source: str = "") -> bool:
 def unreadable(name: str, error: Exception) -> str:
     """As what a folder or an archive counts of which nobody knows what images it has."""
     says = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return _UNREADABLE + (says if says.startswith(name) else f"{name}: {says}")
+    return _UNREADABLE + printable(says if says.startswith(name) else f"{name}: {says}")
 
 
 def unreadable_ones(skipped: Counter[str]) -> list[str]:

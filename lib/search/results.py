@@ -11,6 +11,7 @@ from lib.database.interface import UnknownImageError
 from lib.database.local import LocalCollection
 from lib.errors import BadArgumentError, ImageSearchError
 from lib.images.contact_sheet import Section, Tile, contact_sheet, write_sections
+from lib.images.file_names import printable
 from lib.parquet import write_table_atomic
 from lib.search.engine import Request, Searcher, SearchResult
 from lib.storage import write_json_atomic
@@ -162,9 +163,10 @@ def answer_sections(
 def format_answer(item: Answer) -> str:
     """An answer as lines for a terminal: rank, image id, score, file."""
     lines = [item.query, *(f"  {note}" for note in item.notes)]
-    width = max((len(hit.image_id) for hit in item.hits), default=0)
+    ids = [printable(hit.image_id) for hit in item.hits]
+    width = max(map(len, ids), default=0)
     lines += [
-        f"  {hit.rank:>3}  {hit.image_id:<{width}}  {hit.score:6.3f}  {hit.uri}"
-        for hit in item.hits
+        f"  {hit.rank:>3}  {image_id:<{width}}  {hit.score:6.3f}  {printable(hit.uri)}"
+        for image_id, hit in zip(ids, item.hits, strict=True)
     ]
     return "\n".join(lines)

@@ -14,7 +14,7 @@ from lib.embedder.model import Embedder
 from lib.embedder.space import SemanticSpace
 from lib.errors import BadArgumentError
 from lib.search.engine import Request, Searcher
-from lib.search.results import answer, format_answer, show_images, write_answers
+from lib.search.results import Answer, Hit, answer, format_answer, show_images, write_answers
 from lib.text.encoder import TextEncoder, fit_idf
 from lib.text.word_vectors import load_word_vectors
 
@@ -113,3 +113,14 @@ def test_results_are_written_as_the_ending_says(searcher: Searcher, tmp_path: Pa
     assert "orange juice" in (tmp_path / "r.html").read_text()
     with pytest.raises(BadArgumentError, match=r"r\.pdf"):
         write_answers(str(tmp_path / "r.pdf"), answers)
+
+
+@pytest.mark.reports
+def test_a_name_steers_no_terminal() -> None:
+    names = ["a\nb", "\x1b[2Jc", "\x9bd", "gpj.\u202ee", "é \U0001f469\u200d\U0001f680"]
+    hits = [Hit(rank, name, 0.5, f"/x/{name}") for rank, name in enumerate(names, 1)]
+    _, *lines = format_answer(Answer("dog", [], hits)).split("\n")
+    shown = [r"a\nb", r"\x1b[2Jc", r"\x9bd", r"gpj.\u202ee", names[-1]]
+    for line, name in zip(lines, shown, strict=True):
+        assert f"  {name}  " in line
+        assert line.endswith(f"0.500  /x/{name}")
