@@ -50,7 +50,11 @@ def open_filesystem(uri: str, within_s: float = WITHIN_S) -> tuple[Any, str]:
     scheme, separator, rest = uri.partition("://")
     if not separator:
         return LocalFileSystem(), LocalFileSystem._strip_protocol(uri)
+    scheme = scheme.lower()  # RFC 3986, 3.1
+    uri = f"{scheme}://{rest}"
     if scheme == "file":
+        if rest.startswith("localhost/"):  # RFC 8089, 2
+            rest = rest.removeprefix("localhost")
         path = os.fsdecode(unquote_to_bytes(rest))
         return LocalFileSystem(), path if os.path.lexists(path) else rest
     if scheme not in SCHEMES:

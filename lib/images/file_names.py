@@ -98,7 +98,8 @@ def is_hidden(path: str, source: str = "") -> bool:
 
 def unreadable(name: str, error: Exception) -> str:
     """As what a folder or an archive counts of which nobody knows what images it has."""
-    says = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    says = getattr(error, "strerror", None) or str(error)
+    says = type(error).__name__ if says in ("", name) else says
     return _UNREADABLE + printable(says if says.startswith(name) else f"{name}: {says}")
 
 

@@ -96,7 +96,7 @@ def _message(error: Exception) -> str:
 
 def _read(image: ListedImage, seconds: float) -> bytes:
     kind, _, rest = image.uri.partition("://")
-    if kind in ("http", "https"):
+    if kind.lower() in ("http", "https"):
         return get(image.uri, MAX_FILE_BYTES, seconds)
     if kind not in _MEMBERS:
         return _read_range(image.uri, seconds, known=image.bytes > 0)

@@ -520,6 +520,8 @@ def test_schemes_and_chains_in_a_list(tmp_path: Path) -> None:
     uris = {
         f"file://{tmp_path}/a%20b.jpg": "",
         f"file://{tmp_path}/a b.jpg": "",
+        f"FILE://{tmp_path}/a b.jpg": "",
+        f"file://localhost{tmp_path}/a%20b.jpg": "",
         f"simplecache::file://{tmp_path}/a b.jpg": "unreadable",
         f"reference://x::{tmp_path}/a b.jpg": "unreadable",
         f"local://{tmp_path}/a b.jpg": "unreadable",

@@ -243,6 +243,11 @@ def test_transient_errors_are_tried_again(unreliable: str, how: str) -> None:
     assert read_image(image_at(f"{unreliable}/{how}")) == b"x" * 1000
 
 
+def test_a_scheme_may_be_in_capitals(unreliable: str) -> None:
+    address = f"{unreliable}/good-0.jpg".replace("http", "HTTP", 1)
+    assert read_image(image_at(address)) == b"x" * 1000
+
+
 @pytest.mark.parametrize(
     ("how", "reason", "attempts"),
     [
