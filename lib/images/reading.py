@@ -102,10 +102,10 @@ def _read(image: ListedImage, seconds: float) -> bytes:
         return _read_range(image.uri, seconds, known=image.bytes > 0)
     member, _, source = rest.partition("::")
     if kind == "zip":
-        return _Zip(source).read(member)
+        return _Zip(source, _state(source)).read(member)
     if kind == "parquet":
         group, row = (int(part) for part in member.split("/"))
-        content, elsewhere = _ContentTable(source).read(group, row)
+        content, elsewhere = _ContentTable(source, _state(source)).read(group, row)
         if content is not None:
             return content
         if not elsewhere or elsewhere.partition("://")[0] in _MEMBERS:
@@ -171,11 +171,20 @@ def _search_tar(source: str, member: str) -> bytes:
         return content.read(MAX_FILE_BYTES) if content else b""
 
 
+def _state(source: str) -> tuple[int, ...]:
+    """What tells a file on this machine from the one that was opened before; empty elsewhere."""
+    fs, path = open_filesystem(source)
+    if not isinstance(fs, LocalFileSystem):
+        return ()
+    status = os.stat(path)  # noqa: PTH116
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
 @lru_cache(maxsize=4)
 class _Zip:
-    """A zip archive, opened once a process: ZipFile lets threads read in turn."""
+    """A zip archive, opened once a process and `state`: ZipFile lets threads read in turn."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, state: tuple[int, ...]) -> None:
         fs, path = open_filesystem(source, DEADLINE_S)
         self._archive = zipfile.ZipFile(fs.open(path))
         self._members = zip_members(self._archive)
@@ -199,9 +208,9 @@ class _Zip:
 
 @lru_cache(maxsize=4)
 class _ContentTable:
-    """A Parquet table of image bytes, read some megabytes of rows at a time."""
+    """A Parquet table of image bytes in a `state`, read some megabytes of rows at a time."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, state: tuple[int, ...]) -> None:
         fs, path = open_filesystem(source, DEADLINE_S)
         # Page by page: a row group may be larger than memory.
         self._file = pq.ParquetFile(fs.open(path), pre_buffer=False, buffer_size=1 << 20)

@@ -497,6 +497,18 @@ def test_pictures_of_other_kinds_are_listed_or_counted(tmp_path: Path) -> None:
     assert skipped_in_words(counted(tmp_path)).startswith("2 .cr2, ")
 
 
+def test_an_archive_that_grows_is_opened_again(tmp_path: Path) -> None:
+    """As by a service, which goes on while a collection grows."""
+    for names in (["a.jpg"], ["0.jpg", "a.jpg"]):
+        with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+            for name in names:
+                archive.writestr(name, name)
+        table = pa.table({"path": names, "bytes": [name.encode() for name in names]})
+        pq.write_table(table, tmp_path / "a.parquet")
+        for kind in ("zip", "parquet"):
+            assert listed(tmp_path / f"a.{kind}") == {name: name.encode() for name in names}
+
+
 def test_a_large_file_is_a_failure_that_nobody_reads(tmp_path: Path) -> None:
     with (tmp_path / "sparse.tif").open("wb") as file:
         file.truncate(500_000_000)
