@@ -96,7 +96,10 @@ def parser(description: str | None, example: str, shared: str = "") -> argparse.
 
 
 class _StoreOnce(argparse._StoreAction):
-    """An option that refuses to be given again, where the last one would win silently."""
+    """An option that refuses to be given again, where the last one would win silently.
+
+    And to be empty, as of a variable that is not set: that would be the working directory.
+    """
 
     def __call__(
         self,
@@ -108,6 +111,8 @@ class _StoreOnce(argparse._StoreAction):
         seen = vars(namespace).setdefault("given", set())
         if option and self.dest in seen:
             parser.error(f"{option} is given twice")
+        if values == "" and self.default != "":
+            parser.error(f"{option} is empty; give it a value")
         seen.add(self.dest)
         super().__call__(parser, namespace, values, option)
 

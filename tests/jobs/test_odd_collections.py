@@ -62,6 +62,16 @@ def test_an_option_given_twice_is_refused(capsys: pytest.CaptureFixture[str]) ->
         assert "--images is given twice" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", ["--images", "--db"])
+def test_an_empty_option_is_not_the_working_directory(
+    option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for module in (job, pipeline):
+        with pytest.raises(SystemExit, match="2"):
+            module.build_parser().parse_args([option, ""])
+        assert f"{option} is empty" in capsys.readouterr().err
+
+
 def test_what_is_left_out_of_captions_is_said_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
