@@ -338,7 +338,9 @@ class Listing:
         return own
 
     def _glob(self, fs: Any, pattern: str, source: str) -> "_Items":
-        matches = fs.glob(pattern, detail=True)
+        local = isinstance(fs, LocalFileSystem)
+        disk = _GlobbedDisk(self._unreadable, follow="**" not in pattern) if local else fs
+        matches = disk.glob(pattern, detail=True)
         if not matches:
             raise MissingError(f"no file matches {source}")
         root = posixpath.dirname(pattern[: re.search(r"[*?[]", pattern).start()])  # type: ignore[union-attr]
@@ -348,7 +350,7 @@ class Listing:
                 continue
             if info["type"] != "directory":
                 groups.setdefault(posixpath.dirname(name), []).append((name, info))
-            elif "**" not in pattern and isinstance(fs, LocalFileSystem):
+            elif "**" not in pattern and local:
                 yield _local_folder(root, f"{_below(root, name)}/", ())
         for files in groups.values():
             yield from self._directory(fs, root, files, set())
@@ -512,6 +514,36 @@ class Listing:
 
 
 _Items = Iterator[ListedImage | pa.Table | Part]
+
+
+class _GlobbedDisk(LocalFileSystem):
+    """A disk whose links are what they lead to, and that tells of folders that cannot be read.
+
+    `follow`: also those to folders, which below `**` may lead round and round.
+    """
+
+    cachable = False
+
+    def __init__(self, unreadable: Callable[[str, Exception], None], follow: bool) -> None:
+        super().__init__()
+        self._unreadable, self._follow = unreadable, follow
+
+    def ls(self, path: str, detail: bool = False, **options: Any) -> Any:
+        try:
+            return super().ls(path, detail, **options)
+        except OSError as error:
+            if not isinstance(error, FileNotFoundError):
+                self._unreadable(path, error)
+            raise
+
+    def info(self, path: Any, **options: Any) -> Any:
+        info = super().info(path, **options)
+        if info["islink"]:
+            with suppress(OSError):  # a link to nothing: reading says so
+                target = super().info(info["name"], **options)
+                if self._follow or target["type"] != "directory":
+                    return target
+        return info
 
 
 def _holds_descriptors(fs: Any, folder: str) -> bool:

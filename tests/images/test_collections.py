@@ -1,5 +1,6 @@
 """Collections as people have them: what is listed, what is left out, and what is said of it."""
 
+import errno
 import io
 import json
 import os
@@ -8,6 +9,7 @@ import struct
 import tarfile
 import zipfile
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -485,6 +487,37 @@ def test_no_entry_of_a_folder_ends_the_listing(tmp_path: Path) -> None:
     # A list may name a pipe, too: it is not waited for.
     with pytest.raises(ImageError, match="no regular file"):
         read_uri(str(tmp_path / "pipe.jpg"))
+
+
+def test_a_glob_of_links_and_of_what_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, "away/b.jpg", "in/closed/d.jpg", "in/open/e.jpg")
+    (tmp_path / "in/folder").symlink_to("../away")
+    (tmp_path / "in/c.jpg").symlink_to("../away/b.jpg")
+    pattern = f"{tmp_path}/in/*"
+    everything = {"c.jpg", "folder/b.jpg", "closed/d.jpg", "open/e.jpg"}
+    assert set(listed(pattern)) == everything
+    assert set(listed(f"{pattern}/*.jpg")) == everything - {"c.jpg"}
+    # The version is that of the image, not of the link to it.
+    before = {image.path: image.etag for image in list_images(pattern)}
+    os.utime(tmp_path / "away/b.jpg", (1, 1))
+    after = {image.path: image.etag for image in list_images(pattern)}
+    assert {path for path in before if before[path] != after[path]} == {"c.jpg", "folder/b.jpg"}
+    (tmp_path / "in/open/up").symlink_to("..")  # round and round
+    assert set(listed(f"{tmp_path}/in/**/*.jpg")) == everything - {"folder/b.jpg"}
+
+    def scandir(path: str, scan: Callable[[str], object] = os.scandir) -> object:
+        if "closed" in path:  # as to anybody but root
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    for glob in (f"{pattern}/*.jpg", f"{tmp_path}/in/**/*.jpg"):
+        assert "open/e.jpg" in listed(glob)
+        assert unreadable_ones(counted(glob)) == [
+            f"unreadable {tmp_path}/in/closed: Permission denied"
+        ]
 
 
 def test_pictures_of_other_kinds_are_listed_or_counted(tmp_path: Path) -> None:
