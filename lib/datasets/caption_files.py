@@ -51,6 +51,7 @@ def read_caption_rows(source: str) -> CaptionRows:
                 _read_file(fs, file, file, result, shard=len(files) > 1)
         else:
             _read_file(fs, path, source, result)
+        result.leave_out_problems()
     except ImageSearchError:
         raise
     except FileNotFoundError as error:
@@ -74,17 +75,17 @@ def _read_file(
         start = opened.read(512)
         opened.seek(0)
         if start[:4] == b"PAR1":
-            rows: Iterable[CaptionRow] = parquet_rows(opened, source, shard)
+            rows: Iterable[CaptionRow] = parquet_rows(opened, source, shard, result)
         elif start and path.lower().endswith((".parquet", ".feather")) and start[:6] != b"ARROW1":
             raise BadInputError(f"{source} cannot be read: it is no Parquet or Feather file")
         elif start[:6] == b"ARROW1":
             table = pa.ipc.open_file(opened).read_all()
-            rows = arrow_rows(table.to_batches(), table.schema, source, shard)
+            rows = arrow_rows(table.to_batches(), table.schema, source, shard, result)
         elif start[:4] == b"\xff\xff\xff\xff":  # a stream, as Hugging Face's save_to_disk writes
             stream = pa.ipc.open_stream(opened)
-            rows = arrow_rows(stream, stream.schema, source, shard)
+            rows = arrow_rows(stream, stream.schema, source, shard, result)
         elif start[257:262] == b"ustar" or path.lower().endswith((".tar", ".tar.gz", ".tgz")):
-            rows = _tar(opened, source)
+            rows = _tar(opened, source, result)
         else:
             rows = _text(_decode(_decompress(opened), source, result), source, result)
         for row in rows:
@@ -157,12 +158,12 @@ def _text(text: str, source: str, result: CaptionRows) -> Iterable[CaptionRow]:
     start = text.lstrip()[:1]
     if start in ("{", "["):
         try:
-            return json_rows(json.loads(text), source)
+            return json_rows(json.loads(text), source, result)
         except json.JSONDecodeError as error:
-            records = json_lines(text, source)
+            records = json_lines(text, source, result)
             if records is None:
                 raise BadInputError(f"{source} is not valid JSON: {error}") from error
-            return record_rows(records, source, "line")
+            return record_rows(records, source, "line", result)
     if start and source.lower().endswith((".json", ".jsonl")):
         raise BadInputError(f"{source} is no JSON and so not {EXPECTED}")
     lines = re.split("\r\n|\r|\n", text)
@@ -172,7 +173,7 @@ def _text(text: str, source: str, result: CaptionRows) -> Iterable[CaptionRow]:
     return delimited_rows(lines, source, result)
 
 
-def _tar(opened: Any, source: str) -> Iterator[CaptionRow]:
+def _tar(opened: Any, source: str, result: CaptionRows) -> Iterator[CaptionRow]:
     """A WebDataset shard: a text belongs to the image of its stem, else of its key, the path up to
     the first dot of the file name (`1.0.txt`, `1.1.txt` and `1.jpg` are one sample)."""
     images: dict[str, str] = {}
@@ -187,7 +188,7 @@ def _tar(opened: Any, source: str) -> Iterator[CaptionRow]:
             elif member.isreg() and _is_sidecar(member.name, member.size):
                 content = archive.extractfile(member)
                 assert content is not None
-                said, url = _sidecar(content.read(), f"{source}: {member.name}")
+                said, url = _sidecar(content.read(), f"{source}: {member.name}", result)
                 texts.setdefault(stem, {}).update(dict.fromkeys(said))
                 urls[stem] = url or urls.get(stem, "")
             archive.members = []  # type: ignore[attr-defined]
@@ -195,7 +196,7 @@ def _tar(opened: Any, source: str) -> Iterator[CaptionRow]:
         name = images.get(stem) or images.get(_FIRST_DOT.sub("", stem), stem)
         if captions:
             path = f"{PurePosixPath(source).name}/{name}"
-            yield CaptionRow(name, path, urls[stem], "", [*captions])
+            yield CaptionRow(name, path, urls[stem], "", _not_blank(captions))
 
 
 _FIRST_DOT = re.compile(r"\.[^/]*$")
@@ -208,24 +209,37 @@ def _is_sidecar(name: str, size: int) -> bool:
     return named and not posixpath.basename(name).startswith(".") and size <= _MOST_SIDECAR_BYTES
 
 
-def _sidecar(content: bytes, source: str) -> tuple[list[str], str]:
-    """The captions and the URL in a file that belongs to one image."""
+def _not_blank(texts: Iterable[str]) -> list[str]:
+    """Texts without blank ones, where others are."""
+    return [text for text in texts if text] or [""]
+
+
+def _sidecar(content: bytes, source: str, result: CaptionRows) -> tuple[list[str], str]:
+    """The captions and the URL in a file that belongs to one image; none where it is broken."""
+    try:
+        return _sidecar_texts(content, source)
+    except BadInputError as error:
+        result.problems.append(str(error))
+        return [], ""
+
+
+def _sidecar_texts(content: bytes, source: str) -> tuple[list[str], str]:
     text = _decode(content, source, CaptionRows())
     if not source.lower().endswith(".json"):
-        return [clean(line).strip() for line in text.splitlines() if line.strip()], ""
+        return [clean(line).strip() for line in text.splitlines() if line.strip()] or [""], ""
     try:
         record = json.loads(text)
     except json.JSONDecodeError as error:
         raise BadInputError(f"{source} is not valid JSON: {error}") from error
     if isinstance(record, list) and all(isinstance(entry, str) for entry in record):
-        return texts_of(record, source, "the list"), ""
+        return texts_of(record, source, "the list") or [""], ""
     if not isinstance(record, Mapping):
         return [], ""
     columns = choose_columns(map(str, record)) or choose_columns([*map(str, record), "key"])
     if columns is None:
         return [], ""
     row = row_of(record, columns, source, "the object")
-    return [text for text in row.texts if text], row.url
+    return [*row.texts], row.url
 
 
 def _read_folder(fs: Any, root: str, source: str, result: CaptionRows) -> None:
@@ -251,14 +265,18 @@ def _read_folder(fs: Any, root: str, source: str, result: CaptionRows) -> None:
         if _is_sidecar(name, fs.info(path)["size"]):
             image = _TAKEOUT.sub(r"\1\3\2", stem)
             image = image if has_image_ending(image) else images.get(stem, stem)
-            said, _ = _sidecar(fs.cat_file(path), f"{source}/{name}")
+            said, _ = _sidecar(fs.cat_file(path), f"{source}/{name}", result)
             texts.setdefault(image, {}).update(dict.fromkeys(said))
     if not texts:
         raise BadInputError(
             f"{source} is a folder without captions: it needs a metadata.csv or .jsonl, a "
             "captions file, or a .txt beside each image"
         )
-    result.rows += [CaptionRow(name, clean(name), "", "", [*said]) for name, said in texts.items()]
+    result.rows += [
+        CaptionRow(name, clean(name), "", "", _not_blank(said))
+        for name, said in texts.items()
+        if said
+    ]
 
 
 # The first kind that a folder has is read, all files of it.

@@ -24,6 +24,7 @@ class CaptionedFolder:
     caption_count: int
     missing: list[str]  # captioned images that are not there
     uncaptioned: int  # images that no caption names
+    notes: list[str]  # what was left out of the caption files, or taken otherwise than written
 
 
 def prepare_flickr8k(directory: Path, output: Path) -> CaptionedFolder:
@@ -87,7 +88,9 @@ def _write(parts: Iterable[tuple[Captions, str]], images: Path, target: Path) ->
     )
     kept: list[tuple[str, str]] = []
     missing: list[str] = []
+    notes: list[str] = []
     for whole, folder in parts:
+        notes += whole.notes
         captions = select(whole, set(whole.image_ids))
         paths = captions.match((path, path) for path in there if path.startswith(folder)).image_ids
         pairs = zip(captions.image_ids, captions.texts, strict=True)
@@ -100,7 +103,8 @@ def _write(parts: Iterable[tuple[Captions, str]], images: Path, target: Path) ->
     csv.writer(sink, lineterminator="\n").writerows([("image", "caption"), *kept])
     write_bytes_atomic(str(target), sink.getvalue().encode())
     captioned = len({image for image, _ in kept})
-    return CaptionedFolder(images, target, captioned, len(kept), missing, len(there) - captioned)
+    bare = len(there) - captioned
+    return CaptionedFolder(images, target, captioned, len(kept), missing, bare, notes)
 
 
 def _first(directory: Path, names: Iterable[str]) -> Path | None:

@@ -9,6 +9,7 @@ from typing import Any
 from lib.datasets.caption_rows import (
     NAME_COLUMNS,
     CaptionRow,
+    CaptionRows,
     Columns,
     choose_columns,
     identifier_of,
@@ -27,7 +28,7 @@ _WRAPPERS = {"train", "training", "val", "valid", "validation", "test", "testing
 _WRAPPERS |= {"caption", "captions", "data"}
 
 
-def json_lines(text: str, source: str) -> list[Any] | None:
+def json_lines(text: str, source: str, result: CaptionRows) -> list[Any] | None:
     """The values of JSON Lines; None where the first line is not one."""
     records: list[Any] = []
     for number, line in enumerate(text.split("\n"), 1):
@@ -36,31 +37,32 @@ def json_lines(text: str, source: str) -> list[Any] | None:
         except json.JSONDecodeError as error:
             if not any(records):
                 return None
-            raise BadInputError(f"{source}, line {number} is not valid JSON: {error}") from error
+            result.problems.append(f"{source}, line {number} is not valid JSON: {error}")
+            records.append(None)
     return records
 
 
-def json_rows(document: Any, source: str) -> Iterable[CaptionRow]:
+def json_rows(document: Any, source: str, result: CaptionRows) -> Iterable[CaptionRow]:
     """The rows of a document. Raises BadInputError, which says where, for what is no captions."""
     if isinstance(document, Mapping):
         images, annotations = document.get("images"), document.get("annotations")
         if isinstance(images, list) and isinstance(annotations, list):
-            return _coco(images, annotations, source)
+            return _coco(images, annotations, source, result)
         names = [str(key) for key in document]
         if choose_columns(names):
             # pandas writes a column as an object by row; a list each is a table, too.
             columns = [[*v.values()] if isinstance(v, Mapping) else v for v in document.values()]
             if all(isinstance(v, list) for v in columns) and len({*map(len, columns)}) == 1:
                 table = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
-                return record_rows(table, source, "row")
-            return record_rows([document], source, "entry")
+                return record_rows(table, source, "row", result)
+            return record_rows([document], source, "entry", result)
         if document and {re.sub("[0-9]", "", plain_name(name)) for name in names} <= _WRAPPERS:
-            parts = (json_rows(part, source) for part in document.values() if part)
+            parts = (json_rows(part, source, result) for part in document.values() if part)
             return itertools.chain.from_iterable(parts)
         lists = [value for value in document.values() if isinstance(value, list) and value]
         records = [value for value in lists if all(isinstance(entry, Mapping) for entry in value)]
         if len(records) == 1:
-            return record_rows(records[0], source, "entry")
+            return record_rows(records[0], source, "entry", result)
         if not document or _NO_NAMES & {plain_name(name) for name in names}:
             raise BadInputError(
                 f"{source} is not {EXPECTED}: it has {', '.join(names[:5]) or 'nothing'}"
@@ -69,55 +71,71 @@ def json_rows(document: Any, source: str) -> Iterable[CaptionRow]:
         if isinstance(entries[0], Mapping) and not has_image_ending(names[0]):
             chosen = choose_columns(map(str, entries[0]))
             if chosen and plain_name(chosen.name or "") in NAME_COLUMNS:  # the keys count rows
-                return record_rows(entries, source, "entry")
-        return [
-            CaptionRow(
-                f"entry {name}", clean(name), "", "", texts_of(value, source, f"entry {name}")
-            )
-            for name, value in zip(names, document.values(), strict=True)
-        ]
+                return record_rows(entries, source, "entry", result)
+        return _named_rows(dict(zip(names, entries, strict=True)), source, result)
     if isinstance(document, list):
-        return record_rows(document, source, "entry")
+        return record_rows(document, source, "entry", result)
     raise BadInputError(f"{source} holds one {type(document).__name__}, no captions")
 
 
-def _coco(images: list[Any], annotations: list[Any], source: str) -> Iterator[CaptionRow]:
+def _named_rows(
+    captions: Mapping[str, Any], source: str, result: CaptionRows
+) -> Iterator[CaptionRow]:
+    """An object of captions by name."""
+    for name, value in captions.items():
+        place = f"entry {name}"
+        try:
+            yield CaptionRow(place, clean(name), "", "", texts_of(value, source, place))
+        except BadInputError as error:
+            result.problems.append(str(error))
+
+
+def _coco(
+    images: list[Any], annotations: list[Any], source: str, result: CaptionRows
+) -> Iterator[CaptionRow]:
     """COCO: the images first, then a row for each annotation."""
     known: dict[str, tuple[str, str]] = {}
-    for number, image in enumerate(images):
-        place = f"images[{number}]"
-        if not isinstance(image, Mapping) or "id" not in image:
-            raise BadInputError(f"{source}, {place} has no id: it is not {EXPECTED}")
-        image_id = identifier_of(image["id"], source, f"{place}.id")
-        names = [image.get(name) or "" for name in ("file_name", "coco_url", "flickr_url")]
-        if not names[0]:
-            names[0] = next((image[k] for k in image if plain_name(k) in NAME_COLUMNS), "") or ""
-        if not all(isinstance(name, str) for name in names):
-            raise BadInputError(f"{source}, {place}: file_name and coco_url must be texts")
-        names = [clean(name) for name in names]
-        known[image_id] = names[0], names[1] or names[2]
-        yield CaptionRow(place, *known[image_id], image_id, [])
-        if any(key in image for key in ("caption", "captions", "sentences")):
-            texts = image.get("captions", image.get("sentences", image.get("caption")))
-            yield CaptionRow(place, *known[image_id], image_id, texts_of(texts, source, place))
-    orphans: list[str] = []
-    for number, annotation in enumerate(annotations):
-        place = f"annotations[{number}]"
-        if not isinstance(annotation, Mapping) or not {"image_id", "caption"} <= annotation.keys():
-            raise BadInputError(
-                f"{source}, {place} has no image_id and caption: it is not {EXPECTED}"
-            )
-        image_id = identifier_of(annotation["image_id"], source, f"{place}.image_id")
-        if image_id not in known:
-            orphans.append(image_id)
-            continue
-        texts = texts_of(annotation["caption"], source, place)
-        yield CaptionRow(place, *known[image_id], image_id, texts or [""])
-    if orphans:
+    for rows_of, records in ((_image_rows, images), (_annotation_rows, annotations)):
+        for number, record in enumerate(records):
+            try:
+                yield from rows_of(record, known, source, number)
+            except BadInputError as error:
+                result.problems.append(str(error))
+
+
+def _image_rows(
+    image: Any, known: dict[str, tuple[str, str]], source: str, number: int
+) -> Iterator[CaptionRow]:
+    place = f"images[{number}]"
+    if not isinstance(image, Mapping) or "id" not in image:
+        raise BadInputError(f"{source}, {place} has no id: it is not {EXPECTED}")
+    image_id = identifier_of(image["id"], source, f"{place}.id")
+    names = [image.get(name) or "" for name in ("file_name", "coco_url", "flickr_url")]
+    if not names[0]:
+        names[0] = next((image[k] for k in image if plain_name(k) in NAME_COLUMNS), "") or ""
+    if not all(isinstance(name, str) for name in names):
+        raise BadInputError(f"{source}, {place}: file_name and coco_url must be texts")
+    names = [clean(name) for name in names]
+    known[image_id] = names[0], names[1] or names[2]
+    yield CaptionRow(place, *known[image_id], image_id, [])
+    if any(key in image for key in ("caption", "captions", "sentences")):
+        texts = image.get("captions", image.get("sentences", image.get("caption")))
+        yield CaptionRow(place, *known[image_id], image_id, texts_of(texts, source, place))
+
+
+def _annotation_rows(
+    annotation: Any, known: dict[str, tuple[str, str]], source: str, number: int
+) -> Iterator[CaptionRow]:
+    place = f"annotations[{number}]"
+    if not isinstance(annotation, Mapping) or not {"image_id", "caption"} <= annotation.keys():
+        raise BadInputError(f"{source}, {place} has no image_id and caption: it is not {EXPECTED}")
+    image_id = identifier_of(annotation["image_id"], source, f"{place}.image_id")
+    if image_id not in known:
         raise BadInputError(
-            f"{source}: {len(orphans)} annotations name images that its 'images' list lacks, "
-            f"such as {min(orphans)}"
+            f"{source}, {place} names an image that its 'images' list lacks: {image_id}"
         )
+    texts = texts_of(annotation["caption"], source, place)
+    yield CaptionRow(place, *known[image_id], image_id, texts or [""])
 
 
 EXPECTED = (
@@ -126,20 +144,30 @@ EXPECTED = (
 )
 
 
-def record_rows(records: Sequence[Any], source: str, unit: str) -> Iterator[CaptionRow]:
+def record_rows(
+    records: Sequence[Any], source: str, unit: str, result: CaptionRows
+) -> Iterator[CaptionRow]:
     """The rows of a list of objects, each a `unit` for errors, such as a line."""
     keys: dict[str, None] = {}
     for record in records:
         if isinstance(record, Mapping):
             keys.update(dict.fromkeys(map(str, record)))
-        elif record is not None:
-            raise BadInputError(f"{source} holds {kind_of(record)} where an object is expected")
+    if not keys and any(records):
+        first = next(filter(None, records))
+        raise BadInputError(f"{source} holds {kind_of(first)} where an object is expected")
     columns = require_columns(list(keys), source)
     shapes: dict[tuple[str, ...], Columns] = {}
     for number, record in enumerate(records, 1):
         if record is None:
             continue
-        shape = tuple(map(str, record))
-        if shape not in shapes:
-            shapes[shape] = choose_columns(shape) or columns
-        yield row_of(record, shapes[shape], source, f"{unit} {number}")
+        try:
+            if not isinstance(record, Mapping):
+                raise BadInputError(
+                    f"{source}, {unit} {number} holds {kind_of(record)} where an object is expected"
+                )
+            shape = tuple(map(str, record))
+            if shape not in shapes:
+                shapes[shape] = choose_columns(shape) or columns
+            yield row_of(record, shapes[shape], source, f"{unit} {number}")
+        except BadInputError as error:
+            result.problems.append(str(error))

@@ -26,11 +26,12 @@ from lib.images.listing import content_column
 
 LONGEST_CAPTION = 2_000  # characters; longer ones are named: files that run together have them
 _MOST_LINES = 100  # of one quoted caption
-_FEW = 0.01  # this share of a table's lines may be left out, with a word; more is another format
 TOKEN = re.compile(r"([^\t]+)#[^\t#]*\t(.*)", re.DOTALL)
 
 
-def parquet_rows(opened: Any, source: str, shard: bool) -> Iterator[CaptionRow]:
+def parquet_rows(
+    opened: Any, source: str, shard: bool, result: CaptionRows
+) -> Iterator[CaptionRow]:
     """The rows of a Parquet file, also of one that holds the images; `shard`: one of several."""
     table = pq.ParquetFile(opened)
     schema = table.schema_arrow
@@ -42,7 +43,7 @@ def parquet_rows(opened: Any, source: str, shard: bool) -> Iterator[CaptionRow]:
             leaves.append(name)
         elif pa.types.is_struct(kind) and kind.get_field_index("path") >= 0:
             leaves.append(f"{name}.path")  # of an image in bytes only its path is read
-    return arrow_rows(table.iter_batches(16_384, columns=leaves), schema, source, shard)
+    return arrow_rows(table.iter_batches(16_384, columns=leaves), schema, source, shard, result)
 
 
 def _holds_bytes(kind: pa.DataType) -> bool:
@@ -50,7 +51,11 @@ def _holds_bytes(kind: pa.DataType) -> bool:
 
 
 def arrow_rows(
-    batches: Iterable[pa.RecordBatch], schema: pa.Schema, source: str, shard: bool
+    batches: Iterable[pa.RecordBatch],
+    schema: pa.Schema,
+    source: str,
+    shard: bool,
+    result: CaptionRows,
 ) -> Iterator[CaptionRow]:
     """Rows of a table. One that holds the images, too, names them as `lib.images.listing` does:
     without a name by file and row; a name that comes again, of another id, by its row, too. In a
@@ -60,7 +65,11 @@ def arrow_rows(
     names: set[str] = set()
     by_id: dict[str, str] = {}
     for row, record in enumerate(record for batch in batches for record in batch.to_pylist()):
-        caption_row = row_of(record, columns, source, f"row {row}")
+        try:
+            caption_row = row_of(record, columns, source, f"row {row}")
+        except BadInputError as error:
+            result.problems.append(str(error))
+            continue
         if holds_images:
             name, file = caption_row.name or str(row), PurePosixPath(source).name
             if not caption_row.name or (shard and "://" not in name):
@@ -91,7 +100,6 @@ def _text_columns(schema: pa.Schema, source: str) -> Columns:
 
 def token_rows(lines: Sequence[str], source: str, result: CaptionRows) -> Iterator[CaptionRow]:
     """Flickr8k's and Flickr30k's `NAME.jpg#0<tab>caption`."""
-    unusable: list[int] = []
     for number, line in enumerate(lines, 1):
         token = TOKEN.fullmatch(line)
         if token:
@@ -99,20 +107,8 @@ def token_rows(lines: Sequence[str], source: str, result: CaptionRows) -> Iterat
                 f"line {number}", clean(token[1]).strip(), "", "", [clean(token[2]).strip()]
             )
         elif line.strip():
-            unusable.append(number)
-    _note_unusable(unusable, len(lines), "NAME.jpg#0<tab>caption is expected", source, result)
-
-
-def _note_unusable(
-    unusable: Sequence[int], count: int, expected: str, source: str, result: CaptionRows
-) -> None:
-    """Say which lines are left out; refuse the file where they are more than a few."""
-    if not unusable:
-        return
-    message = f"{source}, line {unusable[0]}: {expected}"
-    if len(unusable) > _FEW * count:
-        raise BadInputError(f"{message} ({len(unusable)} such lines)")
-    result.notes.append(f"{message}; {len(unusable)} such lines are left out")
+            expected = "NAME.jpg#0<tab>caption is expected"
+            result.problems.append(f"{source}, line {number}: {expected}")
 
 
 class _Line(NamedTuple):
@@ -145,7 +141,10 @@ def delimited_rows(lines: list[str], source: str, result: CaptionRows) -> Iterat
     for line in table:
         if len(line.cells) == len(names):
             record = dict(zip(names, line.cells, strict=True))
-            yield row_of(record, columns, source, f"line {line.number}")
+            try:
+                yield row_of(record, columns, source, f"line {line.number}")
+            except BadInputError as error:
+                result.problems.append(str(error))
 
 
 def _header(line: str, delimiters: str) -> tuple[list[str], str, bool]:
@@ -216,15 +215,12 @@ def _note_lines(
     table: Sequence[_Line], count: int, delimiter: str, source: str, result: CaptionRows
 ) -> None:
     """Account for lines that are not one plain record each."""
-    long = [line for line in table if len(line.cells) > count]
-    if long:
-        raise BadInputError(
-            f"{source}, line {long[0].number} has {len(long[0].cells)} fields where {count} are "
-            f"expected ({len(long)} such lines): put quotes around a caption that holds a "
-            f"{delimiter!r}"
-        )
-    short = [line.number for line in table if len(line.cells) < count]
-    _note_unusable(short, len(table), f"fewer than {count} fields", source, result)
+    for line in table:
+        if len(line.cells) != count:
+            says = f"has {len(line.cells)} fields where {count} are expected"
+            if len(line.cells) > count:
+                says += f": put quotes around a caption that holds a {delimiter!r}"
+            result.problems.append(f"{source}, line {line.number} {says}")
     kinds = {
         "break": "captions go over several lines",
         "stray": "lines hold a lone quote, which was taken as it is",

@@ -76,10 +76,11 @@ class Captions:
     def matching_notes(self, matches: Matches) -> list[str]:
         """What to tell people of captioned images that were not met."""
         notes = []
-        absent = [i for i in self.images if i not in matches.rows and i not in matches.ambiguous]
+        captioned = dict.fromkeys(self.image_ids)
+        absent = [i for i in captioned if i not in matches.rows and i not in matches.ambiguous]
         if absent:
             notes.append(
-                f"{self.source}: {len(absent)} of {len(self.images)} captioned images are not in "
+                f"{self.source}: {len(absent)} of {len(captioned)} captioned images are not in "
                 f"the collection, such as {self.images[absent[0]].file_name or absent[0]:.200}"
             )
         if matches.ambiguous:

@@ -69,6 +69,7 @@ def test_a_folder_with_captions_by_path_or_by_name(tmp_path: Path) -> None:
     captions = load_captions(str(done.captions))
     assert captions.image_ids == ["a/1.jpg", "b/2.png", "b/größe 3.JPG"]
     assert (done.missing, done.uncaptioned) == (["2.png"], 2)
+    assert "since they are blank: 1" in done.notes[0]
 
 
 def test_webdataset_shards(tmp_path: Path) -> None:
@@ -150,6 +151,8 @@ def test_captions_that_cannot_be_used_are_refused(
 
 def test_a_token_file_of_another_shape_is_refused(tmp_path: Path) -> None:
     put(tmp_path, "Images/1.jpg")
-    (tmp_path / "Flickr8k.token.txt").write_text("1.jpg#0\tgood\n1.jpg bad\n")
+    (tmp_path / "Flickr8k.token.txt").write_text(
+        "1.jpg#0\tgood\n1.jpg bad\n1.jpg#1\tgood\n1.jpg bad\n"
+    )
     with pytest.raises(BadInputError, match="line 2"):
         prepare_flickr8k(tmp_path, tmp_path / "out")
