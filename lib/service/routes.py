@@ -11,6 +11,7 @@ from fastapi import Request as HttpRequest
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, RedirectResponse, Response
 from fastapi_offline import FastAPIOffline
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 
 from lib.database.interface import Image, UnknownImageError
@@ -35,6 +36,15 @@ _PAGE_POLICY = (
 _CACHED = {"Cache-Control": "private, max-age=3600"}
 _UPLOADS_HELD = 5  # of the largest size, at a time
 _SEARCH_PATHS = ("/search", "/search/image")
+
+
+class _AnyPath(PathConvertor):
+    """The rest of a path, also over a line break, as a file's name may hold."""
+
+    regex = "(?s:.*)"
+
+
+register_url_convertor("any_path", _AnyPath())
 
 
 def create_app(
@@ -230,6 +240,11 @@ def _add_image_search(app: FastAPI, service: "Callable[[], SearchService]") -> N
         http: HttpRequest, q: Text = "", text_weight: TextWeight = 0.5, k: Count = 10
     ) -> Response:
         """Images like the one in the body (the file's bytes), alone or together with a text."""
+        if http.headers.get("content-type", "").startswith("multipart/"):
+            raise BadInputError(
+                "the body is a form; send the bytes of the image file alone, as curl does with "
+                "--data-binary @photo.jpg"
+            )
         embedding = await service().embed_image(await http.body())
         request = Request(q, k, image=embedding, text_weight=text_weight)
         return await _search(service(), _root(http), [request], explain=False)
@@ -354,7 +369,7 @@ async def _explain(
 def _add_images(app: FastAPI, service: "Callable[[], SearchService]") -> None:
     described = {200: {"content": {"image/*": {}}}, **models.error_responses(404)}
 
-    @app.get("/images/{image_id:path}/thumbnail", response_class=Response, responses=described)
+    @app.get("/images/{image_id:any_path}/thumbnail", response_class=Response, responses=described)
     async def thumbnail(image_id: str) -> Response:
         """A JPEG of an image, its longer side 480 pixels."""
         searcher = service().searcher
@@ -365,7 +380,7 @@ def _add_images(app: FastAPI, service: "Callable[[], SearchService]") -> None:
         content = await service().thumbnail(image)
         return Response(content, media_type="image/jpeg", headers=_CACHED)
 
-    @app.get("/images/{image_id:path}", response_class=Response, responses=described)
+    @app.get("/images/{image_id:any_path}", response_class=Response, responses=described)
     async def original(image_id: str) -> Response:
         """The image file; one that lies on the web is redirected to."""
         ((image, _),) = await service().look_up(service().searcher, [image_id])

@@ -206,6 +206,7 @@ def test_an_image_of_ones_own(page: Page, service: RunningService) -> None:
     [
         ("/?q=dog+%22ball", "This query does not parse", "never closed"),
         ("/?q=qxzvw", "Nothing to look for", "qxzvw"),
+        (f"/?q={'qxzvw' * 100}", "Nothing to look for", "qxzvw"),
         ("/?like=none", "No such image", "none"),
         ("/?q=%3Cscript%3Ealert(1)%3C/script%3E%22", "This query does not parse", "inside a word"),
     ],
@@ -215,6 +216,7 @@ def test_errors_are_told(page: Page, path: str, heading: str, text: str) -> None
     page.until(lambda: page.one("#failure").is_displayed())
     assert page.one("#failure h2").text == heading
     assert text in page.one("#failure p").text
+    assert page.script("return document.documentElement.scrollWidth <= innerWidth")
     if "parse" in heading:
         assert page.one("#failure mark").text == '"'
 
