@@ -8,7 +8,7 @@ goes on after a failure, and after new images does what is new.
 
 import argparse
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -64,6 +64,7 @@ def pipeline(options: argparse.Namespace) -> dict[str, Any]:
     from lib.database.embed import embed_database
     from lib.descriptors.head_start import head_start
     from lib.descriptors.shards import ExtractionSettings
+    from lib.descriptors.store import index_descriptors
     from lib.tasks import run_on_workers
 
     captions = load_parts(options)
@@ -92,16 +93,23 @@ def pipeline(options: argparse.Namespace) -> dict[str, Any]:
         print(f"{report.images:,} images can be searched; {report.files_embedded} files embedded")
         summary["embed_database"] = vars(report)
         test = captions.test if captions else None
+        tested = [*test.texts_in(index_descriptors(options.db).images()).values()] if test else []
         if test:
+            _announce("evaluate on images that training did not see")
+        if test and tested:
             from jobs.evaluate import evaluate  # PyTorch, as above
 
-            _announce("evaluate on images that training did not see")
             summary["evaluate"] = evaluate(options.db, test, options.word_vectors)
+        elif test:
+            print(
+                f"none of the {len(test.images)} captioned images that are kept apart for it is in "
+                "the collection; to evaluate, give --test-captions"
+            )
         _announce("answer sample queries")
         arguments = ["--db", options.db, "--k", str(options.k), "--output", page]
-        arguments += _option("--captions", test.source if test else None)
+        arguments += _option("--captions", test.source if test and tested else None)
         arguments += _option("--word-vectors", options.word_vectors)
-        queries = options.query or (sample_queries(test) if test else words_for(options))
+        queries = options.query or (sample_queries(tested) if tested else words_for(options))
         summary["query"] = query_job.query(
             query_job.build_parser().parse_args([*arguments, "--", *queries])
         )
@@ -139,15 +147,16 @@ def load_parts(options: argparse.Namespace) -> CaptionParts | None:
     if options.test_captions:
         test = command.load_captions(options.test_captions)
         return CaptionParts(captions, validation, test, (*read, test))
-    apart = held_out(captions.images, TEST_SHARE, purpose="test")
-    if len(apart) in (0, len(captions.images)):
+    captioned = set(captions.image_ids)
+    apart = held_out(captioned, TEST_SHARE, purpose="test")
+    if len(apart) in (0, len(captioned)):
         if options.embedder:
             return CaptionParts(captions, validation, None, read)
         raise BadInputError(
-            f"{options.captions} names too few images ({len(captions.images)}) to keep some for "
+            f"{options.captions} names too few images ({len(captioned)}) to keep some for "
             "the evaluation; give --test-captions"
         )
-    training = select(captions, set(captions.images) - apart)
+    training = select(captions, captioned - apart)
     write_captions(join(options.db, "captions", "training.parquet"), training)
     url = join(options.db, "captions", "test.parquet")
     test = replace(select(captions, apart), source=url)
@@ -220,9 +229,9 @@ def _digest_of_pairs(options: argparse.Namespace, captions: CaptionParts | None)
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def sample_queries(test: Captions) -> list[str]:
-    """Captions of a dozen test images, spread over them."""
-    first = [texts[0] for texts in test.by_image().values()]
+def sample_queries(tested: Sequence[Sequence[str]]) -> list[str]:
+    """Captions of a dozen test images, spread over them; `tested` holds those of each."""
+    first = [texts[0] for texts in tested]
     return first[:: max(1, len(first) // SAMPLE_QUERIES)][:SAMPLE_QUERIES]
 
 

@@ -133,10 +133,11 @@ def load_parts(
 
 def split(training: Captions) -> tuple[Captions, Captions]:
     """Training captions without those of some images, and those, for validation."""
-    kept_apart = held_out(training.images, HELD_OUT_SHARE)
-    if len(training.images) - len(kept_apart) < MIN_JUDGES:
+    captioned = set(training.image_ids)
+    kept_apart = held_out(captioned, HELD_OUT_SHARE)
+    if len(captioned) - len(kept_apart) < MIN_JUDGES:
         kept_apart = set()
-    return select(training, set(training.images) - kept_apart), select(training, kept_apart)
+    return select(training, captioned - kept_apart), select(training, kept_apart)
 
 
 main = command.main(build_parser, train_embedder)

@@ -108,15 +108,20 @@ def word_covariance(text: TextEncoder) -> np.ndarray:
 
 
 def match_captions(
-    captions: Captions, index: DescriptorIndex, text: TextEncoder, matches: Matches | None = None
+    captions: Captions,
+    index: DescriptorIndex,
+    text: TextEncoder,
+    matches: Matches | None = None,
+    required: bool = True,
 ) -> Examples:
     """The captions whose image has a descriptor and of which a word is known, embedded.
 
     `matches`: of these captions and this index, where they are known already. Raises BadInputError
-    where no caption names an image, or none has a known word.
+    where no caption names an image and one is `required`, or none has a known word.
     """
     matches = matches or captions.match(index.images())
-    captions.require_a_match(matches, posixpath.dirname(index.files[0]))
+    if required:
+        captions.require_a_match(matches, posixpath.dirname(index.files[0]))
     rows = np.array([matches.rows.get(image, -1) for image in captions.image_ids], np.int64)
     present = np.flatnonzero(rows >= 0)
     embeddings = text.embed([captions.texts[i] for i in present])

@@ -130,7 +130,11 @@ def prepare_from(
     captions = [part for part in (training, validation if rejoin else None) if part]
     texts = [text for part in captions for text in part.texts]
 
-    parts = [part and (part, part.match(sample.index.images())) for part in (training, validation)]
+    # What was held out by a hash may all be of images that this collection has not.
+    parts = [
+        part and (part, part.match(sample.index.images()), required)
+        for part, required in ((training, True), (validation, not rejoin))
+    ]
 
     def prepared(power: float) -> Prepared:
         prior = None
@@ -143,7 +147,7 @@ def prepare_from(
                 taught, sample.descriptors, sample.standardisation, text, caption_words()
             )
         matched, unseen = (
-            match_captions(part[0], sample.index, text, part[1])
+            match_captions(part[0], sample.index, text, part[1], part[2])
             if part
             else nothing(text.dimension)
             for part in parts

@@ -472,6 +472,17 @@ def test_captions_of_absent_images_and_unknown_words_are_counted(tmp_path: Path)
     assert prepared.data.training.captions[0] == 1
 
 
+def test_images_held_out_may_all_be_others_than_the_collections(tmp_path: Path) -> None:
+    descriptors, captions = toy_world.world(40)
+    db = toy_world.write_database(tmp_path / "db", descriptors[:30])
+    strangers = select(captions, set(map(str, range(30, 40))))
+    training = select(captions, set(map(str, range(30))))
+    data = prepare(db, training, strangers, toy_world.word_vectors(), rejoin=True).data
+    assert (len(data.validation.rows), data.validation.absent) == (0, 30)
+    with pytest.raises(BadInputError, match="no captions for any image"):  # those that were given
+        prepare(db, training, strangers, toy_world.word_vectors(), rejoin=False)
+
+
 def test_no_workers_is_a_bad_argument(tmp_path: Path) -> None:
     descriptors, captions = toy_world.world(20)
     db = toy_world.write_database(tmp_path / "db", descriptors)

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from lib.datasets.captions import held_out
 from tests.descriptors.test_extraction import jpeg
 from tests.run_job import run_job
 
@@ -139,6 +140,29 @@ def test_without_captions_an_embedder_from_elsewhere_will_do(sample_db: Path, gr
     assert pruned["extract_descriptors"]["pruned"] == 1
     assert pruned["train_embedder"]["digest"] == digest
     assert pruned["embed_database"]["images"] == summary["embed_database"]["images"] - 1
+
+
+def test_captions_of_a_larger_collection_may_hold_out_none_of_this_one(
+    sample: Path, grown: Path
+) -> None:
+    """As COCO's captions do for a few of its images."""
+    document = summary_of(sample / "captions_train.json")
+    names = {image["id"]: image["file_name"] for image in document["images"]}
+    texts = {names[a["image_id"]]: a["caption"] for a in document["annotations"]}
+    apart = held_out(texts, purpose="test") | held_out(texts)
+    lines = [f"{name}\t{text}" for name, text in texts.items() if name not in apart]
+    lines += [f"elsewhere{n}.jpg\ta dog" for n in range(500)]  # of which some are held out
+    (grown / "captions.tsv").write_text("\n".join(["image\tcaption", *lines]))
+    arguments = [
+        *("--images", "images", "--db", "db", "--backbone", "efficientnet_lite0"),
+        *("--captions", "captions.tsv", "--k", 3, "--json", "summary.json"),
+    ]
+    printed, _ = run_job("pipeline", *arguments, cwd=grown)
+    assert "to evaluate, give --test-captions" in printed
+    summary = summary_of(grown / "summary.json")
+    assert "evaluate" not in summary
+    assert summary["train_embedder"]["captions"]["validation_images"] == 0
+    assert summary["query"]["failed"] == []
 
 
 def test_images_are_shown_by_id(sample: Path, sample_db: Path) -> None:
