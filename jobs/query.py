@@ -110,7 +110,8 @@ def _answer(
 
     captions: dict[str, list[str]] = {}
     if options.captions:
-        captions = command.load_captions(options.captions).texts_in(searchable_names(options.db))
+        names = searchable_names(options.db)
+        captions = command.load_captions(options.captions).texts_in(names, options.db)
     images = searcher.image_count
     image = searcher.se_image(options.image) if options.image else None
     start = time.perf_counter()

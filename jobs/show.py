@@ -25,7 +25,8 @@ def show(options: argparse.Namespace) -> dict[str, Any]:
 
     captions: dict[str, list[str]] = {}
     if options.captions:
-        captions = command.load_captions(options.captions).texts_in(searchable_names(options.db))
+        names = searchable_names(options.db)
+        captions = command.load_captions(options.captions).texts_in(names, options.db)
     database = open_database(options.db)
     tiles = tiles_of(database, options.image_id, captions)
     shown = [tile.label for tile in tiles]

@@ -10,6 +10,7 @@ import pytest
 from lib import open_search
 from lib.database.interface import UnknownImageError
 from lib.errors import BadArgumentError, MissingError, QueryError
+from lib.images.decoding import ImageError
 from lib.search.engine import Searcher
 from tests.serving_database import WEIGHTS, captions_file, make_database
 
@@ -71,6 +72,11 @@ def test_more_like_one_or_like_an_image_file(search: Searcher, directory: Path) 
     assert both.scores[0] == pytest.approx(best @ direction / np.linalg.norm(direction), abs=1e-5)
     with pytest.raises(UnknownImageError, match=r"none\.jpg"):
         search(like="none.jpg")
+
+
+def test_a_file_that_is_no_image_is_named(search: Searcher, directory: Path) -> None:
+    with pytest.raises(ImageError, match=r"captions\.csv: no image format is known"):
+        search(image=str(captions_file(directory)))
 
 
 def test_a_minus_beside_an_image_counts_as_beside_a_word(search: Searcher) -> None:

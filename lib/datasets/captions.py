@@ -49,10 +49,17 @@ class Captions:
         rows = self.match(collection).rows
         return np.array([rows.get(image_id, -1) for image_id in self.image_ids], np.int64)
 
-    def texts_in(self, collection: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
-        """The captions of a collection's images that have any, by the collection's own ids."""
-        texts = self.by_image()
-        ids = self.match(collection).image_ids
+    def texts_in(
+        self, collection: Iterable[tuple[str, str]], required_of: str = ""
+    ) -> dict[str, list[str]]:
+        """The captions of a collection's images that have any, by the collection's own ids.
+
+        Raises BadInputError where there are none of a collection of this name.
+        """
+        texts, matches = self.by_image(), self.match(collection)
+        if required_of:
+            self.require_a_match(matches, required_of)
+        ids = matches.image_ids
         return {own: texts[image_id] for image_id, own in ids.items() if image_id in texts}
 
     def digest(self) -> str:

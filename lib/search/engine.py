@@ -18,6 +18,8 @@ from lib.database.opening import open_database, searchable_names
 from lib.datasets.captions import load_captions
 from lib.embedder.space import SemanticSpace, embedder_file, load_semantic_space
 from lib.errors import BadArgumentError, ImageSearchError, MismatchError, QueryError
+from lib.images.decoding import ImageError
+from lib.images.reading import read_uri
 from lib.images.thumbnails import read_file
 from lib.schemas import require_same
 from lib.search.explain import HeatMap, split_over_cells
@@ -111,10 +113,15 @@ class Searcher:
 
         `previous` lends its word vectors where they are the ones wanted. A database that has
         descriptors and no embedder yet answers image queries alone (`open_descriptors`). Raises
-        MissingError before the jobs that make the database have run, and MismatchError where the
-        embeddings come from another embedder than the one that lies beside them.
+        MissingError before the jobs that make the database have run, MismatchError where the
+        embeddings come from another embedder than the one that lies beside them, and BadInputError
+        where no caption is one of its images', unless it takes the place of a `previous` one.
         """
-        by_image = load_captions(captions).texts_in(searchable_names(db)) if captions else {}
+        by_image: Mapping[str, Sequence[str]] = {}
+        if captions:
+            # A version that lacks all captioned images is no reason to go on with the old one.
+            required_of = "" if previous else db
+            by_image = load_captions(captions).texts_in(searchable_names(db), required_of)
         if not latest_version(db) and not exists(embedder_file(db)):
             return cls(*open_descriptors(db), by_image, weights)
         collection = open_collection(db)
@@ -194,9 +201,13 @@ class Searcher:
         image: path, URL or content of a file; or descriptors, (D,) or (N, D), which give (d,) or
         (N, d). Raises ImageError where a file cannot be read.
         """
-        if not isinstance(image, np.ndarray):
-            content = read_file(image) if isinstance(image, str) else image
-            image = self._image_encoder.extract(content)
+        if isinstance(image, str):
+            try:
+                return self.se_image(read_uri(image))
+            except ImageError as error:
+                raise ImageError(error.reason, f"{image}: {error}") from error
+        if isinstance(image, bytes):
+            image = self._image_encoder.extract(image)
         return self.space.se_image(image)
 
     def explain(

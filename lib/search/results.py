@@ -46,6 +46,8 @@ class Answer:
     def notes(self) -> list[str]:
         """What a person should know of the answer, a line each."""
         notes = [self.error] if self.error else []
+        if not self.error and not self.hits:
+            notes.append("no image meets the conditions")
         if self.unknown_words and not self.error:
             notes.append(f"unknown words, left out: {', '.join(self.unknown_words)}")
         if self.unseen_words:
@@ -102,7 +104,9 @@ def answer(requests: Sequence[Request], searcher: Searcher) -> list[Answer]:
 def _answer(
     request: Request, result: SearchResult | ImageSearchError, searcher: Searcher
 ) -> Answer:
-    query = request.text or f"like {request.like or 'the image'}"
+    query = request.text
+    if not query and (request.like or request.image is not None):
+        query = f"like {request.like or 'the image'}"
     suggestion = searcher.suggest(request.text)
     if isinstance(result, ImageSearchError):
         unknown = unknown_words(searcher.space.text, request.text)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from lib import open_search
-from lib.errors import QueryError
+from lib.errors import BadInputError, QueryError
 from lib.parquet import write_table_atomic
 from lib.schemas import Provenance, descriptor_schema, vectors_to_column
 from tests.run_job import ROOT, run_job
@@ -55,6 +55,17 @@ def test_a_text_without_embedder_and_an_image_that_is_not_there(db: str) -> None
     assert "no embedder" in errors
     _, errors = run_job("query", "--db", db, "--like", "none", status=1)
     assert "no image 'none'" in errors
+
+
+def test_a_file_that_is_no_help_is_named(db: str, tmp_path: Path) -> None:
+    _, errors = run_job("query", "--db", db, "--image", tmp_path / "none.jpg", status=1)
+    assert f"{tmp_path / 'none.jpg'}: " in errors
+    (tmp_path / "c.csv").write_text("image,caption\nelsewhere.jpg,a dog\n")
+    captions = ["--captions", tmp_path / "c.csv"]
+    _, errors = run_job("query", "--db", db, "--like", "9", *captions, status=1)
+    assert "the captions say 'elsewhere.jpg', the collection '10'" in errors
+    with pytest.raises(BadInputError, match="none of the 1 captions"):
+        open_search(db, str(tmp_path / "c.csv"))
 
 
 @pytest.mark.parametrize("query", ["-dog", "-house", '-"hot', "-é"])

@@ -80,6 +80,10 @@ def test_what_a_person_should_know_is_noted(searcher: Searcher) -> None:
     assert misspelt.notes[1:] == ["did you mean: bicycle"]
     assert unseen.notes == ["these words were never seen in captions: zebra, giraffe"]
     assert "did you mean: dog -orange" in half.notes
+    (blank,) = answer([Request("")], searcher)
+    assert (blank.query, "no word in it" in blank.error) == ("", True)
+    (none,) = answer([Request("dog", filter=Filter(min_height=21))], searcher)
+    assert none.notes == ["no image meets the conditions"]
 
 
 def test_k_is_at_least_one_and_may_exceed_the_collection(searcher: Searcher) -> None:
