@@ -39,8 +39,8 @@ def build_parser() -> argparse.ArgumentParser:
     arguments.add_argument(
         "--test-captions",
         metavar="FILE",
-        help="captions to evaluate on; default: those of 10%% of the images, which training "
-        "then does not see",
+        help="captions to evaluate on; default: those of 10%% of the images, if ten or more have "
+        "some, which training then does not see",
     )
     arguments.add_argument(
         "--retrain", action="store_true", help="train though nothing has changed"
@@ -94,16 +94,16 @@ def pipeline(options: argparse.Namespace) -> dict[str, Any]:
         summary["embed_database"] = vars(report)
         test = captions.test if captions else None
         tested = [*test.texts_in(index_descriptors(options.db).images()).values()] if test else []
-        if test:
+        if captions:
             _announce("evaluate on images that training did not see")
         if test and tested:
             from jobs.evaluate import evaluate  # PyTorch, as above
 
             summary["evaluate"] = evaluate(options.db, test, options.word_vectors)
-        elif test:
+        elif captions:
             print(
-                f"none of the {len(test.images)} captioned images that are kept apart for it is in "
-                "the collection; to evaluate, give --test-captions"
+                f"no image of the collection is kept apart: {options.captions} names too few of "
+                "them; to evaluate, give --test-captions"
             )
         _announce("answer sample queries")
         arguments = ["--db", options.db, "--k", str(options.k), "--output", page]
@@ -149,13 +149,8 @@ def load_parts(options: argparse.Namespace) -> CaptionParts | None:
         return CaptionParts(captions, validation, test, (*read, test))
     captioned = set(captions.image_ids)
     apart = held_out(captioned, TEST_SHARE, purpose="test")
-    if len(apart) in (0, len(captioned)):
-        if options.embedder:
-            return CaptionParts(captions, validation, None, read)
-        raise BadInputError(
-            f"{options.captions} names too few images ({len(captioned)}) to keep some for "
-            "the evaluation; give --test-captions"
-        )
+    if not apart or len(captioned) * TEST_SHARE < 1:
+        return CaptionParts(captions, validation, None, read)
     training = select(captions, captioned - apart)
     write_captions(join(options.db, "captions", "training.parquet"), training)
     url = join(options.db, "captions", "test.parquet")

@@ -165,6 +165,21 @@ def test_captions_of_a_larger_collection_may_hold_out_none_of_this_one(
     assert summary["query"]["failed"] == []
 
 
+def test_two_captions_are_all_for_training(sample: Path, grown: Path) -> None:
+    document = summary_of(sample / "captions_train.json")
+    names = [image["file_name"] for image in document["images"][:2]]
+    (grown / "captions.csv").write_text(f"image,caption\n{names[0]},a dog\n{names[1]},a bus\n")
+    arguments = [
+        *("--images", "images", "--db", "db", "--backbone", "efficientnet_lite0"),
+        *("--captions", "captions.csv", "--k", 3, "--json", "summary.json"),
+    ]
+    printed, _ = run_job("pipeline", *arguments, cwd=grown)
+    assert "to evaluate, give --test-captions" in printed
+    summary = summary_of(grown / "summary.json")
+    assert summary["train_embedder"]["captions"]["training_images"] == 2
+    assert summary["query"]["failed"] == []
+
+
 def test_images_are_shown_by_id(sample: Path, sample_db: Path) -> None:
     ids = pd.read_parquet(next((sample_db / "embeddings").glob("*.parquet")))["image_id"][:3]
     captions = sample / "captions_train.json"
