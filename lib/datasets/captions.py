@@ -1,7 +1,9 @@
 """Captions of images: loaded from any file, matched with a collection, held out."""
 
 import hashlib
+import html
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass
 
@@ -15,6 +17,9 @@ from lib.datasets.matching import CaptionedImage as CaptionedImage
 from lib.datasets.matching import Matches, match_images, normal_path
 from lib.errors import BadInputError
 from lib.parquet import write_table_atomic
+
+# With its semicolon alone: what follows an ampersand in "black &lt" may be a word.
+_ENTITY = re.compile(r"&(?:#\d+|#x[\da-f]+|[a-z]+\d*);", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -104,7 +109,8 @@ def load_captions(source: str) -> Captions:
     """Captions from a file, folder, glob or shards of any shape that `caption_files` reads.
 
     An image is known by the id that the file gives it, as COCO does, else by its name; entries
-    that say the same name are one image. Blank captions are left out; `notes` tells.
+    that say the same name are one image. Blank captions are left out; `notes` tells. HTML's
+    character references are read as what they stand for.
     Raises MissingError where there is no file and BadInputError where it holds no captions, or two
     images have one id.
     """
@@ -124,7 +130,7 @@ def load_captions(source: str) -> Captions:
             continue
         blank += [row.place for text in row.texts if not text]
         long += [row.place for text in row.texts if len(text) > LONGEST_CAPTION]
-        pairs += [(image_id, text) for text in row.texts if text]
+        pairs += [(image_id, _unescaped(text)) for text in row.texts if text]
     distinct = dict.fromkeys(pairs)
     if pairs and 2 * len(distinct) <= len(pairs):
         notes.append(f"{source} has every caption twice or more; each is taken once")
@@ -147,6 +153,11 @@ def load_captions(source: str) -> Captions:
         source,
         tuple(notes),
     )
+
+
+def _unescaped(text: str) -> str:
+    """A text of a web page as people read it there: `&amp;` is no word "amp"."""
+    return _ENTITY.sub(lambda entity: html.unescape(entity[0]), text) if "&" in text else text
 
 
 def _path(name: str) -> str:

@@ -47,6 +47,12 @@ def test_tables_of_image_and_caption(tmp_path: Path) -> None:
         assert captions.texts == ["a dog, running", "a cat"]
 
 
+def test_characters_of_web_pages_are_no_words(tmp_path: Path) -> None:
+    written = "Mom &amp; dad&#39;s &quot;dog&QUOT; R&D &nosuch; &not so&#x21;"
+    captions = load_captions(write(tmp_path / "c.csv", f"image,caption\na.jpg,{written}\n"))
+    assert captions.texts == ['Mom & dad\'s "dog" R&D &nosuch; &not so!']
+
+
 def test_captions_meet_images_by_id_by_path_and_by_file_name(tmp_path: Path) -> None:
     captions = load_captions(write(tmp_path / "c.json", COCO))
     assert captions.rows_among([("139", "139")]).tolist() == [-1, 0]
