@@ -267,6 +267,11 @@ def index_descriptors(db: str) -> DescriptorIndex:
     """
     files = descriptor_files(db)
     if not files:
+        if failed := count_rows(db)[1]:
+            raise MissingError(
+                f"{db} holds no descriptors: all {failed:,} images failed, see {db}/failures; mend "
+                "them, and run jobs.extract_descriptors --retry-failed"
+            )
         raise MissingError(f"{db} holds no descriptors; run jobs.extract_descriptors first")
     provenance = Provenance.from_schema(read_schema(files[0]), files[0])
     image_ids: list[pa.Array] = []

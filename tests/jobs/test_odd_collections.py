@@ -10,6 +10,8 @@ import pytest
 
 from jobs import extract_descriptors as job
 from jobs import pipeline
+from lib.descriptors.store import index_descriptors
+from lib.errors import MissingError
 from tests.images.odd_images import encoded, scene
 
 pytestmark = [pytest.mark.reports, pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
@@ -53,6 +55,17 @@ def test_a_folder_with_everything_in_it(tmp_path: Path, capsys: pytest.CaptureFi
     assert "failed before: 2; see DB/failures; " in capsys.readouterr().out
     with pytest.raises(Exception, match="run without --prune"):
         job.extract_descriptors(job.build_parser().parse_args([*arguments, "--prune"]))
+
+
+def test_a_folder_in_which_nothing_is_whole(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for name in ("1.jpg", "2.jpg"):
+        (tmp_path / "photos" / name).touch()
+    arguments = ["--images", str(tmp_path / "photos"), "--db", str(tmp_path / "db")]
+    arguments += ["--backbone", "resnet18", "--weights", "random"]
+    assert job.extract_descriptors(job.build_parser().parse_args(arguments))["failed"] == 2
+    with pytest.raises(MissingError, match=r"all 2 images failed, see .*db/failures"):
+        index_descriptors(str(tmp_path / "db"))
 
 
 def test_an_option_given_twice_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
