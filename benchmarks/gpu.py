@@ -31,7 +31,7 @@ from lib.backbones.preparation import prepare
 from lib.backbones.torch_engine import TorchEngine
 from lib.cores import usable_cores
 from lib.descriptors.extractor import DescriptorExtractor
-from lib.images.listing import ListedImage
+from lib.images.listed import ListedImage
 from lib.images.preprocessing import decode, resize_with_torch
 from lib.schemas import column_to_vectors, descriptor_schema
 from lib.topk.exact import ExactSearch

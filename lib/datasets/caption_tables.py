@@ -22,7 +22,7 @@ from lib.datasets.caption_rows import (
 )
 from lib.datasets.matching import clean, has_image_ending
 from lib.errors import BadInputError
-from lib.images.listing import content_column
+from lib.images.containers import content_column
 
 LONGEST_CAPTION = 2_000  # characters; longer ones are named: files that run together have them
 _MOST_LINES = 100  # of one quoted caption

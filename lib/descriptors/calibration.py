@@ -12,7 +12,7 @@ from lib.backbones.engines import Forms
 from lib.backbones.kept import AnyBackbone
 from lib.backbones.preparation import prepare_for
 from lib.images.decoding import ImageError
-from lib.images.listing import ListedImage
+from lib.images.listed import ListedImage
 from lib.images.preprocessing import Preprocessing, decode
 from lib.images.reading import read_image
 from lib.schemas import Fidelity

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from lib.descriptors.store import EDITS
 from lib.images.decoding import ImageError
-from lib.images.listing import LISTED, ListedImage
+from lib.images.listed import LISTED, ListedImage
 from lib.images.reading import read_image
 from lib.schemas import content_digest
 

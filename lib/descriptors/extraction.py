@@ -38,7 +38,7 @@ from lib.descriptors.shards import (
 from lib.descriptors.worker import BackbonePayload
 from lib.errors import BadInputError, ConflictError, ImageSearchError
 from lib.images.file_names import skipped_in_words, unreadable_ones
-from lib.images.listing import rows_of, tabulate
+from lib.images.listed import rows_of, tabulate
 from lib.progress import STAGES, Progress
 from lib.schemas import Provenance, require_same
 from lib.storage import absolute

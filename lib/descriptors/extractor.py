@@ -20,7 +20,7 @@ from lib.backbones.origin import Origin
 from lib.descriptors.shards import ExtractionSettings
 from lib.descriptors.store import DescribedImage, Failure, descriptor_table
 from lib.images.decoding import ImageError
-from lib.images.listing import ListedImage
+from lib.images.listed import ListedImage
 from lib.images.preprocessing import (
     RESIZES_FAST,
     DecodedImage,

@@ -20,7 +20,8 @@ from lib.descriptors.head_start import Begun
 from lib.descriptors.shard_files import write_shard
 from lib.descriptors.shards import ExtractionSettings, cut_shards
 from lib.descriptors.store import shard_states
-from lib.images.listing import ListedImage, Listing, whole
+from lib.images.listed import ListedImage
+from lib.images.listing import Listing, whole
 
 _SHARD = 8  # images: the run waits for the one that is at work when Ray is up
 _MOST_IMAGES = 10_000  # more are listed while they are described, see `lib.descriptors.extraction`

@@ -19,7 +19,7 @@ from lib.descriptors.store import (
     writing,
 )
 from lib.errors import BadInputError
-from lib.images.listing import ListedImage
+from lib.images.listed import ListedImage
 from lib.parquet import write_table_atomic
 from lib.schemas import FAILURES, Precision, Provenance, descriptor_schema, require_same
 from lib.storage import join

@@ -26,7 +26,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from lib.cores import usable_cores
 from lib.descriptors.shards import ExtractionSettings
 from lib.images.addresses import allow_private_addresses, open_filesystem
-from lib.images.listing import LISTED, Listing, Part, tabulate, whole
+from lib.images.listed import LISTED, tabulate
+from lib.images.listing import Listing, Part, whole
 from lib.nodes import cluster_cpus
 from lib.progress import Progress
 from lib.tasks import run_bounded

@@ -8,7 +8,7 @@ from operator import attrgetter
 from lib.datasets.captions import Captions
 from lib.descriptors.external_sort import SpooledRows, sort_bounded
 from lib.descriptors.store import named_images
-from lib.images.listing import ListedImage
+from lib.images.listed import ListedImage
 
 
 def name_by_captions(

@@ -20,7 +20,7 @@ from lib.descriptors.comparison import Counts, compare, listed_names
 from lib.descriptors.listing import ListedTable, planning_cpus
 from lib.descriptors.store import KNOWN, apply_edits, known_images, row_counts, shard_states
 from lib.errors import MismatchError
-from lib.images.listing import LISTED, ListedImage
+from lib.images.listed import LISTED, ListedImage
 
 _PART_ROWS = 250_000  # of a listing, at least, that a task cuts
 _HERE_ROWS = 250_000  # of listing and database, at most, that are compared in this process

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from lib.images.listing import ListedImage
+from lib.images.listed import ListedImage
 from lib.schemas import Fidelity, Precision
 
 SHARDS_WANTED = 32  # of a small collection, so that several workers have their share

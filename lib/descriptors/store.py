@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lib.errors import BadInputError, ConflictError, MissingError
-from lib.images.listing import ListedImage
+from lib.images.listed import ListedImage
 from lib.parquet import content_of, opened_parquet, parquet_bytes, read_schema, read_table
 from lib.schemas import Computation, Provenance, column_to_vectors, require_same, vectors_to_column
 from lib.storage import StoredFile, join, list_stored, read_json, replace_bytes, sweep_temporary

@@ -22,7 +22,7 @@ from lib.descriptors.store import DescriptorIndex, read_uris
 from lib.embedder.space import SemanticSpace
 from lib.errors import ImageSearchError, MissingError
 from lib.images.decoding import ImageError
-from lib.images.listing import ListedImage
+from lib.images.listed import ListedImage
 from lib.images.reading import read_image
 from lib.schemas import column_to_vectors, descriptor_schema
 from lib.text.caption_words import CaptionWords

@@ -3,8 +3,10 @@
 import posixpath
 import re
 from collections import Counter
+from dataclasses import dataclass
 
 from lib.images.decoding import HEIF_IS_READ
+from lib.images.listed import valid_text
 
 ENDINGS = frozenset(
     """
@@ -119,3 +121,32 @@ def skipped_in_words(skipped: Counter[str]) -> str:
     more = len(unread) - _SHOWN
     rest = [f"{more:,} more that are unreadable (--json names them)"] if more > 0 else []
     return ", ".join([*words, *unread[:_SHOWN], *rest])
+
+
+@dataclass
+class LeftOut:
+    """What a listing leaves out, counted by kind."""
+
+    skipped: Counter[str]
+    include_hidden: bool
+
+    def hides(self, path: str, source: str = "") -> bool:
+        """Whether a path below a source is left out by what it leads to, see `is_hidden`."""
+        if self.include_hidden or not is_hidden(path, source):
+            return False
+        self.skipped["hidden"] += 1
+        return True
+
+    def takes_member(self, name: str) -> bool:
+        """Whether a member of an archive is an image."""
+        if self.hides(name):
+            return False
+        if is_image(name):
+            return True
+        if kind := left_out_as(name):
+            self.skipped[kind] += 1
+        return False
+
+    def add_unreadable(self, name: str, error: Exception) -> None:
+        """Count a folder or an archive of which nobody knows what images it has."""
+        self.skipped[valid_text(unreadable(name, error))] += 1

@@ -21,8 +21,9 @@ from fsspec.implementations.local import LocalFileSystem
 from lib.errors import BadInputError
 from lib.images.addresses import PrivateAddressError, TooLargeError, get, open_filesystem
 from lib.images.archives import zip_members
+from lib.images.containers import content_column
 from lib.images.decoding import ImageError
-from lib.images.listing import ListedImage, content_column
+from lib.images.listed import ListedImage
 
 MAX_FILE_BYTES = 256_000_000
 DEADLINE_S = 60.0  # for one image, all attempts together
@@ -190,7 +191,7 @@ class _Zip:
         self._members = zip_members(self._archive)
 
     def read(self, name: str) -> bytes:
-        """Bytes of a member by its name as `lib.images.listing.member_uri` writes it."""
+        """Bytes of a member by its name as `lib.images.containers.member_uri` writes it."""
         member = self._members.get(unquote(name), self._members.get(name))
         if member is None:
             raise FileNotFoundError(f"the archive has no member {name}")

@@ -33,7 +33,7 @@ from lib.descriptors.shards import (
     suitable_shard_size,
 )
 from lib.errors import BadInputError, ImageSearchError, MismatchError
-from lib.images.listing import ListedImage
+from lib.images.listed import ListedImage
 from lib.schemas import Computation
 from lib.storage import write_bytes_atomic
 from tests.http_server import FileServer

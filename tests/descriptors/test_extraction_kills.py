@@ -20,7 +20,7 @@ from lib.descriptors.extraction import extract
 from lib.descriptors.placement import Placement
 from lib.descriptors.shards import ExtractionSettings, Shard, ShardReport, cut_shards
 from lib.descriptors.worker import BackbonePayload
-from lib.images.listing import ListedImage
+from lib.images.listed import ListedImage
 from tests.descriptors.test_extraction import make_images, rows
 
 ROOT = Path(__file__).parents[2]

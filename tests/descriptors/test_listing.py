@@ -12,8 +12,9 @@ import pytest
 from lib.descriptors import listing
 from lib.descriptors.plan import make_plan, resolve
 from lib.descriptors.shards import ExtractionSettings
-from lib.images import listing as images
-from lib.images.listing import ListedImage, list_images, rows_of
+from lib.images import containers, listed
+from lib.images.listed import ListedImage, rows_of
+from lib.images.listing import list_images
 
 pytestmark = pytest.mark.ray
 SETTINGS = ExtractionSettings()
@@ -98,7 +99,8 @@ def test_prefixes_and_archives_of_a_bucket(tree: Path, s3_bucket: str) -> None:
 
 
 def test_row_groups_of_a_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "TABLE_ROWS", 20)
+    for module in (containers, listed):
+        monkeypatch.setattr(module, "TABLE_ROWS", 20)
     monkeypatch.setattr(listing, "_HERE_S", 60)
     names = [f"{number}.jpg" for number in range(100)]
     uris = [f"s3://x/{name}" for name in names]

@@ -7,7 +7,7 @@ import pytest
 from lib.datasets.captions import CaptionedImage, Captions
 from lib.descriptors.naming import name_by_captions
 from lib.errors import BadInputError
-from lib.images.listing import ListedImage
+from lib.images.listed import ListedImage
 
 pytestmark = pytest.mark.reports
 

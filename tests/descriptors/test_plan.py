@@ -12,7 +12,7 @@ import pytest
 from lib.descriptors import plan, store
 from lib.descriptors.comparison import Counts, compare
 from lib.descriptors.listing import ListedTable
-from lib.images.listing import ListedImage, tabulate
+from lib.images.listed import ListedImage, tabulate
 from lib.parquet import write_table_atomic
 from lib.schemas import FAILURES, Provenance, content_digest, descriptor_schema, vectors_to_column
 from lib.storage import join

@@ -40,7 +40,8 @@ from lib.descriptors.store import remove_leftovers, stored_files
 from lib.embedder.fitting import FitSettings
 from lib.embedder.training import train
 from lib.errors import BadInputError, MissingError
-from lib.images.listing import list_images, tabulate
+from lib.images.listed import tabulate
+from lib.images.listing import list_images
 from lib.images.preprocessing import Preprocessing
 from lib.parquet import read_table
 from lib.schemas import Computation, descriptor_schema

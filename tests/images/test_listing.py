@@ -21,7 +21,8 @@ import pytest
 from lib.errors import BadInputError, MissingError
 from lib.images import addresses, reading
 from lib.images.decoding import ImageError
-from lib.images.listing import ListedImage, list_images
+from lib.images.listed import ListedImage
+from lib.images.listing import list_images
 from lib.images.reading import read_image
 from lib.schemas import FAILURES, Provenance, descriptor_schema
 from lib.storage import write_bytes_atomic

@@ -1,0 +1,351 @@
+"""Files that list images: archives, tables of images, lists of addresses, COCO's JSON."""
+
+import codecs
+import csv
+import io
+import itertools
+import json
+import os
+import posixpath
+import re
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+from fsspec.implementations.local import LocalFileSystem
+
+from lib.errors import BadInputError, ImageSearchError, MissingError
+from lib.images.archives import tar_members, zip_members
+from lib.images.file_names import LeftOut, ending
+from lib.images.listed import (
+    LISTED,
+    TABLE_ROWS,
+    ListedImage,
+    listed_image,
+    uri_of,
+    valid_text,
+    version,
+)
+from lib.storage import is_of_page
+
+# Names of columns in small letters, the first that a table has is taken.
+URI_COLUMNS = ("uri", "url", "coco_url", "image_url", "img_url", "image_link")
+PATH_COLUMNS = ("path", "file_name", "image_path", "filename", "image_name", "img_name", "img_path")
+CONTENT_COLUMNS = ("bytes", "image", "content", "jpg", "jpeg", "png", "webp", "img", "image_bytes")
+_HEAD_BYTES = 1 << 16  # in which the first line of a list ends
+_DELIMITERS = (",", "\t", ";")
+_NOT_IN_PLACE = "links and sparse files in archives"
+_OF_OTHER_LENGTH = "rows of another length than the header"
+_WITHOUT_ADDRESS = "rows without an address"
+_BATCH_ROWS = 65_536
+
+
+class ContainerFile(NamedTuple):
+    """An archive or a table that lists images."""
+
+    fs: Any
+    path: str  # in it
+    uri: str
+    below: str | None  # with which paths of images begin; None for a whole source
+    groups: Sequence[int] | None = None  # row groups of a list of URIs; None: all
+
+    @property
+    def kind(self) -> str:
+        """Its ending."""
+        http = self.path.startswith(("http://", "https://"))
+        return ending(urlsplit(self.path).path if http else self.path)
+
+    @property
+    def prefix(self) -> str:
+        """What the paths of its images begin with."""
+        return "" if self.below is None else f"{self.below}/"
+
+
+Rows = Iterator[ListedImage | pa.Table | ContainerFile]
+
+
+def _zip(file: Any, where: ContainerFile, left_out: LeftOut) -> Rows:
+    with zipfile.ZipFile(file) as archive:
+        for name, member in zip_members(archive).items():
+            if left_out.takes_member(name):
+                uri = member_uri("zip", name, where.uri)
+                yield listed_image(where.prefix + name, uri, member.file_size, f"{member.CRC:08x}")
+
+
+def _tar(file: Any, where: ContainerFile, left_out: LeftOut) -> Rows:
+    newest: dict[str, ListedImage] = {}
+    links: dict[str, str] = {}
+    for member in tar_members(file):
+        if not left_out.takes_member(member.name):
+            continue
+        name = member.name.removeprefix("./")
+        if member.issym():
+            links[name] = posixpath.normpath(f"{posixpath.dirname(name)}/{member.linkname}")
+        elif member.islnk():
+            links[name] = member.linkname
+        elif member.issparse():
+            left_out.skipped[_NOT_IN_PLACE] += 1
+        else:
+            # The offset lets the member be read without the archive before it.
+            offset = member.offset_data
+            etag = f"{offset:x}-{int(member.mtime):x}"
+            uri = member_uri("tar", f"{offset}+{member.size}/{name}", where.uri)
+            newest[name] = listed_image(where.prefix + name, uri, member.size, etag)
+    for name, target in links.items():
+        if row := newest.get(target.removeprefix("./").removeprefix("/")):
+            newest[name] = listed_image(where.prefix + name, row.uri, row.bytes, row.etag)
+        else:
+            left_out.skipped[_NOT_IN_PLACE] += 1
+    yield from newest.values()
+
+
+def _coco(file: Any, where: ContainerFile, left_out: LeftOut) -> Rows:
+    try:
+        rows = [_coco_row(image) for image in json.load(file)["images"]]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise BadInputError(
+            f"{where.uri} is no COCO file whose images have file_name, coco_url or flickr_url, "
+            f"and id: {error!r}"
+        ) from error
+    urls = _from_anywhere(pa.array([valid_text(url) for _, url, _ in rows], pa.string()))
+    for (name, _, image_id), url in zip(rows, urls.to_pylist(), strict=True):
+        yield listed_image(name, url, -1, "", image_id)
+
+
+def _list(file: Any, where: ContainerFile, left_out: LeftOut) -> Rows:
+    """Rows of a list of URIs, as texts: numbers would lose their zeros."""
+    file = io.BufferedReader(file, _HEAD_BYTES)  # which looks ahead, and never goes back
+    if file.peek().startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise BadInputError(f"{where.uri} is in UTF-16: save it as UTF-8")
+    plain = where.kind == ".txt"
+    head = "" if plain else file.peek().partition(b"\n")[0].decode("utf-8-sig")
+    delimiter = "\x1f" if plain else max(_DELIMITERS, key=head.count)
+    header = ["url"] if plain else next(csv.reader([head], delimiter=delimiter), [])
+    uri, name = _columns(header, where.uri)
+    types = {column: pa.binary() for column in (uri, name) if column}
+
+    def skip(row: pyarrow.csv.InvalidRow) -> str:
+        left_out.skipped[_OF_OTHER_LENGTH] += 1
+        return "skip"
+
+    with pyarrow.csv.open_csv(
+        file,
+        pyarrow.csv.ReadOptions(column_names=header if plain else None),
+        pyarrow.csv.ParseOptions(
+            delimiter=delimiter,
+            quote_char=not plain and '"',
+            newlines_in_values=not plain,
+            invalid_row_handler=skip,
+        ),
+        pyarrow.csv.ConvertOptions(
+            include_columns=[*types],
+            column_types=types,
+            null_values=[""],
+            strings_can_be_null=True,
+        ),
+    ) as reader:
+        for batch in reader:
+            yield _rows(batch, uri, name, left_out)
+
+
+def _parquet(file: Any, where: ContainerFile, left_out: LeftOut) -> Rows:
+    table = pq.ParquetFile(file)
+    schema = table.schema_arrow
+    content = content_column(schema)
+    if content is not None:
+        yield from _content_rows(table, content, where)
+        return
+    uri, name = _columns(schema.names, where.uri)
+    ranges = _row_groups(table.metadata) if where.groups is None else [where.groups]
+    if len(ranges) > 1:
+        yield from (where._replace(groups=groups) for groups in ranges)
+        return
+    columns = [column for column in (uri, name) if column]
+    for batch in table.iter_batches(_BATCH_ROWS, ranges[0], columns):
+        yield _rows(batch, uri, name, left_out)
+
+
+def _rows(batch: pa.RecordBatch, uri: str, name: str | None, left_out: LeftOut) -> pa.Table:
+    """The rows of a list that have a URI, without a Python object for each."""
+    uris = _texts(batch.column(uri), _address)
+    paths = _texts(batch.column(name or uri), valid_text)
+    columns = [
+        paths := pc.coalesce(paths, uris),
+        _from_anywhere(uris),
+        pa.repeat(pa.scalar(-1, pa.int64()), len(batch)),
+        pa.repeat("", len(batch)),
+        paths,
+    ]
+    table = pa.table(columns, LISTED).filter(pc.greater(pc.binary_length(uris), 0))
+    if without := len(batch) - len(table):
+        left_out.skipped[_WITHOUT_ADDRESS] += without
+    return table
+
+
+def content_column(schema: pa.Schema) -> str | None:
+    """The column that holds image bytes: binary, or a struct with the binary field `bytes`."""
+    structs = [
+        field.name
+        for field in schema
+        if pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0
+    ]
+    binary = [field.name for field in schema if _is_binary(field.type)]
+    return _first(structs + binary, CONTENT_COLUMNS) or next(iter(structs), None)
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return any(
+        is_kind(kind)
+        for is_kind in (
+            *(pa.types.is_binary, pa.types.is_large_binary),
+            *(pa.types.is_binary_view, pa.types.is_fixed_size_binary),
+        )
+    )
+
+
+def member_uri(kind: str, member: str, source: str) -> str:
+    """What opens a member of an archive; its name never decides where the source begins."""
+    return f"{kind}://{member.replace('%', '%25').replace('::', '%3A%3A')}::{source}"
+
+
+def holds_images(fs: Any, name: str) -> bool:
+    """Whether a Parquet table has the bytes of images; true of one that cannot be read."""
+    try:
+        with fs.open(name) as file:
+            return content_column(pq.read_schema(file)) is not None
+    except (OSError, pa.ArrowException):
+        return True  # and the listing counts it as unreadable
+
+
+def _content_rows(
+    table: pq.ParquetFile, content: str, where: ContainerFile
+) -> Iterator[ListedImage]:
+    """Rows of a table that holds the images themselves; a changed file is changed throughout.
+
+    Rows are named by a column of paths, else by the `path` beside the bytes (Hugging Face), else
+    by their number, which is added where a name comes again.
+    """
+    schema = table.schema_arrow
+    name = _first(schema.names, PATH_COLUMNS)
+    kind = schema.field(content).type
+    if name is None and pa.types.is_struct(kind) and kind.get_field_index("path") >= 0:
+        name = f"{content}.path"
+    tag = version(where.fs.info(where.path))
+    unnamed = where.prefix or f"{PurePosixPath(urlsplit(where.uri).path).name}/"
+    names: set[str] = set()
+    first = 0
+    for group in range(table.num_row_groups):
+        count = table.metadata.row_group(group).num_rows
+        values: Iterable[Any] = [None] * count
+        if name is not None:
+            column = table.read_row_group(group, columns=[name]).column(0)
+            values = column.to_pylist()
+        for row, value in enumerate(values):
+            path = value.get("path") if isinstance(value, dict) else value
+            path = unnamed + str(first + row) if path is None else where.prefix + str(path)
+            if path in names:
+                path = f"{path}#{first + row}"
+            names.add(path)
+            yield listed_image(path, f"parquet://{group}/{row}::{where.uri}", -1, tag)
+        first += count
+
+
+def _texts(column: pa.Array, readable: Callable[[str], str]) -> pa.Array:
+    """A column as texts; where one is no UTF-8, what `readable` makes of each as a file's name."""
+    try:
+        texts = column.cast(pa.string())
+        texts.validate(full=True)
+    except pa.ArrowInvalid:
+        names = (value and os.fsdecode(value) for value in column.cast(pa.binary()).to_pylist())
+        return pa.array([name and readable(name) for name in names], pa.string())
+    return texts
+
+
+def _address(name: str) -> str:
+    text = valid_text(name)
+    return (
+        text if text == name or "://" in name else uri_of(LocalFileSystem(), f"{Path.cwd() / name}")
+    )
+
+
+def _from_anywhere(uris: pa.Array) -> pa.Array:
+    """Addresses in a list; a path from this working directory is one from any other, too."""
+    here = pa.scalar(valid_text(f"{Path.cwd()}/"))
+    stays = pc.match_substring_regex(uris, r"^(/|~|file:)|://|^$")
+    return pc.if_else(stays, uris, pc.binary_join_element_wise(here, uris, ""))
+
+
+def _row_groups(metadata: pq.FileMetaData) -> list[range]:
+    """The row groups of a table in ranges of TABLE_ROWS or little more."""
+    counts = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+    starts, rows = [0], 0
+    for group, count in enumerate(counts):
+        if rows >= TABLE_ROWS:
+            starts.append(group)
+            rows = 0
+        rows += count
+    return [range(*bounds) for bounds in itertools.pairwise([*starts, len(counts)])]
+
+
+def _columns(columns: Sequence[str], source: str) -> tuple[str, str | None]:
+    uri = _first(columns, URI_COLUMNS)
+    if uri is None:
+        raise BadInputError(
+            f"{source} has no column {', '.join(URI_COLUMNS)} of URIs"
+            f" nor {', '.join(CONTENT_COLUMNS)} of image bytes; it has {', '.join(columns)}"
+        )
+    return uri, _first(columns, PATH_COLUMNS)
+
+
+def _first(columns: Sequence[str], names: Iterable[str]) -> str | None:
+    by_name = {column.lower(): column for column in reversed(columns)}
+    return next((by_name[name] for name in names if name in by_name), None)
+
+
+def _coco_row(image: dict[str, Any]) -> tuple[str, str, str]:
+    url = image.get("coco_url") or image.get("flickr_url")
+    if not url:
+        raise KeyError("coco_url")
+    return str(image["file_name"]), str(url), str(image["id"])
+
+
+def refusal(where: ContainerFile, error: Exception) -> ImageSearchError | None:
+    """What is said of a whole source that cannot be listed; None where the error says enough."""
+    if isinstance(error, FileNotFoundError):
+        return MissingError(f"no images at {where.uri}: {error.__cause__ or error}")
+    if isinstance(error, zipfile.BadZipFile | tarfile.TarError):
+        return BadInputError(f"{where.uri} is no whole {where.kind[1:]} archive: {error}")
+    if is_of_page(error) or isinstance(error, pa.ArrowException | UnicodeDecodeError):
+        return BadInputError(f"{where.uri} cannot be read as {where.kind[1:]}: {error}")
+    no_ranges = isinstance(error, ValueError) and not isinstance(error, BadInputError)
+    if no_ranges and re.search("seek|range", str(error)):
+        return BadInputError(
+            f"{where.uri}: its server does not send parts of files; fetch it, and give the file"
+        )
+    return None
+
+
+_LISTERS: dict[str, Callable[[Any, ContainerFile, LeftOut], Rows]] = {
+    ".zip": _zip,
+    ".tar": _tar,
+    ".json": _coco,
+    ".csv": _list,
+    ".tsv": _list,
+    ".txt": _list,
+    ".parquet": _parquet,
+}
+CONTAINERS = (*_LISTERS,)  # endings of such files
+
+
+def list_container(where: ContainerFile, left_out: LeftOut) -> Rows:
+    """The images that an archive or table lists; of a large list of URIs, its parts."""
+    with where.fs.open(where.path) as file:
+        yield from _LISTERS[where.kind](file, where, left_out)
