@@ -25,7 +25,7 @@ CAPTION_COLUMNS = re.findall(
     captionstr referencestrs comment comments description descriptions alttext alt txt value""",
 )
 _NUMBERED = re.compile(r"((?:caption|text|sentence|comment|description)s?)[0-9]+")
-_FEW = 0.01  # this share of all records may be left out, with a word; more is another format
+_FEW = 0.1  # this share of all records may be left out, with a word; more is another format
 _MISSING = {"", "null", "none", "nan", "<na>", "n/a", "#n/a"}
 _STRING = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
 _ITEM = f"(?:{_STRING}|None|nan)"

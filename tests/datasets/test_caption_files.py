@@ -268,12 +268,13 @@ def test_a_text_in_a_column_without_name_is_no_record(tmp_path: Path) -> None:
 def test_a_line_that_is_no_record_is_left_out_and_named(
     tmp_path: Path, line: str, says: str
 ) -> None:
-    read = load(tmp_path / "c.csv", "\n".join([*table_of(20), line]))
-    assert len(read) == 20
-    assert f"line 22 {says}" in read.notes[0]
-    assert "records left out: 1" in read.notes[0]
-    with pytest.raises(BadInputError, match=f"line 22 {says}.*2 such records"):
-        load(tmp_path / "c.csv", "\n".join([*table_of(20), line, line]))
+    for count in (1, 2):
+        read = load(tmp_path / "c.csv", "\n".join([*table_of(20), *[line] * count]))
+        assert len(read) == 20
+        assert f"line 22 {says}" in read.notes[0]
+        assert f"records left out: {count}" in read.notes[0]
+    with pytest.raises(BadInputError, match=f"line 22 {says}.*3 such records"):
+        load(tmp_path / "c.csv", "\n".join([*table_of(20), *[line] * 3]))
 
 
 GOOD = '{"image": "a.jpg", "caption": "x"}'
