@@ -134,7 +134,9 @@ def main(build_parser: Callable[[], argparse.ArgumentParser], job: Job) -> Main:
 
 def run(arguments: argparse.ArgumentParser, job: Job, argv: list[str] | None = None) -> NoReturn:
     """Parse, run the job, report what it returns, and exit: 0 done, 1 failed, 2 bad arguments."""
-    options = arguments.parse_args(argv)
+    options, unknown = arguments.parse_known_args(argv)
+    if unknown:
+        arguments.error(_of_unknown(unknown))
     if isinstance(sys.stdout, io.TextIOWrapper):  # whose encoding may lack what names are made of
         sys.stdout.reconfigure(errors="backslashreplace")
     choose_token()
@@ -162,6 +164,17 @@ def run(arguments: argparse.ArgumentParser, job: Job, argv: list[str] | None = N
             print(f"{arguments.prog}: {unwritten}", file=sys.stderr)
         sys.exit(1)
     sys.exit(0)
+
+
+def _of_unknown(words: list[str]) -> str:
+    """What is wrong with words that belong to no option."""
+    if not os.path.lexists(words[0]):
+        return f"unrecognized arguments: {' '.join(words)}"
+    more = f" and {len(words) - 1:,} more" if len(words) > 1 else ""
+    return (
+        f"{words[0]}{more}: an option takes one name. Put quotes around a glob, which the shell "
+        "writes out otherwise, or name the folder"
+    )
 
 
 def _end_at_once() -> NoReturn:

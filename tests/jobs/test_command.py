@@ -12,6 +12,7 @@ import pytest
 
 from jobs import command
 from jobs.__main__ import main, names
+from tests.run_job import run_job
 
 
 def test_every_job_is_listed_once(capsys: pytest.CaptureFixture[str]) -> None:
@@ -45,6 +46,17 @@ def test_a_name_that_the_terminal_lacks_ends_no_job(
     assert ended.value.code == 0
     terminal.seek(0)
     assert terminal.read() == f"{shown}\n"
+
+
+def test_a_glob_that_the_shell_wrote_out_is_explained(
+    tmp_path: Path,
+) -> None:
+    names = [tmp_path / f"{number}.jpg" for number in range(5_000)]
+    for name in names[:2]:
+        name.touch()
+    _, errors = run_job("pipeline", "--images", *names, "--db", tmp_path / "db", status=2)
+    says = errors.splitlines()[-1]
+    assert f"{names[1]} and 4,998 more: an option takes one name. Put quotes around a glob" in says
 
 
 def test_without_credentials_a_store_is_one_line(tmp_path: Path) -> None:
