@@ -18,7 +18,7 @@ from lib.datasets.captions import Captions
 from lib.embedder.dataset import TrainingData
 from lib.embedder.fitting import FitSettings, FitState, begin, fit, tries_ranking
 from lib.embedder.model import Embedder
-from lib.embedder.preparation import prepare
+from lib.embedder.preparation import MAX_SAMPLE, prepare
 from lib.embedder.ridge import whitening_powers
 from lib.embedder.seen import captions_digest, keep_training_images
 from lib.embedder.space import save_semantic_space
@@ -106,10 +106,12 @@ def train(
         metrics = join(db, "embedder", "metrics.csv")
         with following(metrics, settings.epochs):
             first = None
-            if workers == 1:  # more of them share the closed form's work, too
+            ranks = tries_ranking(data.validation, settings)
+            # Several workers share this, too; one may have more memory than there is here.
+            if workers == 1 and not (ranks and len(data.training.images) > MAX_SAMPLE):
                 first = begin(data, settings, CPU, prepared.judged)
                 write_bytes_atomic(metrics, metrics_csv(first["history"]))
-            if first and not tries_ranking(data.validation, settings):
+            if first and not ranks:
                 state = fit(data, settings, CPU, first)
             else:
                 _say(f"starting Ray Train for {workers} worker{'s' * (workers > 1)} to try ranking")
