@@ -46,6 +46,7 @@ def import_descriptors(options: argparse.Namespace) -> object:
     print(
         f"{report.imported} descriptors{size} imported, "
         f"{report.already_described} were there already, {report.failed} failed"
+        + ("; see DB/failures" if report.failed else "")
     )
     if report.without_caption:
         print(f"{report.without_caption} of them have no entry in {options.captions}: no link")

@@ -47,6 +47,11 @@ def _pickled(file: str) -> Iterator[Batch]:
     content = load_arrays(read_bytes(file), file)
     if not isinstance(content, dict):
         raise BadInputError(f"{file} holds a {type(content).__name__}, not a dict of id → array")
+    if columns := [name for name in content if name in _ID_NAMES]:
+        raise BadInputError(
+            f"{file} has an entry {columns[0]!r}: a dict of arrays, not of image id → array. "
+            "Save it as .npz with the arrays ids and descriptors instead"
+        )
     keys = list(content)
     for start in range(0, len(keys), BATCH_ROWS):
         chosen = keys[start : start + BATCH_ROWS]
@@ -72,7 +77,7 @@ def _npz(file: str) -> Iterator[Batch]:
         raise BadInputError(
             f"{file} needs the arrays ids (N,) and descriptors (N, D); has {shapes}"
         )
-    yield from _rows(_as_ids(arrays[ids[0]].tolist(), file), arrays[matrices[0]], file)
+    yield from _rows(_as_ids(arrays[ids[0]], file), arrays[matrices[0]], file)
 
 
 def _npy(file: str, ids: str | None) -> Iterator[Batch]:
@@ -85,25 +90,35 @@ def _npy(file: str, ids: str | None) -> Iterator[Batch]:
             f"{file} does not say which image each row is; name a file of ids with --ids "
             f"(or have {stem}.ids.npy or {stem}.ids.txt beside it)"
         )
+    names = _load_npy(id_file) if id_file.lower().endswith(".npy") else _lines(id_file)
+    yield from _rows(_as_ids(names, id_file), _load_npy(file), file)
+
+
+def _load_npy(file: str) -> np.ndarray:
+    """The array of a file; mapped where it is local: a matrix may be larger than memory."""
+    cause: Exception | None = None
     try:
-        # Mapped, not read: a local matrix may be larger than memory.
-        matrix = (
-            np.load(file, mmap_mode="r", allow_pickle=False)
-            if Path(file).exists()
-            else np.load(io.BytesIO(read_bytes(file)), allow_pickle=False)
-        )
-        names = (
-            np.load(io.BytesIO(read_bytes(id_file)), allow_pickle=False).tolist()
-            if id_file.endswith(".npy")
-            else [
-                line.strip()
-                for line in read_bytes(id_file).decode("utf-8-sig").split("\n")
-                if line.strip()
-            ]
-        )
-    except (ValueError, OSError, EOFError) as error:
-        raise BadInputError(f"{file} or {id_file} cannot be read: {error}") from error
-    yield from _rows(_as_ids(names, id_file), matrix, file)
+        local = Path(file).exists()
+        content = file if local else io.BytesIO(read_bytes(file))
+        array = np.load(content, "r" if local else None, allow_pickle=False)
+        if isinstance(array, np.ndarray):
+            return array
+    except (ValueError, EOFError) as error:  # whose text may advise to run any code in the file
+        cause = error
+    raise BadInputError(
+        f"{file} cannot be read as .npy: it is damaged, or holds Python objects; give an array of "
+        "numbers or, for ids, of texts (.astype(str))"
+    ) from cause
+
+
+def _lines(file: str) -> list[str]:
+    try:
+        lines = read_bytes(file).decode("utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise BadInputError(
+            f"{file} cannot be read as ids: {error}; give text in UTF-8, an id a line, or .npy"
+        ) from error
+    return [stripped for line in lines if (stripped := line.strip())]
 
 
 def _rows(ids: list[str], matrix: np.ndarray, file: str) -> Iterator[Batch]:
@@ -114,7 +129,10 @@ def _rows(ids: list[str], matrix: np.ndarray, file: str) -> Iterator[Batch]:
             f"{file} holds {matrix.dtype} of shape {matrix.shape}; floats of shape (N, D) are meant"
         )
     if len(ids) != len(matrix):
-        raise BadInputError(f"{file} has {len(matrix)} descriptors and {len(ids)} ids")
+        raise BadInputError(
+            f"{file} has {len(matrix)} descriptors and {len(ids)} ids; one each is meant, in a "
+            "text file one a line without a heading"
+        )
     for start in range(0, len(ids), BATCH_ROWS):
         yield ids[start : start + BATCH_ROWS], np.asarray(matrix[start : start + BATCH_ROWS])
 
@@ -165,9 +183,20 @@ def _lists(column: pa.Array) -> Sequence[np.ndarray] | np.ndarray:
     return np.split(values, np.cumsum(lengths)[:-1])
 
 
-def _as_ids(ids: Sequence[Any], file: str) -> list[str]:
+def _as_ids(ids: Sequence[Any] | np.ndarray, file: str) -> list[str]:
     """Ids as texts: 139, '139' and numpy's 139 are the same image."""
-    named = [str(entry) for entry in ids if isinstance(entry, int | str | np.integer)]
-    if len(named) != len(ids) or "" in named:
-        raise BadInputError(f"{file}: an image id must be a whole number or a text")
-    return named
+    entries = np.atleast_1d(ids).tolist() if isinstance(ids, np.ndarray) else ids
+    for place, entry in enumerate(entries, 1):
+        if not isinstance(entry, int | str | np.integer) or not _is_text(str(entry)):
+            raise BadInputError(
+                f"{file}: an image id must be a whole number or a text; number {place} is {entry!r}"
+            )
+    return [str(entry) for entry in entries]
+
+
+def _is_text(name: str) -> bool:
+    """Whether a file can hold this name: it may have been made of bytes that are no UTF-8."""
+    try:
+        return bool(name.encode())
+    except UnicodeEncodeError:
+        return False

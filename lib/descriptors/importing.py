@@ -1,6 +1,7 @@
 """Bring ready-made descriptors into a database, as if they had been extracted here."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -48,9 +49,9 @@ def import_descriptors(
     """Write descriptors under `DB/descriptors`, a file a batch; an image that is there is kept.
 
     An image found in `captions` gets its file name as path and its URL (`coco_url`) as uri, so that
-    results link to it. A descriptor that differs in length from the first, or is not finite, goes
-    to `DB/failures`. Raises MismatchError where the database holds descriptors of another origin,
-    BadInputError for an image that comes twice, or where nothing could be imported.
+    results link to it. A descriptor of another length than most of the first batch, or that is not
+    finite, goes to `DB/failures`. Raises MismatchError where the database holds descriptors of
+    another origin, BadInputError for an image that comes twice, or where nothing could be imported.
     """
     report, seen = ImportReport(), {image_id for image_id, _ in named_images(db)}
     there, origin = frozenset(seen), None
@@ -70,14 +71,23 @@ def import_descriptors(
             [ids[r] for r in fresh], [vectors[r] for r in fresh], db, captions, origin, report
         )
     if report.imported == 0 and report.already_described == 0:
-        raise BadInputError("no descriptor could be imported; see DB/failures for the reasons")
+        raise BadInputError(
+            f"no descriptor could be imported; {join(db, 'failures')} says why"
+            if report.failed
+            else "there is no descriptor to import: the file holds none"
+        )
     return report
 
 
 def _origin(db: str, backbone: str, precision: Precision, sizes: Sequence[int]) -> Provenance:
     """The origin to record; raises MismatchError where the database has another."""
     there = provenance(db)
-    size = there.descriptor_size if there and there.descriptor_size in sizes else sizes[0]
+    if there and there.descriptor_size in sizes:
+        size = there.descriptor_size
+    else:  # the first alone may be the one that is wrong
+        size = max(Counter(sizes).items(), key=lambda item: (item[0] > 0, item[1]))[0]
+    if size == 0:
+        raise BadInputError("there is no descriptor to import: each holds no values")
     imported = Provenance(backbone, UNRECORDED, UNRECORDED, precision, size)
     if there is not None:
         require_same(
@@ -107,7 +117,7 @@ def _import_batch(
         image = ListedImage(named.file_name or image_id, named.url, -1, "", image_id)
         row = np.asarray(vector).reshape(-1)
         if row.size != origin.descriptor_size:
-            message = f"{row.size} values where the first descriptor has {origin.descriptor_size}"
+            message = f"{row.size} values, not {origin.descriptor_size} as the other descriptors"
             failures.append(Failure("wrong_length", message).row(image))
         elif row.dtype.kind not in "fiu" or not _is_finite(row, dtype):
             message = f"not all values are finite numbers of {dtype.__name__}"

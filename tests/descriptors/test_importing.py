@@ -212,6 +212,16 @@ def test_a_descriptor_that_cannot_be_used_is_a_recorded_failure(tmp_path: Path) 
     assert sorted(stored(tmp_path / "db")) == ["139", "7"]
 
 
+def test_a_first_descriptor_that_is_wrong_fails_alone(tmp_path: Path) -> None:
+    vectors = pa.array([None, [1.0], *MATRIX.tolist()], pa.list_(pa.float32()))
+    pq.write_table(pa.table({"id": [1, 2, *IDS], "x": vectors}), tmp_path / "a.parquet")
+    report = import_descriptors(
+        read_descriptor_file(str(tmp_path / "a.parquet")), str(tmp_path / "db")
+    )
+    assert (report.imported, report.failed, report.descriptor_size) == (4, 2, 512)
+    assert_stored(tmp_path / "db")
+
+
 def test_descriptors_of_another_origin_do_not_mix(tmp_path: Path) -> None:
     file = write(tmp_path / "4.pkl")
     import_descriptors(read_descriptor_file(file), str(tmp_path / "db"), backbone="resnet18")
@@ -235,6 +245,15 @@ def test_descriptors_of_another_origin_do_not_mix(tmp_path: Path) -> None:
         ("a.parquet", lambda p: p.write_bytes(b"PAR1"), "no readable Parquet"),
         ("a.parquet", lambda p: pq.write_table(pa.table({"id": [1]}), p), "needs a column"),
         ("a.csv", lambda p: p.write_text("id,x"), "no known kind"),
+        ("a.npz", lambda p: np.savez(p, ids=np.array(1), x=MATRIX), "4 descriptors and 1 ids"),
+        ("a.npz", lambda p: np.savez(p, ids=np.array(IDS), x=MATRIX[:, :0]), "holds no values"),
+        ("a.npz", lambda p: np.savez(p, ids=np.array([], int), x=MATRIX[:0]), "file holds none"),
+        ("a.pkl", lambda p: p.write_bytes(pickle.dumps({"ids": MATRIX[0], "x": MATRIX})), "'ids'"),
+        (
+            "a.pkl",
+            lambda p: p.write_bytes(pickle.dumps({"a\udce9": MATRIX[0]})),
+            r"1 is 'a\\udce9'",
+        ),
     ],
 )
 def test_what_is_no_file_of_descriptors_is_refused(
@@ -252,6 +271,19 @@ def test_ids_must_be_named_for_npy_only(tmp_path: Path) -> None:
     np.save(tmp_path / "names.npy", np.array([f"photo {i}.jpg" for i in IDS]))
     (batch,) = read_descriptor_file(str(tmp_path / "b.npy"), str(tmp_path / "names.npy"))
     assert batch[0][0] == "photo 139.jpg"
+    np.save(tmp_path / "objects.npy", np.array([str(i) for i in IDS], object))
+    (tmp_path / "headed.csv").write_text("\n".join(["id", *map(str, IDS)]))
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
+    np.savez(tmp_path / "zip.npz", ids=np.array(IDS))
+    (tmp_path / "zip.npz").rename(tmp_path / "zip.npy")
+    for name, message in (
+        ("zip.npy", r"zip\.npy cannot be read as \.npy"),
+        ("objects.npy", r"objects\.npy cannot be read as \.npy: .*astype\(str\)"),
+        ("headed.csv", "4 descriptors and 5 ids; .* without a heading"),
+        ("latin.txt", r"latin\.txt cannot be read as ids: .*UTF-8"),
+    ):
+        with pytest.raises(BadInputError, match=message):
+            list(read_descriptor_file(str(tmp_path / "b.npy"), str(tmp_path / name)))
     with pytest.raises(BadArgumentError, match="--ids goes with"):
         read_descriptor_file(write(tmp_path / "4.pkl"), "x.txt")
     with pytest.raises(MissingError):
