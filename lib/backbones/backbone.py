@@ -226,7 +226,10 @@ def _timm_architecture(name: str) -> Architecture:
                 f"the weights of {name} cannot be downloaded ({error}); give --weights FILE"
             ) from error
 
-    return *_timm_classifier(name), official
+    try:
+        return *_timm_classifier(name), official
+    except RuntimeError as error:  # of the tag behind the point, as in resnet18.a1_in1k
+        raise BadArgumentError(f"no backbone {name!r}: timm says: {error}") from error
 
 
 def _timm_classifier(name: str) -> tuple[nn.Module, Preprocessing]:

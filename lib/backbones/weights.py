@@ -3,13 +3,14 @@
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from lib.datasets.pretrained import fetch_weights
 from lib.errors import BadInputError, MissingError
+from lib.storage import absolute
 
 
 class Weights(NamedTuple):
@@ -24,7 +25,8 @@ def read_weights(source: str) -> Weights:
 
     Raises MissingError where it cannot be had, BadInputError where it is no state dict.
     """
-    path = fetch_weights(source) if "://" in source else Path(source).absolute()
+    place = absolute(source) if "://" in source else source
+    path = fetch_weights(place) if "://" in place else Path(place).absolute()
     if not path.exists():
         raise MissingError(f"no weights at {source}")
     return Weights(_read(path, source), path)
@@ -35,8 +37,9 @@ def _read(path: Path, source: str) -> dict[str, torch.Tensor]:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+            content: Any = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise BadInputError(f"{source} cannot be read as weights: {error}") from error
     except Exception as error:  # torch's own text advises to run any code that is in the file
@@ -48,7 +51,7 @@ def _read(path: Path, source: str) -> dict[str, torch.Tensor]:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
     if not isinstance(content, dict) or not all(
-        isinstance(value, torch.Tensor) for value in content.values()
+        isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in content.items()
     ):
         raise BadInputError(f"{source} is no state dict (names and tensors)")
     return {name.removeprefix("module."): value for name, value in content.items()}
@@ -90,4 +93,10 @@ def load_state(
             problems.append(f"{what} {', '.join(keys[:3])}{more}")
     if problems:
         raise BadInputError(f"the weights of {source} are not of {name}: {'; '.join(problems)}")
-    classifier.load_state_dict(fitting, strict=False)
+    try:
+        classifier.load_state_dict(fitting, strict=False)
+    except RuntimeError as error:
+        raise BadInputError(
+            f"the weights of {source} are quantized, sparse or without values; {name} takes plain "
+            "tensors"
+        ) from error

@@ -1,5 +1,6 @@
 """Pretrained parts from their official hosts: GloVe word vectors, torchvision's weights."""
 
+import hashlib
 import os
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
@@ -80,11 +81,16 @@ def fetch_weights(url: str) -> Path:
 
 
 def _cached(url: str) -> tuple[Path, str]:
-    """File of a URL in torch's cache, and the digest whose start its name holds, if any."""
-    path = torch_cache() / PurePosixPath(urlsplit(url).path).name
-    mark = path.stem.rpartition("-")[2]
-    named = len(mark) >= 8 and set(mark) <= set("0123456789abcdef")
-    return path, f"sha256:{mark}" if named else ""
+    """File of a URL in torch's cache, and the digest whose start its name holds, if any.
+
+    Without one, as in pytorch_model.bin, the name may be that of many files: the URL tells them
+    apart.
+    """
+    name = PurePosixPath(urlsplit(url).path)
+    mark = name.stem.rpartition("-")[2]
+    if len(mark) >= 8 and set(mark) <= set("0123456789abcdef"):
+        return torch_cache() / name.name, f"sha256:{mark}"
+    return torch_cache() / f"{hashlib.sha256(url.encode()).hexdigest()[:8]}-{name.name}", ""
 
 
 def torch_cache() -> Path:

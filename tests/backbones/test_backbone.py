@@ -2,13 +2,15 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from lib.backbones.backbone import load_backbone
 from lib.backbones.origin import PACKAGED
@@ -117,6 +119,26 @@ def test_weights_come_from_a_url_and_then_from_the_cache(
     assert not first.weights_digest.startswith("random")
 
 
+def test_weights_of_one_name_are_told_apart_by_their_address(
+    weights_server: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, folder = weights_server
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    files = [folder / name / "pytorch_model.bin" for name in ("one", "two")]
+    for seed, file in enumerate(files):
+        file.parent.mkdir()
+        torch.save(state_of("resnet18", seed), file)
+    expected = [load_backbone("resnet18", str(file)).weights_digest for file in files]
+    for addresses in (
+        [f"{url}/one/pytorch_model.bin", f"{url}/two/pytorch_model.bin"],
+        [f"file://{file}" for file in files],
+    ):
+        assert [load_backbone("resnet18", a).weights_digest for a in addresses] == expected
+    # A file of this machine is read where it lies, whatever it held before.
+    torch.save(state_of("resnet18", 1), files[0])
+    assert load_backbone("resnet18", f"file://{files[0]}").weights_digest == expected[1]
+
+
 def test_a_damaged_download_is_refused_and_not_kept(
     weights_server: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -154,6 +176,31 @@ def test_wrong_weights_are_refused_by_name(tmp_path: Path) -> None:
         load_backbone("resnet18", str(tmp_path / "absent.pth"))
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: state | {3: torch.zeros(3)}, "is no state dict"),
+        (lambda state: state | {"conv1.weight": state["conv1.weight"].to_sparse()}, "sparse"),
+        (lambda state: {name: value.to("meta") for name, value in state.items()}, "without values"),
+    ],
+    ids=["names", "sparse", "meta"],
+)
+def test_weights_that_cannot_be_taken_are_refused(
+    tmp_path: Path, change: Callable[[dict[Any, torch.Tensor]], Any], message: str
+) -> None:
+    torch.save(change(dict(state_of("resnet18", 0))), tmp_path / "w.pth")
+    with pytest.raises(BadInputError, match=message):
+        load_backbone("resnet18", str(tmp_path / "w.pth"))
+
+
+def test_names_of_a_parallel_network_are_read_from_each_format(tmp_path: Path) -> None:
+    parallel = {f"module.{name}": value for name, value in state_of("resnet18", 0).items()}
+    torch.save(parallel, tmp_path / "w.pth")
+    save_file(parallel, tmp_path / "w.safetensors")
+    one, other = (load_backbone("resnet18", str(file)) for file in tmp_path.iterdir())
+    assert one.weights_digest == other.weights_digest
+
+
 def test_a_network_without_a_linear_layer_is_a_bad_argument() -> None:
     with pytest.raises(BadArgumentError, match="squeezenet1_1 has no final linear layer"):
         load_backbone("squeezenet1_1", "random")
@@ -162,6 +209,8 @@ def test_a_network_without_a_linear_layer_is_a_bad_argument() -> None:
 def test_unknown_backbone_is_a_bad_argument() -> None:
     with pytest.raises(BadArgumentError, match="no backbone 'resnet19'"):
         load_backbone("resnet19")
+    with pytest.raises(BadArgumentError, match=r"no backbone 'resnet18\.nowhere': .*tag"):
+        load_backbone("resnet18.nowhere", "random")
 
 
 def test_provenance_tells_weights_apart() -> None:
