@@ -171,11 +171,15 @@ def _parse(file: str, path: Path) -> "KeyedVectors":
                 raise BadInputError(f"{path} is cut off: its first line says {expected:,} bytes")
             return KeyedVectors.load_word2vec_format(file, binary=True)
         opened.seek(begin)
-        return _parse_text(itertools.islice(opened, int(has_header), None), size, path)
+        said = int(first[0][0]) if has_header else 0
+        return _parse_text(itertools.islice(opened, int(has_header), None), size, path, said)
 
 
-def _parse_text(lines: Iterable[bytes], size: int, path: Path) -> "KeyedVectors":
-    """GloVe's or word2vec's lines: a word, in which there may be spaces, and its values."""
+def _parse_text(lines: Iterable[bytes], size: int, path: Path, said: int) -> "KeyedVectors":
+    """GloVe's or word2vec's lines: a word, in which there may be spaces, and its values.
+
+    said: how many words the first line speaks of, 0 where there is no such line.
+    """
     rows: dict[str, np.ndarray] = {}
     unusable = repeated = 0
     for line in lines:
@@ -191,6 +195,8 @@ def _parse_text(lines: Iterable[bytes], size: int, path: Path) -> "KeyedVectors"
             f"{path} holds no word vectors: {unusable} of its lines are not a word and "
             f"{size or 'some'} finite numbers"
         )
+    if (there := len(rows) + unusable + repeated) < said:
+        print(f"{path} seems to be cut off: its first line says {said} words, {there} are there")
     if unusable or repeated:
         print(
             f"{path}: {len(rows)} word vectors; left out: {unusable} lines without {size} finite "

@@ -192,6 +192,14 @@ def test_odd_lines_of_a_file_cost_no_other(
     assert "left out: 3 lines without 2 finite numbers, 1 of words" in capsys.readouterr().out
 
 
+def test_a_text_that_ends_too_early_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "cut.vec").write_text("4 2\na 1 0\nb 0 1\nc 1\n")
+    assert len(load_word_vectors(str(tmp_path / "cut.vec"))) == 2
+    assert "cut.vec seems to be cut off: its first line says 4 words, 3" in capsys.readouterr().out
+
+
 def test_what_a_mac_adds_to_a_zip_is_no_second_file(tmp_path: Path) -> None:
     path = tmp_path / "glove.zip"
     with zipfile.ZipFile(path, "w") as opened:
