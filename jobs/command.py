@@ -117,6 +117,14 @@ class _StoreOnce(argparse._StoreAction):
         super().__call__(parser, namespace, values, option)
 
 
+def seed(text: str) -> int:
+    """An option's value as what random numbers begin with, whichever generator makes them."""
+    number = int(text)
+    if not 0 <= number < 1 << 32:
+        raise argparse.ArgumentTypeError(f"must be 0 to {(1 << 32) - 1}, not {number}")
+    return number
+
+
 def load_captions(source: str) -> "Captions":
     """Captions of a file, with a line on stderr for what was left out of it."""
     from lib.datasets.captions import load_captions

@@ -24,7 +24,7 @@ def compact(options: argparse.Namespace) -> object:
     from lib.errors import BadArgumentError
     from lib.tasks import run_where_it_pays
 
-    if options.grace_hours < 0:
+    if not options.grace_hours >= 0:  # also of what is no number
         raise BadArgumentError(f"--grace-hours must be at least 0, not {options.grace_hours}")
     report = compact_database(options.db, run=run_where_it_pays, grace_s=3600 * options.grace_hours)
     print(

@@ -34,7 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--captions", required=True, metavar="FILE", help="captions of images unseen in training"
     )
     arguments.add_argument(
-        "--seed", type=int, default=0, help="of triples and intervals (default: 0)"
+        "--seed", type=command.seed, default=0, help="of triples and intervals (default: 0)"
     )
     arguments.add_argument(
         "--output",

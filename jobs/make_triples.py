@@ -30,7 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="how bad images are drawn, see lib/embedder/triples.py (default: uniform)",
     )
     arguments.add_argument("--per-caption", type=int, default=1, metavar="N", help="default: 1")
-    arguments.add_argument("--seed", type=int, default=0)
+    arguments.add_argument("--seed", type=command.seed, default=0)
     return arguments
 
 
@@ -47,8 +47,9 @@ def make_triples(options: argparse.Namespace) -> dict[str, Any]:
         options.per_caption,
         np.random.default_rng(options.seed),
     )
-    ids = pa.array(index.ids_of(examples.images))
-    texts = pa.array([captions.texts[place] for place in examples.captions])
+    # Large: the texts of many triples are more than the 2 GB of which the others know the places.
+    ids = pa.array(index.ids_of(examples.images), pa.large_string())
+    texts = pa.array([captions.texts[place] for place in examples.captions], pa.large_string())
     table = pa.table(
         {
             "caption": texts.take(triples.caption),
@@ -61,7 +62,19 @@ def make_triples(options: argparse.Namespace) -> dict[str, Any]:
         f"{len(triples)} triples ({options.strategy}) of {len(examples.rows)} captions and "
         f"{len(examples.images)} images written to {options.output}"
     )
-    return {"triples": len(triples), "strategy": options.strategy, "output": options.output}
+    left_out = {
+        "captions_of_absent_images": examples.absent,
+        "captions_without_known_word": examples.wordless,
+    }
+    for name, count in left_out.items():
+        if count:
+            print(f"left out: {count} {name.replace('_', ' ')}")
+    return {
+        "triples": len(triples),
+        "strategy": options.strategy,
+        "output": options.output,
+        **left_out,
+    }
 
 
 main = command.main(build_parser, make_triples)

@@ -44,7 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--patience", type=int, default=defaults.patience, help="epochs without improvement"
     )
     arguments.add_argument("--batch-size", type=int, default=defaults.batch_size)
-    arguments.add_argument("--seed", type=int, default=defaults.seed)
+    arguments.add_argument("--seed", type=command.seed, default=defaults.seed)
     arguments.add_argument("--workers", type=int, default=1, help="Ray Train workers (default: 1)")
     return arguments
 

@@ -30,6 +30,7 @@ from lib.embedder.metrics import (
     triple_accuracy_fixed,
 )
 from lib.embedder.triples import uniform_triples
+from lib.errors import BadArgumentError
 
 # Share of the descriptor's values dropped at random while ranking (Srivastava et al., JMLR 2014).
 # A batch drops the same values of all its images: one draw a value instead of one a value and
@@ -52,6 +53,14 @@ class FitSettings:
     learning_rate: float = 0.01  # of Adam, relative to the weights' root mean square
     patience: int = 10  # epochs without improvement before training stops
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Raise BadArgumentError for what no training can go by."""
+        for name, least in (("margin", 0), ("epochs", 0), ("patience", 1), ("batch_size", 1)):
+            value = getattr(self, name)
+            if not least <= value < math.inf:
+                option = f"--{name.replace('_', '-')}"
+                raise BadArgumentError(f"{option} must be {least} or more, not {value}")
 
 
 class FitState(TypedDict, total=False):

@@ -59,6 +59,23 @@ def test_a_glob_that_the_shell_wrote_out_is_explained(
     assert f"{names[1]} and 4,998 more: an option takes one name. Put quotes around a glob" in says
 
 
+@pytest.mark.parametrize("job", ["evaluate", "make_triples", "train_embedder"])
+@pytest.mark.parametrize("seed", ["-1", "4294967296", "one"])
+def test_a_seed_that_no_generator_takes_is_a_bad_argument(job: str, seed: str) -> None:
+    named = ["--db", "db", "--captions", "c.csv"]
+    named += ["--output", "t.parquet"] if job == "make_triples" else []
+    _, errors = run_job(job, *named, "--seed", seed, status=2)
+    assert f"argument --seed: {'invalid' if seed == 'one' else 'must be 0 to 4294967295'}" in errors
+
+
+@pytest.mark.parametrize(
+    "option", [("--margin", "nan"), ("--margin", "-1"), ("--epochs", "-1"), ("--batch-size", "0")]
+)
+def test_training_settings_are_looked_at_before_training(option: tuple[str, str]) -> None:
+    _, errors = run_job("train_embedder", "--db", "db", *option, status=2)
+    assert f"{option[0]} must be" in errors
+
+
 def test_without_credentials_a_store_is_one_line(tmp_path: Path) -> None:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     nowhere = {"HOME": str(tmp_path), "AWS_EC2_METADATA_DISABLED": "true"}
