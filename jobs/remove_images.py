@@ -1,7 +1,6 @@
 """Take images out of the searchable database, or bring them back."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from jobs import command
@@ -22,10 +21,11 @@ def remove(options: argparse.Namespace) -> dict[str, Any]:
     """Run the job; returns its summary."""
     from lib.database.removal import remove_images
     from lib.errors import BadArgumentError
+    from lib.storage import read_lines
 
     image_ids = list(options.id)
     if options.ids:
-        image_ids += [line for line in Path(options.ids).read_text().splitlines() if line]
+        image_ids += read_lines(options.ids)
     if not image_ids:
         raise BadArgumentError("name images with --id ID or --ids FILE")
     report = remove_images(options.db, image_ids, options.undo)

@@ -214,6 +214,18 @@ def read_bytes(url: str) -> bytes:
         raise MissingError(f"{url} is not there") from error
 
 
+def read_lines(url: str) -> list[str]:
+    """The lines of a text file, without white space about them and without empty ones.
+
+    Raises MissingError where there is no file, BadInputError where it is not text in UTF-8.
+    """
+    try:
+        lines = read_bytes(url).decode("utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise BadInputError(f"{url} is not text in UTF-8 ({error}); save it as such") from error
+    return [stripped for line in lines if (stripped := line.strip())]
+
+
 @_named
 def write_bytes_atomic(url: str, data: bytes | memoryview) -> None:
     """Write a file so that a reader sees the old content or the new, never a part.

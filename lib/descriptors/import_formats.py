@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from lib.descriptors.safe_pickle import load_arrays
 from lib.errors import BadArgumentError, BadInputError, MissingError
-from lib.storage import exists, filesystem, read_bytes
+from lib.storage import exists, filesystem, read_bytes, read_lines
 
 BATCH_ROWS = 16_384
 _ID_NAMES = ("image_id", "image_ids", "id", "ids", "keys")
@@ -68,8 +68,11 @@ def _npz(file: str) -> Iterator[Batch]:
     try:
         with np.load(io.BytesIO(read_bytes(file)), allow_pickle=False) as opened:
             arrays = {name: opened[name] for name in opened.files}
-    except Exception as error:
-        raise BadInputError(f"{file} cannot be read as .npz: {error}") from error
+    except Exception as error:  # whose text may advise to run any code that is in the file
+        raise BadInputError(
+            f"{file} cannot be read as .npz: it is damaged, or holds Python objects; give arrays "
+            "of numbers and, for ids, of texts (.astype(str))"
+        ) from error
     ids = [name for name in arrays if name in _ID_NAMES]
     matrices = [name for name, array in arrays.items() if array.ndim in (2, 3)]
     if len(ids) != 1 or len(matrices) != 1:
@@ -90,7 +93,7 @@ def _npy(file: str, ids: str | None) -> Iterator[Batch]:
             f"{file} does not say which image each row is; name a file of ids with --ids "
             f"(or have {stem}.ids.npy or {stem}.ids.txt beside it)"
         )
-    names = _load_npy(id_file) if id_file.lower().endswith(".npy") else _lines(id_file)
+    names = _load_npy(id_file) if id_file.lower().endswith(".npy") else read_lines(id_file)
     yield from _rows(_as_ids(names, id_file), _load_npy(file), file)
 
 
@@ -109,16 +112,6 @@ def _load_npy(file: str) -> np.ndarray:
         f"{file} cannot be read as .npy: it is damaged, or holds Python objects; give an array of "
         "numbers or, for ids, of texts (.astype(str))"
     ) from cause
-
-
-def _lines(file: str) -> list[str]:
-    try:
-        lines = read_bytes(file).decode("utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise BadInputError(
-            f"{file} cannot be read as ids: {error}; give text in UTF-8, an id a line, or .npy"
-        ) from error
-    return [stripped for line in lines if (stripped := line.strip())]
 
 
 def _rows(ids: list[str], matrix: np.ndarray, file: str) -> Iterator[Batch]:

@@ -158,6 +158,8 @@ def load_semantic_space(
         remedy = "name an embedder's file" if is_file else "run jobs.train_embedder first"
         raise MissingError(f"{url} is not there; {remedy}") from error
     try:
+        if content[:2] != b"PK":  # numpy would advise to run any code that is in the file
+            raise ValueError("not a .npz file")
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         metadata = json.loads(arrays["metadata"].tobytes())

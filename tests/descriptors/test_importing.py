@@ -280,7 +280,7 @@ def test_ids_must_be_named_for_npy_only(tmp_path: Path) -> None:
         ("zip.npy", r"zip\.npy cannot be read as \.npy"),
         ("objects.npy", r"objects\.npy cannot be read as \.npy: .*astype\(str\)"),
         ("headed.csv", "4 descriptors and 5 ids; .* without a heading"),
-        ("latin.txt", r"latin\.txt cannot be read as ids: .*UTF-8"),
+        ("latin.txt", r"latin\.txt is not text in UTF-8"),
     ):
         with pytest.raises(BadInputError, match=message):
             list(read_descriptor_file(str(tmp_path / "b.npy"), str(tmp_path / name)))

@@ -156,6 +156,9 @@ def test_a_missing_or_damaged_embedder_is_named(
     file.write_bytes(file.read_bytes()[:-200])
     with pytest.raises(BadInputError, match=r"embedder\.npz is damaged, or no embedder"):
         load_semantic_space(db, toy_world.word_vectors())
+    file.write_bytes(b"<html>a page of errors</html>")
+    with pytest.raises(BadInputError, match=r"no embedder \(ValueError\('not a \.npz file'\)\)"):
+        load_semantic_space(db)
 
 
 def test_an_embedder_travels_as_a_file_to_descriptors_of_the_same_origin(

@@ -61,6 +61,17 @@ def test_each_job_reports_what_failed(collection: Path) -> None:
     assert "qqqzzz" in summary(collection, "query", "--db", "db", "qqqzzz", status=1)["error"]
     shown = summary(collection, "show", "--db", "db", "03.jpg", "no.jpg", "--output", "page.html")
     assert shown["absent"] == ["no.jpg"]
+    drawn = ("make_triples", "--db", "db", "--captions", "captions.csv", "--output", "t.parquet")
+    triples = summary(collection, *drawn)
+    assert triples["captions_of_absent_images"] == triples["captions_without_known_word"] == 1
+    (collection / "ids.txt").write_text("\ufeff03.jpg \r\n04.jpg\r\n\r\n", encoding="utf-8")
+    assert summary(collection, "remove_images", "--db", "db", "--ids", "ids.txt")["removed"] == 2
+    (collection / "ids.txt").write_text("03.jpg", encoding="utf-16")
+    refused = ("remove_images", "--db", "db", "--ids", "ids.txt")
+    assert "not text in UTF-8" in summary(collection, *refused, status=1)["error"]
+    for hours in ("nan", "-1"):
+        run_job("compact_database", "--db", "db", "--grace-hours", hours, status=2, cwd=collection)
+    assert summary(collection, "embed_database", "--db", "db")["version"] == 2
     missing = summary(collection, "embed_database", "--db", "nowhere", status=1)
     assert "nowhere" in missing["error"]
 
