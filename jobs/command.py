@@ -142,6 +142,9 @@ def main(build_parser: Callable[[], argparse.ArgumentParser], job: Job) -> Main:
 
 def run(arguments: argparse.ArgumentParser, job: Job, argv: list[str] | None = None) -> NoReturn:
     """Parse, run the job, report what it returns, and exit: 0 done, 1 failed, 2 bad arguments."""
+    for stream in ("stdout", "stderr"):
+        if getattr(sys, stream) is None:  # closed by who started this, as `>&-` does
+            setattr(sys, stream, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
     options, unknown = arguments.parse_known_args(argv)
     if unknown:
         arguments.error(_of_unknown(unknown))

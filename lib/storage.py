@@ -231,14 +231,20 @@ def write_bytes_atomic(url: str, data: bytes | memoryview) -> None:
     """Write a file so that a reader sees the old content or the new, never a part.
 
     Locally: a temporary file in the same directory, flushed to disk, then renamed, and the
-    directory flushed. On an object store a put is atomic by itself. Raises OSError when the storage
-    refuses; nothing is left then.
+    directory flushed. On an object store a put is atomic by itself. What is no file, such as
+    /dev/null or a pipe, is written to and stays what it is, and so does a link. Raises OSError when
+    the storage refuses; nothing is left then.
     """
     fs, path = filesystem(url)
     if not isinstance(fs, LocalFileSystem):
         fs.pipe_file(path, bytes(data))  # s3fs takes no memoryview
         return
     target = Path(path)
+    if target.exists() and not target.is_file():
+        target.write_bytes(data)
+        return
+    if target.is_symlink():
+        target = target.resolve()
     with _temporary_file(target, data) as temporary:
         temporary.replace(target)
     sync_directory(target.parent)

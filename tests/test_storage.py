@@ -77,6 +77,22 @@ def test_a_write_that_fails_leaves_the_old_content_and_nothing_else(tmp_path: Pa
     assert [path.name for path in tmp_path.iterdir()] == ["kept.bin"]
 
 
+def test_what_is_no_file_is_written_to_and_stays(tmp_path: Path) -> None:
+    pipe, (file, link) = tmp_path / "pipe", (tmp_path / "file", tmp_path / "link")
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_bytes_atomic(str(pipe), b"read")
+    assert os.read(reader, 9) == b"read"
+    os.close(reader)
+    assert pipe.is_fifo()
+    link.symlink_to(file)
+    write_bytes_atomic(str(link), b"behind it")
+    assert link.is_symlink()
+    assert file.read_bytes() == b"behind it"
+    with pytest.raises(IsADirectoryError, match=str(tmp_path)):
+        write_bytes_atomic(str(tmp_path), b"")
+
+
 def test_files_being_written_are_not_listed(tmp_path: Path) -> None:
     (tmp_path / ".tmp-1.parquet").write_bytes(b"half")
     assert list_files(str(tmp_path), ".parquet") == []

@@ -76,6 +76,14 @@ def test_training_settings_are_looked_at_before_training(option: tuple[str, str]
     assert f"{option[0]} must be" in errors
 
 
+def test_closed_streams_end_no_job() -> None:
+    command = f"exec {sys.executable} -m jobs.make_triples --db none --captions none --output t"
+    for closed in (">&-", "2>&-", ">&- 2>&-"):
+        run = subprocess.run(["sh", "-c", f"{command} {closed}"], capture_output=True, text=True)
+        assert run.returncode == 1
+        assert ("none is not there" in run.stderr) == (closed == ">&-")
+
+
 def test_without_credentials_a_store_is_one_line(tmp_path: Path) -> None:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     nowhere = {"HOME": str(tmp_path), "AWS_EC2_METADATA_DISABLED": "true"}
