@@ -19,7 +19,7 @@ def build_parser() -> argparse.ArgumentParser:
     arguments = command.parser(
         __doc__,
         "python -m jobs.make_triples --db my.db --captions captions.json --output triples.parquet",
-        "--db",
+        "--db --word-vectors",
     )
     arguments.add_argument("--captions", required=True, metavar="FILE")
     arguments.add_argument("--output", required=True, metavar="FILE", help="Parquet file to write")
@@ -37,7 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
 def make_triples(options: argparse.Namespace) -> dict[str, Any]:
     """Draw the triples with the trained embedder's scores and write them."""
     captions = command.load_captions(options.captions)
-    space, index = load_with_descriptors(options.db)
+    space, index = load_with_descriptors(options.db, options.word_vectors)
     examples = match_captions(captions, index, space.text)
     triples = draw_triples(
         options.strategy,

@@ -77,7 +77,7 @@ def embed_database(db: str, run: Runner = run_here, check: bool = False) -> Embe
     another backbone.
     """
     db = absolute(db)
-    space = load_semantic_space(db)
+    space = load_semantic_space(db, texts=False)
     keep_embedder(db, space.digest)
     for directory in ("embeddings", "versions", "embedder"):
         sweep_temporary(join(db, directory))

@@ -138,12 +138,16 @@ def keep_embedder(db: str, digest: str) -> None:
 
 
 def load_semantic_space(
-    source: str, word_vectors: "str | KeyedVectors | None" = None, digest: str | None = None
+    source: str,
+    word_vectors: "str | KeyedVectors | None" = None,
+    digest: str | None = None,
+    texts: bool = True,
 ) -> SemanticSpace:
     """The embedder of a database, or of a file or URL that ends in `.npz`, with its text side.
 
     digest: of the one that a version of the database names; None takes the last that was trained.
     word_vectors: a file or vectors already loaded; None takes the source that training recorded.
+    texts: False where images alone are embedded: no word vectors are looked for then.
     Raises MissingError before training, BadInputError where the file is damaged, MismatchError
     where the word vectors are not those that the embedder was trained with.
     """
@@ -183,12 +187,12 @@ def load_semantic_space(
             f"{url} has format version {version} and this program reads {FORMAT_VERSION}; "
             "run jobs.train_embedder again"
         )
-    if word_vectors is None or isinstance(word_vectors, str):
-        name = word_vectors or recorded["source"]
-        vectors = load_word_vectors(name)
+    if texts:
+        vectors = _word_vectors(url, word_vectors, recorded)
     else:
-        name, vectors = "those given", word_vectors
-    _require_word_vectors(url, name, vectors, recorded)
+        from gensim.models import KeyedVectors
+
+        vectors = KeyedVectors(recorded["dimension"])
     encoder = TextEncoder(vectors, idf, common if common.any() else None)
     if digest != hashlib.sha256(content).hexdigest():  # by which an older program named it
         digest = space_digest(encoder, embedder, recorded["digest"])
@@ -217,11 +221,12 @@ def adopt_embedder(
 ) -> SemanticSpace:
     """Make the embedder of another database, of a file or of a URL that of this database.
 
-    The text side travels with it, so what it was trained on need not be here. Raises MismatchError
-    unless the database's descriptors come from the same backbone, weights and preprocessing, and
-    as `load_semantic_space` does.
+    The text side travels with it, so what it was trained on need not be here; word vectors that are
+    given are compared with those of training. Raises MismatchError unless the database's
+    descriptors come from the same backbone, weights and preprocessing, and as `load_semantic_space`
+    does.
     """
-    space = load_semantic_space(source, word_vectors)
+    space = load_semantic_space(source, word_vectors, texts=word_vectors is not None)
     provenance = index_descriptors(db).provenance
     space.require_fits(provenance, source)
     metadata = {**space.metadata, "descriptors": dataclasses.asdict(provenance), "from": source}
@@ -229,9 +234,23 @@ def adopt_embedder(
     return dataclasses.replace(space, metadata=metadata)
 
 
-def _require_word_vectors(
-    url: str, name: str, vectors: "KeyedVectors", recorded: dict[str, Any]
-) -> None:
+def _word_vectors(
+    url: str, given: "str | KeyedVectors | None", recorded: dict[str, Any]
+) -> "KeyedVectors":
+    """Those given, else those of training. Raises MismatchError where they are not the same."""
+    if given is None:
+        name = recorded["source"]
+        try:
+            vectors = load_word_vectors(name)
+        except MissingError as error:
+            raise MissingError(
+                f"the word vectors {name}, with which {url} was trained, are not there; name them "
+                "with --word-vectors FILE"
+            ) from error
+    elif isinstance(given, str):
+        name, vectors = given, load_word_vectors(given)
+    else:
+        name, vectors = "those given", given
     remedy = (
         f"Name the word vectors of training with --word-vectors ({recorded['source']}), or train "
         "for the new ones with jobs.train_embedder --word-vectors FILE"
@@ -247,3 +266,4 @@ def _require_word_vectors(
             f"the embedder {url} and the word vectors {name} disagree: it was trained with other "
             f"values (SHA-256 {recorded['digest'][:12]}…, these have {digest[:12]}…). {remedy}"
         )
+    return vectors

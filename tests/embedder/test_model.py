@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from lib.database.embed import embed_database
 from lib.embedder.dataset import fit_text_side
 from lib.embedder.layer import EmbedderLayer
 from lib.embedder.model import Embedder
@@ -176,6 +177,13 @@ def test_an_embedder_travels_as_a_file_to_descriptors_of_the_same_origin(
         space = load_semantic_space(other, vectors)
         assert space.digest == digest
         assert np.array_equal(space.se_image(descriptors), embedder.se_image(descriptors))
+    # Images are embedded where the word vectors of training are not; texts want them.
+    assert adopt_embedder(other, str(file)).digest == digest
+    assert embed_database(other).images == 4
+    with pytest.raises(
+        MissingError, match=r"toy\.txt, with which .* name them with --word-vectors"
+    ):
+        load_semantic_space(other)
     stranger = toy_world.write_database(tmp_path / "stranger", np.ones((4, 7), np.float32), 1)
     with pytest.raises(MismatchError, match=r"travels\.npz does not fit.*size is 48, theirs 7"):
         adopt_embedder(stranger, str(file), vectors)
