@@ -40,9 +40,13 @@ URI_COLUMNS = ("uri", "url", "coco_url", "image_url", "img_url", "image_link")
 PATH_COLUMNS = ("path", "file_name", "image_path", "filename", "image_name", "img_name", "img_path")
 CONTENT_COLUMNS = ("bytes", "image", "content", "jpg", "jpeg", "png", "webp", "img", "image_bytes")
 _HEAD_BYTES = 1 << 16  # in which the first line of a list ends
-_DELIMITERS = (",", "\t", ";")
+_DELIMITERS = (",", "\t", ";", "|")
+# A mark, blank lines, and Excel's line that says which delimiter follows.
+_BEFORE_HEADER = re.compile(rb'(?:\xef\xbb\xbf)?(?:(?:"?sep=."?)?[ \t]*[\r\n])*')
+_LINE = re.compile(rb"[^\r\n]*[\r\n]*")
 _NOT_IN_PLACE = "links and sparse files in archives"
 _OF_OTHER_LENGTH = "rows of another length than the header"
+_IN_A_CELL = "rows inside of a quoted cell"
 _WITHOUT_ADDRESS = "rows without an address"
 _BATCH_ROWS = 65_536
 
@@ -125,11 +129,17 @@ def _list(file: Any, where: ContainerFile, left_out: LeftOut) -> Rows:
     if file.peek().startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise BadInputError(f"{where.uri} is in UTF-16: save it as UTF-8")
     plain = where.kind == ".txt"
-    head = "" if plain else file.peek().partition(b"\n")[0].decode("utf-8-sig")
+    _take(file, _BEFORE_HEADER)
+    if not file.peek():
+        return
+    head = "" if plain else _take(file, _LINE).decode().strip("\r\n")
     delimiter = "\x1f" if plain else max(_DELIMITERS, key=head.count)
-    header = ["url"] if plain else next(csv.reader([head], delimiter=delimiter), [])
-    uri, name = _columns(header, where.uri)
-    types = {column: pa.binary() for column in (uri, name) if column}
+    cells = csv.reader([head or "url"], delimiter=delimiter, skipinitialspace=True)
+    names = [name.strip() for name in next(cells)]
+    uri, name = _columns(names, where.uri)
+    if not file.peek():
+        return
+    swallowed = rf"\n(?:[^\n{delimiter}]*[{delimiter}]){{{len(names) - 1}}}"
 
     def skip(row: pyarrow.csv.InvalidRow) -> str:
         left_out.skipped[_OF_OTHER_LENGTH] += 1
@@ -137,7 +147,7 @@ def _list(file: Any, where: ContainerFile, left_out: LeftOut) -> Rows:
 
     with pyarrow.csv.open_csv(
         file,
-        pyarrow.csv.ReadOptions(column_names=header if plain else None),
+        pyarrow.csv.ReadOptions(column_names=names),
         pyarrow.csv.ParseOptions(
             delimiter=delimiter,
             quote_char=not plain and '"',
@@ -145,14 +155,22 @@ def _list(file: Any, where: ContainerFile, left_out: LeftOut) -> Rows:
             invalid_row_handler=skip,
         ),
         pyarrow.csv.ConvertOptions(
-            include_columns=[*types],
-            column_types=types,
+            column_types=dict.fromkeys(names, pa.binary()),
             null_values=[""],
             strings_can_be_null=True,
         ),
     ) as reader:
         for batch in reader:
-            yield _rows(batch, uri, name, left_out)
+            counts = (pc.count_substring_regex(cells, pattern=swallowed) for cells in batch.columns)
+            if found := sum(pc.sum(count).as_py() or 0 for count in counts):
+                left_out.skipped[_IN_A_CELL] += found
+            yield _rows(batch, names.index(uri), names.index(name or uri), left_out)
+
+
+def _take(file: io.BufferedReader, pattern: re.Pattern[bytes]) -> bytes:
+    """What matches at the place where a file is, which is read."""
+    found = pattern.match(file.peek())
+    return file.read(found.end() if found else 0)
 
 
 def _parquet(file: Any, where: ContainerFile, left_out: LeftOut) -> Rows:
@@ -167,17 +185,16 @@ def _parquet(file: Any, where: ContainerFile, left_out: LeftOut) -> Rows:
     if len(ranges) > 1:
         yield from (where._replace(groups=groups) for groups in ranges)
         return
-    columns = [column for column in (uri, name) if column]
-    for batch in table.iter_batches(_BATCH_ROWS, ranges[0], columns):
-        yield _rows(batch, uri, name, left_out)
+    for batch in table.iter_batches(_BATCH_ROWS, ranges[0], [uri, name or uri]):
+        yield _rows(batch, uri, name or uri, left_out)
 
 
-def _rows(batch: pa.RecordBatch, uri: str, name: str | None, left_out: LeftOut) -> pa.Table:
+def _rows(batch: pa.RecordBatch, uri: str | int, name: str | int, left_out: LeftOut) -> pa.Table:
     """The rows of a list that have a URI, without a Python object for each."""
-    uris = _texts(batch.column(uri), _address)
-    paths = _texts(batch.column(name or uri), valid_text)
+    uris = pc.utf8_trim_whitespace(_texts(batch.column(uri), _address))
+    paths = pc.utf8_trim_whitespace(_texts(batch.column(name), valid_text))
     columns = [
-        paths := pc.coalesce(paths, uris),
+        paths := pc.coalesce(pc.if_else(pc.equal(paths, ""), uris, paths), uris),
         _from_anywhere(uris),
         pa.repeat(pa.scalar(-1, pa.int64()), len(batch)),
         pa.repeat("", len(batch)),

@@ -256,6 +256,55 @@ def test_no_row_of_a_list_ends_it(ending: str, tmp_path: Path) -> None:
     assert counted(source) == expected
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "id, url\n1, {a}\n2, {b} \n",
+        "sep=;\r\nid;url\r\n1;{a}\r\n2;{b}\r\n",
+        '\ufeff"sep=,"\nid,url\n1,{a}\n2,{b}\n',
+        "\n \nurl\n{a}\n{b}\n",
+        "id|url\n1|{a}\n2|{b}",
+        "id,url\r1,{a}\r2,{b}\r",
+        "id, url, path\n1, {a}, \n2, {b}, {b}\n",
+        "\turl\n0\t{a}\n1\t{b}\n",
+    ],
+    ids=["spaces", "excel", "mark", "blank", "pipe", "returns", "unnamed", "index"],
+)
+def test_lists_as_programs_write_them(text: str, tmp_path: Path) -> None:
+    write(tmp_path, "a.jpg", "b.jpg")
+    a, b = f"{tmp_path}/a.jpg", f"{tmp_path}/b.jpg"
+    (tmp_path / "list.csv").write_text(text.format(a=a, b=b), newline="")
+    assert listed(tmp_path / "list.csv") == {a: b"a.jpg", b: b"b.jpg"}
+    assert counted(tmp_path / "list.csv") == {}
+
+
+def test_a_list_of_paths_with_spaces_at_their_ends(tmp_path: Path) -> None:
+    write(tmp_path, "a.jpg", "b.jpg")
+    a, b = f"{tmp_path}/a.jpg", f"{tmp_path}/b.jpg"
+    (tmp_path / "list.txt").write_text(f"{a} \n  {b}\n \n")
+    assert listed(tmp_path / "list.txt") == {a: b"a.jpg", b: b"b.jpg"}
+    assert counted(tmp_path / "list.txt") == {"rows without an address": 1}
+
+
+@pytest.mark.parametrize("text", ["", "\n", "url\n", "id,url"])
+@pytest.mark.parametrize("ending", ["csv", "txt"])
+def test_an_empty_list_holds_no_image(text: str, ending: str, tmp_path: Path) -> None:
+    (tmp_path / f"list.{ending}").write_text(text if ending == "csv" else text.strip("idurl,"))
+    assert listed(tmp_path / f"list.{ending}") == {}
+
+
+def test_rows_after_a_lone_quote_are_counted(tmp_path: Path) -> None:
+    write(tmp_path, "a.jpg", "b.jpg")
+    a, b = f"{tmp_path}/a.jpg", f"{tmp_path}/b.jpg"
+    lines = ["url,caption", f'{a},"a dog', f"{b},a cat", f'{b},"a bird"', f'{b},"two\nlines"']
+    (tmp_path / "list.csv").write_text("\n".join(lines))
+    assert set(listed(tmp_path / "list.csv")) == {a, b}
+    assert counted(tmp_path / "list.csv") == {"rows inside of a quoted cell": 2}
+    (tmp_path / "list.csv").write_text("\n".join(lines[:3]))  # which stays open
+    assert set(listed(tmp_path / "list.csv")) == {a}
+    assert counted(tmp_path / "list.csv") == {"rows inside of a quoted cell": 1}
+
+
 def test_a_list_in_another_encoding_says_so(tmp_path: Path) -> None:
     for ending in ("csv", "txt"):
         (tmp_path / f"list.{ending}").write_text("url\na.jpg\n", "utf-16")
