@@ -16,19 +16,25 @@ ENDINGS = frozenset(
     """.split()  # noqa: SIM905
 ) | ({".heic", ".heif", ".hif"} if HEIF_IS_READ else set())  # fmt: skip
 
-# Pictures and films of other kinds, so that a run says how many it did not read.
+# Pictures and films of other kinds, and files that may hold some, so that a run says how many it
+# did not read. Archives and tables are opened, but not those inside of archives.
 UNREAD = frozenset(
     """
-    .heic .heif .hif .jxl .svg .svgz .eps .ai .pdf .exr .hdr .psb .xcf .kra .wdp .jxr .djvu .emf
-    .wmf .fits .dcm .3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .iiq .k25 .kdc .mef .mos .mrw .nef .nrw
-    .orf .pef .raf .raw .rw2 .rwl .sr2 .srf .srw .x3f .mov .mp4 .m4v .avi .mkv .webm .3gp .mts .m2ts
-    .wmv .mpg .mpeg .gz .tgz .bz2 .xz .zst .7z .rar
+    .heic .heif .hif .heics .jxl .jps .insp .livp .svg .svgz .eps .ai .pdf .exr .hdr .psb .xcf .kra
+    .wdp .jxr .djvu .emf .wmf .fits .dcm .3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .gpr .iiq .k25 .kdc
+    .mef .mos .mrw .nef .nrw .orf .pef .raf .raw .rw2 .rwl .sr2 .srf .srw .x3f .mov .mp4 .m4v .avi
+    .mkv .webm .3gp .mts .m2ts .wmv .mpg .mpeg .mp .3g2 .flv .ogv .vob .lrv .insv .arrow .tfrecord
+    .parquet .zip .tar .gz .tgz .bz2 .xz .zst .7z .rar
     """.split()  # noqa: SIM905
 )  # fmt: skip
 _REMEDIES = {
     "hidden": "--include-hidden takes them",
     **dict.fromkeys((".heic", ".heif", ".hif"), "pip install pillow-heif"),
-    **dict.fromkeys((".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar"), "unpack them"),
+    **dict.fromkeys(
+        ".parquet .zip .tar .gz .tgz .bz2 .xz .zst .7z .rar".split(),  # noqa: SIM905
+        "unpack them",
+    ),
+    **dict.fromkeys((".arrow", ".tfrecord"), "save them as Parquet"),
 }
 _UNREADABLE = "unreadable "
 _SHOWN = 3  # of the names of unreadable folders and archives
@@ -48,8 +54,13 @@ _DERIVED = re.compile(
 )
 # Controls, ends of lines, and what turns the direction of writing.
 _STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
-# photo.jpg?w=200, photo.jpg_large, photo.jpg~, photo.jpg.1: by downloads, editors and backups.
-_LONGER = re.compile(r"\.([^\W_]+)(?:(?:_|[^\w./])[^./]*|\.\d*)$")
+# photo.jpg?w=200, photo.jpg_large, photo.jpg~, photo.jpg.1, photo.jpg.part: by downloads, editors
+# and backups.
+_LONGER = re.compile(
+    r"\.([^\W_]+)(?:(?:_|[^\w./])[^./]*"
+    r"|\.(?:\d*|part|partial|crdownload|download|icloud|bak|old|orig|tmp))$",
+    re.IGNORECASE,
+)
 _CONFLICT = re.compile(r"\.sync-conflict-\d{8}-|\(.*conflicted copy.*\)|_conflict-\d{8}-", re.I)
 
 

@@ -96,6 +96,7 @@ def test_a_library_of_photos_as_the_source(tmp_path: Path) -> None:
 
 def test_files_that_their_names_may_hide_are_counted(tmp_path: Path) -> None:
     longer = ["a.jpg?w=200", "b.JPG~", "c.jpg ", "d.jpg.", "e.jpg.1", "f.jpg_large", "g.jpg (1)"]
+    longer += ["h.jpg.part", "i.jpg.crdownload", "j.JPG.icloud", "k.jpg.bak"]
     others = ["a.jpg.json", "a.jpg.xmp", "a.b_c", "notes.txt", "b.jpg.supplemental-metadata.json"]
     write(tmp_path, "a.jpg", *longer, *others, "sub.jpg_x/photo", "h.mov~")
     expected = {"names that go on after .jpg": len(longer), "names that go on after .mov": 1}
@@ -104,6 +105,22 @@ def test_files_that_their_names_may_hide_are_counted(tmp_path: Path) -> None:
         for name in (*longer, *others, "sub.jpg_x/photo", "h.mov~"):
             archive.writestr(name, b"x")
     assert counted(tmp_path / "a.zip") == {**expected, "names without an ending": 1}
+
+
+def test_what_may_hold_images_and_is_not_opened_is_counted(tmp_path: Path) -> None:
+    names = ["inner.zip", "inner.tar", "train.parquet", "data-00000-of-00001.arrow"]
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in names:
+            archive.writestr(name, b"x")
+    write(tmp_path / "motion", "PXL_1.MP", "data-00000-of-00001.arrow", "train.tfrecord-00000-of-1")
+    inside = {".zip": 1, ".tar": 1, ".parquet": 1, ".arrow": 1}
+    assert counted(tmp_path / "a.zip") == inside
+    assert skipped_in_words(counted(tmp_path / "a.zip")) == (
+        "1 .zip (unpack them), 1 .tar (unpack them), 1 .parquet (unpack them), "
+        "1 .arrow (save them as Parquet)"
+    )
+    goes_on = {"names that go on after .tfrecord": 1}
+    assert counted(tmp_path / "motion") == {".mp": 1, ".arrow": 1, **goes_on}
 
 
 def test_what_is_left_behind_in_archives(tmp_path: Path) -> None:
