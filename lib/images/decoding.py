@@ -150,12 +150,18 @@ def image_format(content: bytes) -> str:
 def _open(content: bytes) -> Image.Image:
     if content[:3] == b"\xff\xd8\xff":
         return _open_jpeg(content)
-    if HEIF_IS_READ and content[4:8] == b"ftyp" and content[8:12] not in (b"avif", b"avis"):
+    if HEIF_IS_READ and content[4:8] == b"ftyp" and not _is_avif(content):
         import pillow_heif
 
         pillow_heif.register_heif_opener(thumbnails=False)
         return Image.open(io.BytesIO(content), formats=("HEIF",))
     return Image.open(_File(content), formats=FORMATS)
+
+
+def _is_avif(content: bytes) -> bool:
+    """Whether this is an AVIF: some say first that they are of the HEIF family."""
+    brands = content[8 : min(int.from_bytes(content[:4]), 256)]
+    return content[4:8] == b"ftyp" and (b"avif" in brands or b"avis" in brands)
 
 
 def _open_jpeg(content: bytes) -> JpegImageFile:
@@ -361,6 +367,10 @@ def _unidentified(content: bytes) -> ImageError:
     """Why Pillow knows no format for a file."""
     if content[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return ImageError("unsupported", f"a TIFF {_tiff_samples(content)}, which is not read")
+    if _is_avif(content):
+        return ImageError(
+            "undecodable", "an AVIF that is damaged or over 16,384 pixels wide or high"
+        )
     if content[4:8] == b"ftyp" and content[8:12] in (b"heic", b"heix", b"mif1", b"msf1", b"hevc"):
         if HEIF_IS_READ:
             return ImageError("undecodable", "a damaged HEIC file")
@@ -369,10 +379,6 @@ def _unidentified(content: bytes) -> ImageError:
         channels, depth, mode = struct.unpack(">12xH8xHH", content[:26])
         return ImageError(
             "unsupported", f"a PSD of {channels} × {depth} bits in colour mode {mode} is not read"
-        )
-    if content[4:8] == b"ftyp" and content[8:12] in (b"avif", b"avis"):
-        return ImageError(
-            "undecodable", "an AVIF that is damaged or over 16,384 pixels wide or high"
         )
     if b"<svg" in content[:4000]:
         return ImageError("unsupported", "SVG is not read: convert it to JPEG or PNG")

@@ -526,6 +526,15 @@ def test_what_is_not_read_is_named() -> None:
     assert "a PSD of 4 × 32 bits in colour mode 4" in fails(photoshop)
 
 
+def test_an_avif_that_says_first_that_it_is_of_the_heif_family() -> None:
+    content = encoded(scene(), "AVIF", quality=95)
+    general = content[:8] + b"mif1" + content[12:]
+    assert b"avif" in general[:40]
+    assert mean_difference(general, scene()) < 3
+    assert image_format(general) == "AVIF"
+    assert fails(general[:200]).startswith("undecodable: an AVIF")
+
+
 @pytest.mark.skipif(not HEIF_IS_READ, reason="pillow-heif is not installed")
 def test_heic_files_are_upright_and_in_srgb(monkeypatch: pytest.MonkeyPatch) -> None:
     import pillow_heif
