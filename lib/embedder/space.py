@@ -148,8 +148,8 @@ def load_semantic_space(
     digest: of the one that a version of the database names; None takes the last that was trained.
     word_vectors: a file or vectors already loaded; None takes the source that training recorded.
     texts: False where images alone are embedded: no word vectors are looked for then.
-    Raises MissingError before training, BadInputError where the file is damaged, MismatchError
-    where the word vectors are not those that the embedder was trained with.
+    Raises MissingError before training, BadInputError where the file is damaged or none of an
+    embedder, MismatchError where the word vectors are not those that the embedder was trained with.
     """
     is_file = urlsplit(source).path.endswith(".npz")
     url = source if is_file else embedder_file(source)
@@ -161,6 +161,10 @@ def load_semantic_space(
     except MissingError as error:
         remedy = "name an embedder's file" if is_file else "run jobs.train_embedder first"
         raise MissingError(f"{url} is not there; {remedy}") from error
+    except NotADirectoryError as error:
+        raise BadInputError(
+            f"{source} is neither a database nor an embedder's file, whose name ends in .npz"
+        ) from error
     try:
         if content[:2] != b"PK":  # numpy would advise to run any code that is in the file
             raise ValueError("not a .npz file")

@@ -160,6 +160,9 @@ def test_a_missing_or_damaged_embedder_is_named(
     file.write_bytes(b"<html>a page of errors</html>")
     with pytest.raises(BadInputError, match=r"no embedder \(ValueError\('not a \.npz file'\)\)"):
         load_semantic_space(db)
+    (tmp_path / "embedder.txt").write_text("M")
+    with pytest.raises(BadInputError, match=r"embedder\.txt is neither a database nor an embedder"):
+        load_semantic_space(str(tmp_path / "embedder.txt"))
 
 
 def test_an_embedder_travels_as_a_file_to_descriptors_of_the_same_origin(
