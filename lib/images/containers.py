@@ -84,30 +84,40 @@ def _zip(file: Any, where: ContainerFile, left_out: LeftOut) -> Rows:
 
 
 def _tar(file: Any, where: ContainerFile, left_out: LeftOut) -> Rows:
+    """The members of a tar; of a damaged one those that lie whole before the damage come first."""
     newest: dict[str, ListedImage] = {}
+    ends: dict[str, int] = {}
     links: dict[str, str] = {}
-    for member in tar_members(file):
-        if not left_out.takes_member(member.name):
-            continue
-        name = member.name.removeprefix("./")
-        if member.issym():
-            links[name] = posixpath.normpath(f"{posixpath.dirname(name)}/{member.linkname}")
-        elif member.islnk():
-            links[name] = member.linkname
-        elif member.issparse():
-            left_out.skipped[_NOT_IN_PLACE] += 1
-        else:
-            # The offset lets the member be read without the archive before it.
-            offset = member.offset_data
-            etag = f"{offset:x}-{int(member.mtime):x}"
-            uri = member_uri("tar", f"{offset}+{member.size}/{name}", where.uri)
-            newest[name] = listed_image(where.prefix + name, uri, member.size, etag)
+    damage = None
+    try:
+        for member in tar_members(file):
+            if not left_out.takes_member(member.name):
+                continue
+            name = member.name.removeprefix("./")
+            if member.issym():
+                links[name] = posixpath.normpath(f"{posixpath.dirname(name)}/{member.linkname}")
+            elif member.islnk():
+                links[name] = member.linkname
+            elif member.issparse():
+                left_out.skipped[_NOT_IN_PLACE] += 1
+            else:
+                # The offset lets the member be read without the archive before it.
+                offset = member.offset_data
+                etag = f"{offset:x}-{int(member.mtime):x}"
+                uri = member_uri("tar", f"{offset}+{member.size}/{name}", where.uri)
+                newest[name] = listed_image(where.prefix + name, uri, member.size, etag)
+                ends[name] = offset + member.size
+    except tarfile.TarError as error:
+        damage, there = error, file.seek(0, io.SEEK_END)
+        newest = {name: row for name, row in newest.items() if ends[name] <= there}
     for name, target in links.items():
         if row := newest.get(target.removeprefix("./").removeprefix("/")):
             newest[name] = listed_image(where.prefix + name, row.uri, row.bytes, row.etag)
         else:
             left_out.skipped[_NOT_IN_PLACE] += 1
     yield from newest.values()
+    if damage is not None:
+        raise damage
 
 
 def _coco(file: Any, where: ContainerFile, left_out: LeftOut) -> Rows:

@@ -501,7 +501,8 @@ def test_an_archive_that_is_not_whole_is_refused(tmp_path: Path) -> None:
         member = tarfile.TarInfo("a.jpg")
         member.pax_headers = {"mtime": "inf"}
         archive.addfile(member)
-    assert listed(tmp_path) == {"0.jpg": b"0.jpg"}
+    whole = {f"a.tar/{number}.jpg": b"x" for number in range(4)}
+    assert listed(tmp_path) == {"0.jpg": b"0.jpg", **whole}
     skipped = counted(tmp_path)
     archives = ("a.tar", "a.zip", "b.tar", "b.zip", "c.tar")
     for name, what in zip(archives, sorted(skipped), strict=True):
@@ -524,6 +525,29 @@ def test_a_tar_header_longer_than_any_name_is_not_read(tmp_path: Path) -> None:
     header[148:156] = b"%06o\0 " % sum(header)
     (tmp_path / "a.tar").write_bytes(bytes(header) + bytes(10_000))
     with pytest.raises(BadInputError, match="a header of 600,000,000 bytes"):
+        list(list_images(str(tmp_path / "a.tar")))
+
+
+@pytest.mark.parametrize("damage", ["cut", "header"])
+def test_of_a_damaged_tar_what_lies_whole_before_is_listed(tmp_path: Path, damage: str) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for name in ("0.jpg", "1.jpg", "2.jpg"):
+            member = tarfile.TarInfo(name)
+            member.size = 1000
+            archive.addfile(member, io.BytesIO(name.encode() * 200))
+    content = bytearray((tmp_path / "a.tar").read_bytes())
+    at = content.index(b"2.jpg")
+    if damage == "cut":
+        del content[at + 1000 :]
+    else:
+        content[at + 100 : at + 300] = b"x" * 200
+    (tmp_path / "a.tar").write_bytes(content)
+    images = list(list_images(str(tmp_path)))
+    assert [image.path for image in images] == ["a.tar/0.jpg", "a.tar/1.jpg"]
+    assert read_image(images[1]) == b"1.jpg" * 200
+    (what,) = unreadable_ones(counted(tmp_path))
+    assert "a.tar" in what
+    with pytest.raises(BadInputError, match=r"a\.tar is no whole tar archive"):
         list(list_images(str(tmp_path / "a.tar")))
 
 
