@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from lib.backbones.origin import DEFAULT, PACKAGED, RANDOM, Origin, choose_name
-from lib.backbones.weights import Weights, load_state, read_weights, state_digest
+from lib.backbones.weights import Weights, load_state, of_network, read_weights, state_digest
 from lib.errors import BadArgumentError, BadInputError, MissingError
 from lib.images.preprocessing import Preprocessing
 
@@ -110,7 +110,7 @@ def load_backbone(name: str = DEFAULT, weights: str | None = None) -> Backbone:
         source, read = (
             ("its own", official()) if weights is None else (weights, read_weights(weights))
         )
-        load_state(classifier, read.state, name, source)
+        load_state(classifier, of_network(read.state, classifier), name, source)
         digest, file = state_digest(classifier.state_dict()), read.file
     network = without_classifier(classifier, name)
     crop = preprocessing.crop
@@ -131,11 +131,12 @@ def read_classification_layer(
     read = read_weights(weights) if weights is not None else official()
     layer = classification_layer(classifier)
     source = weights or f"{name}'s own weights"
-    values = read.state.get(f"{layer}.weight")
+    state = of_network(read.state, classifier)
+    values = state.get(f"{layer}.weight")
     if values is None or values.ndim != 2:
         raise MissingError(f"{source} lack the layer that tells classes ({layer or 'none'})")
-    load_state(classifier, read.state, name, source)
-    bias = read.state.get(f"{layer}.bias", torch.zeros(len(values)))
+    load_state(classifier, state, name, source)
+    bias = state.get(f"{layer}.bias", torch.zeros(len(values)))
     digest = state_digest(classifier.state_dict())
     return values.float().numpy().T, bias.float().numpy(), digest, read.file
 

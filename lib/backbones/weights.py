@@ -54,7 +54,29 @@ def _read(path: Path, source: str) -> dict[str, torch.Tensor]:
         isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in content.items()
     ):
         raise BadInputError(f"{source} is no state dict (names and tensors)")
-    return {name.removeprefix("module."): value for name, value in content.items()}
+    return content
+
+
+def of_network(
+    state: Mapping[str, torch.Tensor], classifier: nn.Module
+) -> Mapping[str, torch.Tensor]:
+    """A state by the network's own names, without what a training put before all of them.
+
+    That is `module.`, `_orig_mod.`, or the network's place in a larger one, of which the rest is
+    left out. As it is where no such place is the only one.
+    """
+    own = [*classifier.state_dict()]
+    places = {name.removesuffix(own[0]) for name in state if name.endswith(own[0])}
+    held = {place: sum(place + name in state for name in own) for place in places}
+    most = max(held.values(), default=0)
+    chosen = [place for place, count in held.items() if count == most > len(own) / 2]
+    if len(chosen) != 1 or not chosen[0].endswith("."):
+        return state
+    return {
+        name.removeprefix(chosen[0]): value
+        for name, value in state.items()
+        if name.startswith(chosen[0])
+    }
 
 
 def state_digest(state: Mapping[str, torch.Tensor]) -> str:

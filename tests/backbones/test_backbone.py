@@ -193,12 +193,24 @@ def test_weights_that_cannot_be_taken_are_refused(
         load_backbone("resnet18", str(tmp_path / "w.pth"))
 
 
-def test_names_of_a_parallel_network_are_read_from_each_format(tmp_path: Path) -> None:
-    parallel = {f"module.{name}": value for name, value in state_of("resnet18", 0).items()}
-    torch.save(parallel, tmp_path / "w.pth")
-    save_file(parallel, tmp_path / "w.safetensors")
-    one, other = (load_backbone("resnet18", str(file)) for file in tmp_path.iterdir())
-    assert one.weights_digest == other.weights_digest
+@pytest.mark.parametrize("place", ["module.", "_orig_mod.", "model.backbone."])
+def test_a_network_is_read_from_its_place_in_what_was_trained(tmp_path: Path, place: str) -> None:
+    own = state_of("resnet18", 0)
+    trained = {f"{place}{name}": value for name, value in own.items()}
+    trained["criterion.weight"] = torch.ones(7)
+    torch.save({"state_dict": trained, "epoch": 3}, tmp_path / "w.pth")
+    save_file(trained, tmp_path / "w.safetensors")
+    torch.save(own, tmp_path / "own.pth")
+    loaded = [load_backbone("resnet18", str(file)) for file in tmp_path.iterdir()]
+    assert len({backbone.weights_digest for backbone in loaded}) == 1
+
+
+def test_of_two_networks_in_one_file_none_is_taken(tmp_path: Path) -> None:
+    own = state_of("resnet18", 0)
+    both = {f"encoder_{side}.{name}": own[name] for side in "qk" for name in own}
+    torch.save(both, tmp_path / "w.pth")
+    with pytest.raises(BadInputError, match=r"not of resnet18: missing .*encoder_q\.conv1"):
+        load_backbone("resnet18", str(tmp_path / "w.pth"))
 
 
 def test_a_network_without_a_linear_layer_is_a_bad_argument() -> None:
