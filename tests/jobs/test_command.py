@@ -77,11 +77,11 @@ def test_training_settings_are_looked_at_before_training(option: tuple[str, str]
 
 
 def test_closed_streams_end_no_job() -> None:
-    command = f"exec {sys.executable} -m jobs.make_triples --db none --captions none --output t"
+    command = f"exec {sys.executable} -m jobs.compact_database --db none"
     for closed in (">&-", "2>&-", ">&- 2>&-"):
         run = subprocess.run(["sh", "-c", f"{command} {closed}"], capture_output=True, text=True)
         assert run.returncode == 1
-        assert ("none is not there" in run.stderr) == (closed == ">&-")
+        assert ("none has no embeddings" in run.stderr) == (closed == ">&-")
 
 
 def test_without_credentials_a_store_is_one_line(tmp_path: Path) -> None:
