@@ -84,8 +84,8 @@ def left_out_as(name: str) -> str:
     kind = ending(name)
     if kind in UNREAD:
         return kind
-    if not kind:
-        return "names without an ending"
+    if not kind:  # a store may keep a folder as an empty file whose name ends in a slash
+        return "" if name.endswith("/") else "names without an ending"
     longer = _LONGER.search(name)
     known = f".{longer[1]}".lower() if longer else ""
     return f"names that go on after {known}" if known in ENDINGS or known in UNREAD else ""

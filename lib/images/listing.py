@@ -230,6 +230,11 @@ class Listing:
         for name in self._of_database(fs, folder, set(inner)):
             del inner[name]
         yield from self._directory(fs, root, seen, set(inner))
+        if "s3" in fs.protocol and files.get("", {}).get("type") == "directory":
+            # Keys with nothing between two slashes, of which s3fs makes the folder itself.
+            found = fs.find(folder, prefix="/", detail=True).items()
+            seen = [each for each in found if not self._left_out.hides(_below(root, each[0]), root)]
+            yield from self._directories(fs, root, seen)
         for path in inner.values():
             yield _remote_folder(fs, root, path)
 
@@ -250,16 +255,23 @@ class Listing:
         if not matches:
             raise MissingError(f"no file matches {source}")
         root = posixpath.dirname(pattern[: re.search(r"[*?[]", pattern).start()])  # type: ignore[union-attr]
-        groups: dict[str, _Files] = {}
+        files = []
         for name, info in matches.items():
             if self._left_out.hides(_below(root, name), root):
                 continue
             if info["type"] != "directory":
-                groups.setdefault(posixpath.dirname(name), []).append((name, info))
+                files.append((name, info))
             elif "**" not in pattern and local:
                 yield _local_folder(root, f"{_below(root, name)}/", ())
-        for files in groups.values():
-            yield from self._directory(fs, root, files, set())
+        yield from self._directories(fs, root, files)
+
+    def _directories(self, fs: Any, root: str, files: _Files) -> "_Items":
+        """Images in several folders, see `_directory`."""
+        groups: dict[str, _Files] = {}
+        for name, info in files:
+            groups.setdefault(posixpath.dirname(name), []).append((name, info))
+        for group in groups.values():
+            yield from self._directory(fs, root, group, set())
 
     def _directory(self, fs: Any, root: str, files: _Files, folders: set[str]) -> "_Items":
         """Images in one folder, and the archives and tables there.

@@ -267,6 +267,23 @@ def test_lasting_errors_have_a_reason(
     assert Unreliable.seen[f"/{how}"] == attempts
 
 
+def test_keys_of_object_storage_that_are_no_paths(s3_bucket: str) -> None:
+    import boto3
+
+    keys = ["a.jpg", "/b.jpg", "//c.jpg", "dir/d.jpg", "dir//e.jpg", "dir//deep/f.jpg"]
+    keys += ["dir/h i+j%20#?.jpg", "dir//.hidden.jpg"]
+    put = boto3.client("s3").put_object
+    for key in keys:
+        put(Bucket="photos", Key=key, Body=key.encode())
+    for mark in ("dir/", "empty/", "photo.jpg/"):  # as a console makes folders
+        put(Bucket="photos", Key=mark)
+    skipped: Counter[str] = Counter()
+    images = list(list_images(s3_bucket, skipped))
+    assert sorted(image.path for image in images) == sorted(keys[:-1])
+    assert all(read_image(image) == image.path.encode() for image in images)
+    assert skipped == {"hidden": 1}
+
+
 @pytest.fixture
 def bucket(s3_bucket: str) -> str:
     """A bucket that holds the images."""
