@@ -215,7 +215,13 @@ class Listing:
             if not isinstance(error, FileNotFoundError):
                 raise
             raise MissingError(f"no images at {uri_of(fs, root)}: {error}") from error
-        inner = {name: info["name"].rstrip("/") for name, info in folders.items()}
+        # Keys of a store may have such names, but in a page they are links to itself or above.
+        turns_back = (".", "..") if "http" in fs.protocol else ()
+        inner = {
+            name: info["name"].rstrip("/")
+            for name, info in folders.items()
+            if name not in turns_back
+        }
         inner = {
             name: path
             for name, path in inner.items()

@@ -1,6 +1,7 @@
 """Every kind of source lists the same images and reads the same bytes; bad storage is told."""
 
 import io
+import itertools
 import json
 import os
 import socket
@@ -265,6 +266,28 @@ def test_lasting_errors_have_a_reason(
         read_image(image_at(f"{unreliable}/{how}"))
     assert caught.value.reason == reason, str(caught.value)
     assert Unreliable.seen[f"/{how}"] == attempts
+
+
+class Page(BaseHTTPRequestHandler):
+    """A folder as a page that links to itself, and to the one above."""
+
+    def do_GET(self) -> None:
+        links = ["./", "../", "a.jpg"] if "sub" in self.path else ["./", "sub/", "b.jpg"]
+        page = "".join(f'<a href="{link}">{link}</a>' for link in links).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(page)))
+        self.end_headers()
+        self.wfile.write(page)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def test_a_page_that_links_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(addresses.PRIVATE_ADDRESSES, "1")
+    with serving(Page) as url:
+        images = itertools.islice(list_images(f"{url}/photos/"), 5)
+        assert [image.path for image in images] == ["b.jpg", "sub/a.jpg"]
 
 
 def test_keys_of_object_storage_that_are_no_paths(s3_bucket: str) -> None:
