@@ -201,8 +201,8 @@ def _parquet(file: Any, where: ContainerFile, left_out: LeftOut) -> Rows:
 
 def _rows(batch: pa.RecordBatch, uri: str | int, name: str | int, left_out: LeftOut) -> pa.Table:
     """The rows of a list that have a URI, without a Python object for each."""
-    uris = pc.utf8_trim_whitespace(_texts(batch.column(uri), _address))
-    paths = pc.utf8_trim_whitespace(_texts(batch.column(name), valid_text))
+    uris = _bare(_texts(batch.column(uri), _address))
+    paths = _bare(_texts(batch.column(name), valid_text))
     columns = [
         paths := pc.coalesce(pc.if_else(pc.equal(paths, ""), uris, paths), uris),
         _from_anywhere(uris),
@@ -294,6 +294,11 @@ def _texts(column: pa.Array, readable: Callable[[str], str]) -> pa.Array:
         names = (value and os.fsdecode(value) for value in column.cast(pa.binary()).to_pylist())
         return pa.array([name and readable(name) for name in names], pa.string())
     return texts
+
+
+def _bare(texts: pa.Array) -> pa.Array:
+    """Texts without spaces around them, nor quotes, which a parser leaves after a space."""
+    return pc.replace_substring_regex(pc.utf8_trim_whitespace(texts), r'^"(.*)"$', r"\1")
 
 
 def _address(name: str) -> str:

@@ -277,6 +277,7 @@ def test_no_row_of_a_list_ends_it(ending: str, tmp_path: Path) -> None:
     "text",
     [
         "id, url\n1, {a}\n2, {b} \n",
+        '"id", "url"\n"1", "{a}"\n"2", "{b}"\n',
         "sep=;\r\nid;url\r\n1;{a}\r\n2;{b}\r\n",
         '\ufeff"sep=,"\nid,url\n1,{a}\n2,{b}\n',
         "\n \nurl\n{a}\n{b}\n",
@@ -285,7 +286,7 @@ def test_no_row_of_a_list_ends_it(ending: str, tmp_path: Path) -> None:
         "id, url, path\n1, {a}, \n2, {b}, {b}\n",
         "\turl\n0\t{a}\n1\t{b}\n",
     ],
-    ids=["spaces", "excel", "mark", "blank", "pipe", "returns", "unnamed", "index"],
+    ids=["spaces", "quotes", "excel", "mark", "blank", "pipe", "returns", "unnamed", "index"],
 )
 def test_lists_as_programs_write_them(text: str, tmp_path: Path) -> None:
     write(tmp_path, "a.jpg", "b.jpg")
