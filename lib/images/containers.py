@@ -49,6 +49,7 @@ _OF_OTHER_LENGTH = "rows of another length than the header"
 _IN_A_CELL = "rows inside of a quoted cell"
 _WITHOUT_ADDRESS = "rows without an address"
 _BATCH_ROWS = 65_536
+_MOST_REPEATS = 100  # in a pattern; RE2 refuses more than 1,000
 
 
 class ContainerFile(NamedTuple):
@@ -149,7 +150,8 @@ def _list(file: Any, where: ContainerFile, left_out: LeftOut) -> Rows:
     uri, name = _columns(names, where.uri)
     if not file.peek():
         return
-    swallowed = rf"\n(?:[^\n{delimiter}]*[{delimiter}]){{{len(names) - 1}}}"
+    cells_but_one = min(len(names) - 1, _MOST_REPEATS)
+    swallowed = rf"\n(?:[^\n{delimiter}]*[{delimiter}]){{{cells_but_one}}}"
 
     def skip(row: pyarrow.csv.InvalidRow) -> str:
         left_out.skipped[_OF_OTHER_LENGTH] += 1

@@ -323,6 +323,14 @@ def test_rows_after_a_lone_quote_are_counted(tmp_path: Path) -> None:
     assert counted(tmp_path / "list.csv") == {"rows inside of a quoted cell": 1}
 
 
+def test_a_list_of_very_many_columns(tmp_path: Path) -> None:
+    write(tmp_path, "a.jpg")
+    row = [f"{tmp_path}/a.jpg", *("1" for _ in range(1_500))]
+    header = ["url", *(f"feature {number}" for number in range(1_500))]
+    (tmp_path / "list.csv").write_text(f"{','.join(header)}\n{','.join(row)}\n")
+    assert set(listed(tmp_path / "list.csv")) == {f"{tmp_path}/a.jpg"}
+
+
 def test_a_list_in_another_encoding_says_so(tmp_path: Path) -> None:
     for ending in ("csv", "txt"):
         (tmp_path / f"list.{ending}").write_text("url\na.jpg\n", "utf-16")
