@@ -93,8 +93,8 @@ def starts_here() -> bool:
 
 def _require_utf8() -> None:
     """Raise ImageSearchError for a name that Ray, which records the command line, cannot encode."""
-    given = [("an argument", argument) for argument in sys.argv]
-    for what, name in (("the working directory", str(Path.cwd())), *given):
+    arguments = [("an argument", argument) for argument in sys.argv]
+    for what, name in (("the working directory", str(Path.cwd())), *arguments):
         try:
             name.encode()
         except UnicodeEncodeError as error:

@@ -239,10 +239,10 @@ def adopt_embedder(
 
 
 def _word_vectors(
-    url: str, given: "str | KeyedVectors | None", recorded: dict[str, Any]
+    url: str, word_vectors: "str | KeyedVectors | None", recorded: dict[str, Any]
 ) -> "KeyedVectors":
-    """Those given, else those of training. Raises MismatchError where they are not the same."""
-    if given is None:
+    """Those that are asked for, else those of training. Raises MismatchError where they are not the same."""
+    if word_vectors is None:
         name = recorded["source"]
         try:
             vectors = load_word_vectors(name)
@@ -251,10 +251,10 @@ def _word_vectors(
                 f"the word vectors {name}, with which {url} was trained, are not there; name them "
                 "with --word-vectors FILE"
             ) from error
-    elif isinstance(given, str):
-        name, vectors = given, load_word_vectors(given)
+    elif isinstance(word_vectors, str):
+        name, vectors = word_vectors, load_word_vectors(word_vectors)
     else:
-        name, vectors = "those given", given
+        name, vectors = "those given", word_vectors
     remedy = (
         f"Name the word vectors of training with --word-vectors ({recorded['source']}), or train "
         "for the new ones with jobs.train_embedder --word-vectors FILE"

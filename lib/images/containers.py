@@ -174,15 +174,15 @@ def _list(file: Any, where: ContainerFile, left_out: LeftOut) -> Rows:
     ) as reader:
         for batch in reader:
             counts = (pc.count_substring_regex(cells, pattern=swallowed) for cells in batch.columns)
-            if found := sum(pc.sum(count).as_py() or 0 for count in counts):
-                left_out.skipped[_IN_A_CELL] += found
+            if inside := sum(pc.sum(count).as_py() or 0 for count in counts):
+                left_out.skipped[_IN_A_CELL] += inside
             yield _rows(batch, names.index(uri), names.index(name or uri), left_out)
 
 
 def _take(file: io.BufferedReader, pattern: re.Pattern[bytes]) -> bytes:
     """What matches at the place where a file is, which is read."""
-    found = pattern.match(file.peek())
-    return file.read(found.end() if found else 0)
+    match = pattern.match(file.peek())
+    return file.read(match.end() if match else 0)
 
 
 def _parquet(file: Any, where: ContainerFile, left_out: LeftOut) -> Rows:

@@ -127,7 +127,7 @@ class Listing:
                 raise MissingError(f"no images at {source}: there is no such file or directory")
         # To know whether an address of the web is a directory takes reading all of it.
         if ending(name) in CONTAINERS and (http or not fs.isdir(path)):
-            yield _given(fs, path, source, None)
+            yield _source_file(fs, path, source, None)
         elif re.search(r"\.(tar\.\w+|tgz|tbz2?|txz)$", name, re.I) and not fs.isdir(path):
             raise BadInputError(
                 f"{source} is a compressed tar, which only reads from its start: unpack it or tar "
@@ -238,8 +238,8 @@ class Listing:
         yield from self._directory(fs, root, seen, set(inner))
         if "s3" in fs.protocol and files.get("", {}).get("type") == "directory":
             # Keys with nothing between two slashes, of which s3fs makes the folder itself.
-            found = fs.find(folder, prefix="/", detail=True).items()
-            seen = [each for each in found if not self._left_out.hides(_below(root, each[0]), root)]
+            keys = fs.find(folder, prefix="/", detail=True).items()
+            seen = [each for each in keys if not self._left_out.hides(_below(root, each[0]), root)]
             yield from self._directories(fs, root, seen)
         for path in inner.values():
             yield _remote_folder(fs, root, path)
@@ -371,11 +371,11 @@ def _numbered(source: str, numbers: re.Match[str]) -> Iterator[Part]:
     for number in range(int(first), int(last) + 1):
         shard = source.replace(numbers[0], str(number).zfill(len(first)), 1)
         below = urlsplit(shard).path.removeprefix(above)
-        yield _given(*open_filesystem(shard), shard, below)
+        yield _source_file(*open_filesystem(shard), shard, below)
 
 
-def _given(fs: Any, path: str, source: str, below: str | None) -> Part:
-    """An archive or a table that was given; where it is a local path, from any directory."""
+def _source_file(fs: Any, path: str, source: str, below: str | None) -> Part:
+    """An archive or a table named as the source; a local path holds from any directory."""
     uri = uri_of(fs, path) if isinstance(fs, LocalFileSystem) else source
     return _part(ContainerFile(fs, path, uri, below))
 
