@@ -241,7 +241,7 @@ def adopt_embedder(
 def _word_vectors(
     url: str, word_vectors: "str | KeyedVectors | None", recorded: dict[str, Any]
 ) -> "KeyedVectors":
-    """Those that are asked for, else those of training. Raises MismatchError where they are not the same."""
+    """Those asked for, else those of training. Raises MismatchError where the two differ."""
     if word_vectors is None:
         name = recorded["source"]
         try:
