@@ -135,6 +135,18 @@ def load_captions(source: str) -> "Captions":
     return captions
 
 
+def captions_of_images(source: str | None, db: str) -> dict[str, list[str]]:
+    """The captions of a file that are of a database's images, by id; none where no file is named.
+
+    Raises BadInputError where none is.
+    """
+    if not source:
+        return {}
+    from lib.database.opening import searchable_names
+
+    return load_captions(source).texts_in(searchable_names(db), db)
+
+
 def main(build_parser: Callable[[], argparse.ArgumentParser], job: Job) -> Main:
     """What runs a job as a command, with the arguments of this process unless others are given."""
     return lambda argv=None: run(build_parser(), job, argv)

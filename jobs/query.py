@@ -104,14 +104,10 @@ def _query_here(options: argparse.Namespace) -> dict[str, Any]:
 def _answer(
     options: argparse.Namespace, queries: list[str], searcher: "Searcher"
 ) -> dict[str, Any]:
-    from lib.database.opening import searchable_names
     from lib.search.engine import Request
     from lib.search.results import answer, format_answer, write_answers
 
-    captions: dict[str, list[str]] = {}
-    if options.captions:
-        names = searchable_names(options.db)
-        captions = command.load_captions(options.captions).texts_in(names, options.db)
+    captions = command.captions_of_images(options.captions, options.db)
     images = searcher.image_count
     image = searcher.se_image(options.image) if options.image else None
     start = time.perf_counter()

@@ -19,14 +19,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 def show(options: argparse.Namespace) -> dict[str, Any]:
     """Write the picture and report."""
-    from lib.database.opening import open_database, searchable_names
+    from lib.database.opening import open_database
     from lib.images.contact_sheet import Section, write_sections
     from lib.search.results import tiles_of
 
-    captions: dict[str, list[str]] = {}
-    if options.captions:
-        names = searchable_names(options.db)
-        captions = command.load_captions(options.captions).texts_in(names, options.db)
+    captions = command.captions_of_images(options.captions, options.db)
     database = open_database(options.db)
     tiles = tiles_of(database, options.image_id, captions)
     shown = [tile.label for tile in tiles]

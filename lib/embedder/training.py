@@ -18,7 +18,7 @@ from lib.datasets.captions import Captions
 from lib.embedder.dataset import TrainingData
 from lib.embedder.fitting import FitSettings, FitState, begin, fit, tries_ranking
 from lib.embedder.model import Embedder
-from lib.embedder.preparation import MAX_SAMPLE, prepare
+from lib.embedder.preparation import CPU, MAX_SAMPLE, prepare
 from lib.embedder.ridge import whitening_powers
 from lib.embedder.seen import captions_digest, keep_training_images
 from lib.embedder.space import save_semantic_space
@@ -32,7 +32,6 @@ if TYPE_CHECKING:  # gensim brings scipy.stats along, a second that not every pr
     from gensim.models import KeyedVectors
 
 PRIOR_GAMMA = 0.5  # of the covariance of words, where there are no captions
-CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)

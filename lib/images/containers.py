@@ -25,6 +25,7 @@ from lib.errors import BadInputError, ImageSearchError, MissingError
 from lib.images.archives import tar_members, zip_members
 from lib.images.file_names import LeftOut, ending
 from lib.images.listed import (
+    BATCH_ROWS,
     LISTED,
     TABLE_ROWS,
     ListedImage,
@@ -48,7 +49,6 @@ _NOT_IN_PLACE = "links and sparse files in archives"
 _OF_OTHER_LENGTH = "rows of another length than the header"
 _IN_A_CELL = "rows inside of a quoted cell"
 _WITHOUT_ADDRESS = "rows without an address"
-_BATCH_ROWS = 65_536
 _MOST_REPEATS = 100  # in a pattern; RE2 refuses more than 1,000
 
 
@@ -197,7 +197,7 @@ def _parquet(file: Any, where: ContainerFile, left_out: LeftOut) -> Rows:
     if len(ranges) > 1:
         yield from (where._replace(groups=groups) for groups in ranges)
         return
-    for batch in table.iter_batches(_BATCH_ROWS, ranges[0], [uri, name or uri]):
+    for batch in table.iter_batches(BATCH_ROWS, ranges[0], [uri, name or uri]):
         yield _rows(batch, uri, name or uri, left_out)
 
 

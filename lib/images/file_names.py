@@ -127,7 +127,7 @@ def skipped_in_words(skipped: Counter[str]) -> str:
     words = [
         f"{count:,} {what}" + (f" ({_REMEDIES[what]})" if what in _REMEDIES else "")
         for what, count in skipped.most_common()
-        if what not in unread
+        if not what.startswith(_UNREADABLE)
     ]
     more = len(unread) - _SHOWN
     rest = [f"{more:,} more that are unreadable (--json names them)"] if more > 0 else []
@@ -154,9 +154,13 @@ class LeftOut:
             return False
         if is_image(name):
             return True
+        self.add_other(name)
+        return False
+
+    def add_other(self, name: str) -> None:
+        """Count a file that is no image by its name, if it is one to tell of."""
         if kind := left_out_as(name):
             self.skipped[kind] += 1
-        return False
 
     def add_unreadable(self, name: str, error: Exception) -> None:
         """Count a folder or an archive of which nobody knows what images it has."""

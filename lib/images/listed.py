@@ -9,7 +9,7 @@ import pyarrow as pa
 from fsspec.implementations.local import LocalFileSystem
 
 TABLE_ROWS = 250_000  # of a listing, at a time
-_BATCH_ROWS = 65_536
+BATCH_ROWS = 65_536  # of a table, as Python objects or at one read
 
 
 class ListedImage(NamedTuple):
@@ -62,7 +62,7 @@ def rows_of(items: Iterable[ListedImage | pa.Table]) -> Iterator[ListedImage]:
         if isinstance(item, ListedImage):
             yield item
         else:
-            for batch in item.to_batches(_BATCH_ROWS):
+            for batch in item.to_batches(BATCH_ROWS):
                 yield from map(ListedImage, *(column.to_pylist() for column in batch.columns))
 
 

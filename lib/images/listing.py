@@ -21,7 +21,7 @@ from fsspec.implementations.local import LocalFileSystem
 from lib.errors import BadInputError, ImageSearchError, MissingError
 from lib.images.addresses import open_filesystem
 from lib.images.containers import CONTAINERS, ContainerFile, holds_images, list_container, refusal
-from lib.images.file_names import LeftOut, ending, is_image, left_out_as
+from lib.images.file_names import LeftOut, ending, is_image
 from lib.images.listed import ListedImage, listed_image, rows_of, uri_of, version
 from lib.schemas import PROVENANCE_KEY
 
@@ -227,20 +227,14 @@ class Listing:
             for name, path in inner.items()
             if not self._left_out.hides(_below(root, path), root)
         }
-        seen = [(info["name"], info) for info in files.values()]
-        seen = [
-            (name, info)
-            for name, info in seen
-            if not self._left_out.hides(_below(root, name), root)
-        ]
+        seen = self._not_hidden(root, ((info["name"], info) for info in files.values()))
         for name in self._of_database(fs, folder, set(inner)):
             del inner[name]
         yield from self._directory(fs, root, seen, set(inner))
         if "s3" in fs.protocol and files.get("", {}).get("type") == "directory":
             # Keys with nothing between two slashes, of which s3fs makes the folder itself.
             keys = fs.find(folder, prefix="/", detail=True).items()
-            seen = [each for each in keys if not self._left_out.hides(_below(root, each[0]), root)]
-            yield from self._directories(fs, root, seen)
+            yield from self._directories(fs, root, self._not_hidden(root, keys))
         for path in inner.values():
             yield _remote_folder(fs, root, path)
 
@@ -262,14 +256,15 @@ class Listing:
             raise MissingError(f"no file matches {source}")
         root = posixpath.dirname(pattern[: re.search(r"[*?[]", pattern).start()])  # type: ignore[union-attr]
         files = []
-        for name, info in matches.items():
-            if self._left_out.hides(_below(root, name), root):
-                continue
+        for name, info in self._not_hidden(root, matches.items()):
             if info["type"] != "directory":
                 files.append((name, info))
             elif "**" not in pattern and local:
                 yield _local_folder(root, f"{_below(root, name)}/", ())
         yield from self._directories(fs, root, files)
+
+    def _not_hidden(self, root: str, files: Iterable[tuple[str, dict[str, Any]]]) -> _Files:
+        return [each for each in files if not self._left_out.hides(_below(root, each[0]), root)]
 
     def _directories(self, fs: Any, root: str, files: _Files) -> "_Items":
         """Images in several folders, see `_directory`."""
@@ -304,8 +299,8 @@ class Listing:
                     self.skipped[_TABLES_BESIDE] += 1
                 else:
                     tables.append(ContainerFile(fs, name, uri_of(fs, name), _below(root, name)))
-            elif left_out := left_out_as(name):
-                self.skipped[left_out] += 1
+            else:
+                self._left_out.add_other(name)
         for table in tables:
             yield _part(table) if plain else Part(table.uri, Listing._table_beside_images, (table,))
 
