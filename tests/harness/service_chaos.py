@@ -8,10 +8,12 @@ answered for HONEST_S.
 """
 
 import argparse
+import math
 import random
 import sys
 import threading
 import time
+from bisect import bisect_left
 from pathlib import Path
 
 import httpx
@@ -100,8 +102,8 @@ def dishonest(said: list[tuple[float, bool]], answered: list[float]) -> list[flo
     """When health was said to be well, though no query had been answered for HONEST_S and none was
     in the second that followed.
     """
-    times = np.array([-np.inf, *answered, np.inf])
-    after = [(asked, np.searchsorted(times, asked)) for asked, healthy in said if healthy]
+    times = [-math.inf, *answered, math.inf]
+    after = [(asked, bisect_left(times, asked)) for asked, healthy in said if healthy]
     return [
         asked
         for asked, row in after

@@ -92,7 +92,7 @@ class Backdrop:
         for octave in range(4):
             phase, period = self.pen.between(0, 6.3), 1.1 / 2**octave
             ys += np.sin(xs * 6.28 / period + phase) * rough**octave
-        ys = horizon + height * (0.35 + 0.65 * (ys - ys.min()) / (np.ptp(ys) + 1e-6))
+        ys = horizon + height * (0.35 + 0.65 * (ys - np.min(ys)) / (np.ptp(ys) + 1e-6))
         foot = [(xs[-1], horizon - 0.02), (xs[0], horizon - 0.02)]
         self.pen.polygon([*zip(xs, ys, strict=True), *foot], colour, volume=0.3, grain=0.35)
 
