@@ -14,13 +14,13 @@ from lib.datasets.caption_rows import (
     choose_columns,
     identifier_of,
     kind_of,
-    plain_name,
     require_columns,
     row_of,
     texts_of,
 )
 from lib.datasets.matching import clean, has_image_ending
 from lib.errors import BadInputError
+from lib.images.containers import plain_name
 
 _NO_NAMES = {"images", "annotations", "info", "licenses", "type", "version", "dataset", "data"}
 # Names of what is inside, where no others stand beside them.

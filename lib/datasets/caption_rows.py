@@ -9,14 +9,12 @@ from typing import Any, NamedTuple
 
 from lib.datasets.matching import clean, has_image_ending
 from lib.errors import BadInputError
+from lib.images import containers
+from lib.images.containers import plain_name
 
 # Columns as people name them, without case, spaces and signs; the first that a table has is taken.
-NAME_COLUMNS = re.findall(
-    r"\w+",
-    """filename filepath file imagepath imgpath imagefile imagefilename imgfilename imagename
-    imgname image img path photo picture jpg key imagekey name""",
-)
-URL_COLUMNS = ("url", "imageurl", "cocourl", "uri", "imageuri", "link", "urls", "imageurls")
+NAME_COLUMNS = (*containers.NAME_COLUMNS, "key", "imagekey", "name")
+URL_COLUMNS = (*containers.URI_COLUMNS, "link", "urls", "imageurls")
 ID_COLUMNS = ("cocoid", "imageid")  # beside a name, too; `id` may be that of a caption
 LONE_ID_COLUMNS = ("imgid", "photoid", "id")
 CAPTION_COLUMNS = re.findall(
@@ -68,11 +66,6 @@ class Columns(NamedTuple):
     image_id: str | None
     captions: list[str]
     folder: str | None = None  # Karpathy's `filepath`, beside `filename`
-
-
-def plain_name(column: str) -> str:
-    """A column's name without case, spaces and signs."""
-    return re.sub("[^0-9a-z]", "", column.casefold())
 
 
 def choose_columns(names: Iterable[str]) -> Columns | None:

@@ -16,13 +16,12 @@ from lib.datasets.caption_rows import (
     CaptionRows,
     Columns,
     choose_columns,
-    plain_name,
     require_columns,
     row_of,
 )
 from lib.datasets.matching import clean, has_image_ending
 from lib.errors import BadInputError
-from lib.images.containers import content_column
+from lib.images.containers import content_column, plain_name
 
 LONGEST_CAPTION = 2_000  # characters; longer ones are named: files that run together have them
 _MOST_LINES = 100  # of one quoted caption

@@ -11,6 +11,7 @@ import re
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -36,10 +37,15 @@ from lib.images.listed import (
 )
 from lib.storage import is_of_page
 
-# Names of columns in small letters, the first that a table has is taken.
-URI_COLUMNS = ("uri", "url", "coco_url", "image_url", "img_url", "image_link")
-PATH_COLUMNS = ("path", "file_name", "image_path", "filename", "image_name", "img_name", "img_path")
-CONTENT_COLUMNS = ("bytes", "image", "content", "jpg", "jpeg", "png", "webp", "img", "image_bytes")
+# Columns as `plain_name` writes them, the first that a table has is taken.
+URI_COLUMNS = ("uri", "url", "cocourl", "imageurl", "imgurl", "imagelink", "imageuri")
+NAME_COLUMNS = (
+    *("filename", "filepath", "file", "imagepath", "imgpath", "imagefile", "imagefilename"),
+    *("imgfilename", "imagename", "imgname", "image", "img", "path", "photo", "picture", "jpg"),
+)
+_PATH_COLUMNS = ("path", *NAME_COLUMNS)  # beside a file's name it tells more
+_CONTENT_COLUMNS = ("bytes", "image", "content", "jpg", "jpeg", "png", "webp", "img", "imagebytes")
+_SOME = 20  # rows of a batch by which it is told where relative paths begin
 _HEAD_BYTES = 1 << 16  # in which the first line of a list ends
 _DELIMITERS = (",", "\t", ";", "|")
 # A mark, blank lines, and Excel's line that says which delimiter follows.
@@ -129,7 +135,8 @@ def _coco(file: Any, where: ContainerFile, left_out: LeftOut) -> Rows:
             f"{where.uri} is no COCO file whose images have file_name, coco_url or flickr_url, "
             f"and id: {error!r}"
         ) from error
-    urls = _from_anywhere(pa.array([valid_text(url) for _, url, _ in rows], pa.string()))
+    urls = pa.array([valid_text(url) for _, url, _ in rows], pa.string())
+    urls = _from_anywhere(urls, where)
     for (name, _, image_id), url in zip(rows, urls.to_pylist(), strict=True):
         yield listed_image(name, url, -1, "", image_id)
 
@@ -176,7 +183,7 @@ def _list(file: Any, where: ContainerFile, left_out: LeftOut) -> Rows:
             counts = (pc.count_substring_regex(cells, pattern=swallowed) for cells in batch.columns)
             if inside := sum(pc.sum(count).as_py() or 0 for count in counts):
                 left_out.skipped[_IN_A_CELL] += inside
-            yield _rows(batch, names.index(uri), names.index(name or uri), left_out)
+            yield _rows(batch, names.index(uri), names.index(name), where, left_out)
 
 
 def _take(file: io.BufferedReader, pattern: re.Pattern[bytes]) -> bytes:
@@ -192,22 +199,28 @@ def _parquet(file: Any, where: ContainerFile, left_out: LeftOut) -> Rows:
     if content is not None:
         yield from _content_rows(table, content, where)
         return
-    uri, name = _columns(schema.names, where.uri)
+    uri, name = _columns([field.name for field in _flat(schema)], where.uri)
     ranges = _row_groups(table.metadata) if where.groups is None else [where.groups]
     if len(ranges) > 1:
         yield from (where._replace(groups=groups) for groups in ranges)
         return
-    for batch in table.iter_batches(BATCH_ROWS, ranges[0], [uri, name or uri]):
-        yield _rows(batch, uri, name or uri, left_out)
+    for batch in table.iter_batches(BATCH_ROWS, ranges[0], [uri, name]):
+        yield _rows(batch, uri, name, where, left_out)
 
 
-def _rows(batch: pa.RecordBatch, uri: str | int, name: str | int, left_out: LeftOut) -> pa.Table:
+def _rows(
+    batch: pa.RecordBatch,
+    uri: str | int,
+    name: str | int,
+    where: ContainerFile,
+    left_out: LeftOut,
+) -> pa.Table:
     """The rows of a list that have a URI, without a Python object for each."""
-    uris = _bare(_texts(batch.column(uri), _address))
+    uris = _bare(_texts(batch.column(uri), partial(_address, where)))
     paths = _bare(_texts(batch.column(name), valid_text))
     columns = [
         paths := pc.coalesce(pc.if_else(pc.equal(paths, ""), uris, paths), uris),
-        _from_anywhere(uris),
+        _from_anywhere(uris, where),
         pa.repeat(pa.scalar(-1, pa.int64()), len(batch)),
         pa.repeat("", len(batch)),
         paths,
@@ -226,7 +239,11 @@ def content_column(schema: pa.Schema) -> str | None:
         if pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0
     ]
     binary = [field.name for field in schema if _is_binary(field.type)]
-    return _first(structs + binary, CONTENT_COLUMNS) or next(iter(structs), None)
+    return _first(structs + binary, _CONTENT_COLUMNS) or next(iter(structs), None)
+
+
+def _flat(schema: pa.Schema) -> list[pa.Field]:
+    return [field for field in schema if not pa.types.is_nested(field.type)]
 
 
 def _is_binary(kind: pa.DataType) -> bool:
@@ -263,7 +280,8 @@ def _content_rows(
     by their number, which is added where a name comes again.
     """
     schema = table.schema_arrow
-    name = _first(schema.names, PATH_COLUMNS)
+    texts = [field.name for field in _flat(schema) if not _is_binary(field.type)]
+    name = _first(texts, _PATH_COLUMNS)
     kind = schema.field(content).type
     if name is None and pa.types.is_struct(kind) and kind.get_field_index("path") >= 0:
         name = f"{content}.path"
@@ -303,18 +321,29 @@ def _bare(texts: pa.Array) -> pa.Array:
     return pc.replace_substring_regex(pc.utf8_trim_whitespace(texts), r'^"(.*)"$', r"\1")
 
 
-def _address(name: str) -> str:
+def _address(where: ContainerFile, name: str) -> str:
     text = valid_text(name)
-    return (
-        text if text == name or "://" in name else uri_of(LocalFileSystem(), f"{Path.cwd() / name}")
-    )
+    if text == name or "://" in name:
+        return text
+    here = [f"{base}/{name}" for base in (_folder(where), Path.cwd()) if name[:1] != "/"]
+    return uri_of(LocalFileSystem(), next(filter(os.path.lexists, here), (*here, name)[0]))
 
 
-def _from_anywhere(uris: pa.Array) -> pa.Array:
-    """Addresses in a list; a path from this working directory is one from any other, too."""
-    here = pa.scalar(valid_text(f"{Path.cwd()}/"))
+def _from_anywhere(uris: pa.Array, where: ContainerFile) -> pa.Array:
+    """Addresses in a list, so that they hold from any directory.
+
+    A relative path begins at the list's folder, or at this working directory where some of the
+    paths lead to files from there alone.
+    """
     stays = pc.match_substring_regex(uris, r"^(/|~|file:)|://|^$")
-    return pc.if_else(stays, uris, pc.binary_join_element_wise(here, uris, ""))
+    some = [name for name in uris.filter(pc.invert(stays)).slice(0, _SOME).to_pylist() if name]
+    bases = (_folder(where), valid_text(str(Path.cwd())))
+    base = max(bases, key=lambda base: sum(os.path.lexists(f"{base}/{name}") for name in some))
+    return pc.if_else(stays, uris, pc.binary_join_element_wise(base, uris, "/"))
+
+
+def _folder(where: ContainerFile) -> str:
+    return posixpath.dirname(where.uri.partition("?")[0] if "://" in where.uri else where.uri)
 
 
 def _row_groups(metadata: pq.FileMetaData) -> list[range]:
@@ -329,18 +358,25 @@ def _row_groups(metadata: pq.FileMetaData) -> list[range]:
     return [range(*bounds) for bounds in itertools.pairwise([*starts, len(counts)])]
 
 
-def _columns(columns: Sequence[str], source: str) -> tuple[str, str | None]:
-    uri = _first(columns, URI_COLUMNS)
+def _columns(columns: Sequence[str], source: str) -> tuple[str, str]:
+    """The columns of what opens an image, and of its name."""
+    name = _first(columns, _PATH_COLUMNS)
+    uri = _first(columns, URI_COLUMNS) or name
     if uri is None:
         raise BadInputError(
-            f"{source} has no column {', '.join(URI_COLUMNS)} of URIs"
-            f" nor {', '.join(CONTENT_COLUMNS)} of image bytes; it has {', '.join(columns)}"
+            f"{source} needs a column of addresses (url), of paths (path, file_name) or, in "
+            f"Parquet, of image bytes; it has {', '.join(columns)}"
         )
-    return uri, _first(columns, PATH_COLUMNS)
+    return uri, name or uri
+
+
+def plain_name(column: str) -> str:
+    """A column's name without case, spaces and signs."""
+    return re.sub("[^0-9a-z]", "", column.casefold())
 
 
 def _first(columns: Sequence[str], names: Iterable[str]) -> str | None:
-    by_name = {column.lower(): column for column in reversed(columns)}
+    by_name = {plain_name(column): column for column in reversed(columns)}
     return next((by_name[name] for name in names if name in by_name), None)
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
@@ -329,6 +330,35 @@ def test_a_list_of_very_many_columns(tmp_path: Path) -> None:
     header = ["url", *(f"feature {number}" for number in range(1_500))]
     (tmp_path / "list.csv").write_text(f"{','.join(header)}\n{','.join(row)}\n")
     assert set(listed(tmp_path / "list.csv")) == {f"{tmp_path}/a.jpg"}
+
+
+@pytest.mark.reports
+@pytest.mark.parametrize("column", ["path", "file_name", "Image Path", "filepath", "image"])
+@pytest.mark.parametrize("ending", ["csv", "tsv", "parquet"])
+def test_a_list_of_paths_alone(column: str, ending: str, tmp_path: Path) -> None:
+    write(tmp_path, "in/a.jpg", "b.jpg")
+    table = pa.table({"n": [1, 2, 3], column: ["in/a.jpg", f"{tmp_path}/b.jpg", "b.jpg"]})
+    source = tmp_path / f"list.{ending}"
+    if ending == "parquet":
+        pq.write_table(table, source)
+    else:
+        options = pyarrow.csv.WriteOptions(delimiter="\t" if ending == "tsv" else ",")
+        pyarrow.csv.write_csv(table, source, options)
+    expected = {"in/a.jpg": b"in/a.jpg", f"{tmp_path}/b.jpg": b"b.jpg", "b.jpg": b"b.jpg"}
+    assert listed(source) == expected
+
+
+def test_paths_in_a_list_begin_at_its_folder_or_at_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, "set/a.jpg", "other/b.jpg")
+    (tmp_path / "set/list.txt").write_text("gone.jpg\na.jpg\n")
+    (tmp_path / "set/find.txt").write_text("gone.jpg\nb.jpg\n")
+    monkeypatch.chdir(tmp_path / "other")
+    for name, folder in (("list", "set"), ("find", "other")):
+        images = [image.uri for image in list_images(f"{tmp_path}/set/{name}.txt")]
+        whole = f"{tmp_path}/{folder}"
+        assert images == [f"{whole}/gone.jpg", f"{whole}/{'a' if name == 'list' else 'b'}.jpg"]
 
 
 def test_a_list_in_another_encoding_says_so(tmp_path: Path) -> None:
