@@ -7,6 +7,7 @@ import json
 import os
 import tempfile
 import time
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -214,14 +215,21 @@ def read_bytes(url: str) -> bytes:
         raise MissingError(f"{url} is not there") from error
 
 
+def encoding_of(start: bytes) -> str:
+    """The encoding of a text that begins so: UTF-16 by its mark, as Windows writes, else UTF-8."""
+    return "utf-16" if start.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig"
+
+
 def read_lines(url: str) -> list[str]:
     """The lines of a text file, without white space about them and without empty ones.
 
-    Raises MissingError where there is no file, BadInputError where it is not text in UTF-8.
+    Raises MissingError where there is no file, BadInputError where it is not text in UTF-8, nor in
+    UTF-16 with its mark.
     """
     try:
-        lines = read_bytes(url).decode("utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
+        content = read_bytes(url)
+        lines = content.decode(encoding_of(content)).split("\n")
+    except UnicodeError as error:
         raise BadInputError(f"{url} is not text in UTF-8 ({error}); save it as such") from error
     return [stripped for line in lines if (stripped := line.strip())]
 

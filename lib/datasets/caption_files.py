@@ -26,7 +26,7 @@ from lib.datasets.caption_tables import TOKEN, arrow_rows, delimited_rows, parqu
 from lib.datasets.matching import clean, has_image_ending
 from lib.errors import BadInputError, ImageSearchError, MissingError
 from lib.images.code_pages import code_page
-from lib.storage import filesystem
+from lib.storage import encoding_of, filesystem
 
 _MOST_BYTES = 4 << 30  # of a file, and of what a compressed one becomes
 _MOST_SIDECAR_BYTES = 1 << 20
@@ -115,7 +115,7 @@ def _decode(content: bytes, source: str, result: CaptionRows) -> str:
 
     Where most of what is not ASCII is UTF-8, the rest is damage, not another encoding.
     """
-    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+    if encoding_of(content) == "utf-16":
         return content.decode("utf-16")
     sample = content[:1000]
     if sample.count(0) > len(sample) // 3:

@@ -1,6 +1,5 @@
 """Files that list images: archives, tables of images, lists of addresses, COCO's JSON."""
 
-import codecs
 import csv
 import io
 import itertools
@@ -35,7 +34,7 @@ from lib.images.listed import (
     valid_text,
     version,
 )
-from lib.storage import is_of_page
+from lib.storage import encoding_of, is_of_page
 
 # Columns as `plain_name` writes them, the first that a table has is taken.
 URI_COLUMNS = ("uri", "url", "cocourl", "imageurl", "imgurl", "imagelink", "imageuri")
@@ -144,8 +143,9 @@ def _coco(file: Any, where: ContainerFile, left_out: LeftOut) -> Rows:
 def _list(file: Any, where: ContainerFile, left_out: LeftOut) -> Rows:
     """Rows of a list of URIs, as texts: numbers would lose their zeros."""
     file = io.BufferedReader(file, _HEAD_BYTES)  # which looks ahead, and never goes back
-    if file.peek().startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise BadInputError(f"{where.uri} is in UTF-16: save it as UTF-8")
+    if (encoding := encoding_of(file.peek())) == "utf-16":
+        recoded: Any = pa.transcoding_input_stream(pa.PythonFile(file), encoding, "utf-8")
+        file = io.BufferedReader(recoded, _HEAD_BYTES)
     plain = where.kind == ".txt"
     _take(file, _BEFORE_HEADER)
     if not file.peek():

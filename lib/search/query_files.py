@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lib.errors import BadInputError, MissingError
-from lib.storage import filesystem
+from lib.storage import encoding_of, filesystem
 
 ENDINGS = (".txt", ".csv", ".tsv", ".parquet")
 _COLUMNS = ("query", "queries", "text", "caption")
@@ -51,7 +51,7 @@ def _lines(fs: fsspec.AbstractFileSystem, path: str, source: str) -> Iterator[st
         if path.lower().endswith(".parquet"):
             yield from _parquet(pq.ParquetFile(file), source)
             return
-        encoding = "utf-16" if file.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+        encoding = encoding_of(file.read(2))
     with fs.open(path, "r", encoding=encoding, newline="") as file:
         yield from file if path.lower().endswith(".txt") else _cells(file, source)
 

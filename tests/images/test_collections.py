@@ -332,7 +332,6 @@ def test_a_list_of_very_many_columns(tmp_path: Path) -> None:
     assert set(listed(tmp_path / "list.csv")) == {f"{tmp_path}/a.jpg"}
 
 
-@pytest.mark.reports
 @pytest.mark.parametrize("column", ["path", "file_name", "Image Path", "filepath", "image"])
 @pytest.mark.parametrize("ending", ["csv", "tsv", "parquet"])
 def test_a_list_of_paths_alone(column: str, ending: str, tmp_path: Path) -> None:
@@ -361,11 +360,17 @@ def test_paths_in_a_list_begin_at_its_folder_or_at_the_working_directory(
         assert images == [f"{whole}/gone.jpg", f"{whole}/{'a' if name == 'list' else 'b'}.jpg"]
 
 
-def test_a_list_in_another_encoding_says_so(tmp_path: Path) -> None:
-    for ending in ("csv", "txt"):
-        (tmp_path / f"list.{ending}").write_text("url\na.jpg\n", "utf-16")
-        with pytest.raises(BadInputError, match=rf"list\.{ending} is in UTF-16: save it as UTF-8"):
-            listed(tmp_path / f"list.{ending}")
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
+@pytest.mark.parametrize("ending", ["csv", "txt"])
+def test_lists_as_windows_writes_them(ending: str, encoding: str, tmp_path: Path) -> None:
+    write(tmp_path, "a.jpg", "日.jpg")
+    mark = "" if encoding == "utf-16" else "\ufeff"
+    rows = [*(["日.jpg"] * 50_000), "a.jpg"]
+    text = "\r\n".join([mark + "path", *rows] if ending == "csv" else [mark + rows[0], *rows[1:]])
+    (tmp_path / f"list.{ending}").write_text(text, encoding, newline="")
+    images = list(list_images(str(tmp_path / f"list.{ending}")))
+    assert [image.path for image in images] == rows
+    assert (read_image(images[0]), read_image(images[-1])) == ("日.jpg".encode(), b"a.jpg")
 
 
 def test_a_coco_file_with_other_addresses(tmp_path: Path) -> None:
@@ -749,7 +754,6 @@ def test_a_member_that_is_not_unpacked_says_why(
         read_image(image)
 
 
-@pytest.mark.reports
 def test_a_member_without_a_name_and_a_table_that_is_no_text(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "odd.zip", "w") as archive:
         archive.writestr("z0", b"x")
