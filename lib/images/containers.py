@@ -54,6 +54,8 @@ _NOT_IN_PLACE = "links and sparse files in archives"
 _OF_OTHER_LENGTH = "rows of another length than the header"
 _IN_A_CELL = "rows inside of a quoted cell"
 _WITHOUT_ADDRESS = "rows without an address"
+_WINDOWS_PATHS = "paths on a Windows machine"
+_OF_WINDOWS = r"^(?:file:/*)?[A-Za-z]:[\\/]|^\\\\"
 _MOST_REPEATS = 100  # in a pattern; RE2 refuses more than 1,000
 
 
@@ -134,8 +136,7 @@ def _coco(file: Any, where: ContainerFile, left_out: LeftOut) -> Rows:
             f"{where.uri} is no COCO file whose images have file_name, coco_url or flickr_url, "
             f"and id: {error!r}"
         ) from error
-    urls = pa.array([valid_text(url) for _, url, _ in rows], pa.string())
-    urls = _from_anywhere(urls, where)
+    urls, _ = _from_anywhere(pa.array([valid_text(url) for _, url, _ in rows], pa.string()), where)
     for (name, _, image_id), url in zip(rows, urls.to_pylist(), strict=True):
         yield listed_image(name, url, -1, "", image_id)
 
@@ -217,10 +218,11 @@ def _rows(
 ) -> pa.Table:
     """The rows of a list that have a URI, without a Python object for each."""
     uris = _bare(_texts(batch.column(uri), partial(_address, where)))
-    paths = _bare(_texts(batch.column(name), valid_text))
+    opens, slash = _from_anywhere(uris, where)
+    paths = pc.replace_substring(_bare(_texts(batch.column(name), valid_text)), "\\", slash)
     columns = [
         paths := pc.coalesce(pc.if_else(pc.equal(paths, ""), uris, paths), uris),
-        _from_anywhere(uris, where),
+        opens,
         pa.repeat(pa.scalar(-1, pa.int64()), len(batch)),
         pa.repeat("", len(batch)),
         paths,
@@ -228,6 +230,10 @@ def _rows(
     table = pa.table(columns, LISTED).filter(pc.greater(pc.binary_length(uris), 0))
     if without := len(batch) - len(table):
         left_out.skipped[_WITHOUT_ADDRESS] += without
+    elsewhere = pc.match_substring_regex(table["uri"], _OF_WINDOWS)
+    if count := pc.sum(elsewhere).as_py():
+        left_out.skipped[_WINDOWS_PATHS] += count
+        return table.filter(pc.invert(elsewhere))
     return table
 
 
@@ -329,17 +335,23 @@ def _address(where: ContainerFile, name: str) -> str:
     return uri_of(LocalFileSystem(), next(filter(os.path.lexists, here), (*here, name)[0]))
 
 
-def _from_anywhere(uris: pa.Array, where: ContainerFile) -> pa.Array:
-    """Addresses in a list, so that they hold from any directory.
+def _from_anywhere(uris: pa.Array, where: ContainerFile) -> tuple[pa.Array, str]:
+    """What opens each address of a list, from any directory, and what its backslashes stand for.
 
     A relative path begins at the list's folder, or at this working directory where some of the
-    paths lead to files from there alone.
+    paths lead to files from there alone; so are backslashes slashes, as Windows writes them.
     """
-    stays = pc.match_substring_regex(uris, r"^(/|~|file:)|://|^$")
+    stays = pc.match_substring_regex(uris, rf"^(/|~|file:)|://|^$|{_OF_WINDOWS}")
     some = [name for name in uris.filter(pc.invert(stays)).slice(0, _SOME).to_pylist() if name]
     bases = (_folder(where), valid_text(str(Path.cwd())))
-    base = max(bases, key=lambda base: sum(os.path.lexists(f"{base}/{name}") for name in some))
-    return pc.if_else(stays, uris, pc.binary_join_element_wise(base, uris, "/"))
+
+    def there(begin: tuple[str, str]) -> int:
+        paths = [begin[0] + "/" + name.replace("\\", begin[1]) for name in some]
+        return sum(("://" in path and "\\" not in path) or os.path.lexists(path) for path in paths)
+
+    base, slash = max(itertools.product(bases, "\\/"), key=there)
+    opens = pc.binary_join_element_wise(base, pc.replace_substring(uris, "\\", slash), "/")
+    return pc.if_else(stays, uris, opens), slash
 
 
 def _folder(where: ContainerFile) -> str:

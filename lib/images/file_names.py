@@ -29,6 +29,7 @@ UNREAD = frozenset(
 )  # fmt: skip
 _REMEDIES = {
     "hidden": "--include-hidden takes them",
+    "paths on a Windows machine": "write them relative to the list, beside the pictures here",
     **dict.fromkeys((".heic", ".heif", ".hif"), "pip install pillow-heif"),
     **dict.fromkeys(
         ".parquet .zip .tar .gz .tgz .bz2 .xz .zst .7z .rar".split(),  # noqa: SIM905

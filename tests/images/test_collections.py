@@ -373,6 +373,27 @@ def test_lists_as_windows_writes_them(ending: str, encoding: str, tmp_path: Path
     assert (read_image(images[0]), read_image(images[-1])) == ("日.jpg".encode(), b"a.jpg")
 
 
+@pytest.mark.parametrize("ending", ["csv", "txt", "parquet"])
+def test_paths_as_windows_writes_them(ending: str, tmp_path: Path) -> None:
+    write(tmp_path, "in/a.jpg", "in/b\\c.jpg")
+    elsewhere = ["C:\\Users\\me\\a.jpg", r"\\nas\share\a.jpg", "file:///D:/a.jpg", "d:/a.jpg"]
+    rows = [*elsewhere, "in\\a.jpg", "in\\gone.jpg"]
+    source = tmp_path / f"list.{ending}"
+
+    def write_list(rows: list[str]) -> list[str]:
+        if ending == "parquet":
+            pq.write_table(pa.table({"path": rows}), source)
+        else:
+            source.write_text("\n".join(["path", *rows][ending == "txt" :]))
+        return [image.path for image in list_images(str(source))]
+
+    assert write_list(rows) == ["in/a.jpg", "in/gone.jpg"]
+    assert counted(source) == {"paths on a Windows machine": 4}
+    assert "write them relative" in skipped_in_words(counted(source))
+    assert write_list(["in/b\\c.jpg", "in/a.jpg"]) == ["in/b\\c.jpg", "in/a.jpg"]  # a name here
+    assert set(listed(source)) == {"in/b\\c.jpg", "in/a.jpg"}
+
+
 def test_a_coco_file_with_other_addresses(tmp_path: Path) -> None:
     write(tmp_path, "a.jpg")
     image = {"file_name": "1.jpg", "id": 1, "coco_url": None, "flickr_url": f"{tmp_path}/a.jpg"}
