@@ -7,6 +7,7 @@ import posixpath
 import re
 import stat
 import time
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -31,6 +32,9 @@ _OF_DATABASE = "folders of a database"
 _DATABASE_FOLDERS = {
     *("descriptors", "failures", "embeddings", "embedder", "versions", "captions", "evaluation")
 }
+_DEEPEST = 16  # folders of a web server, one in another
+_MOST_ALIKE = 4  # of them, down to which 00/ to ff/ may lie in each of 00/ to ff/
+_ON_AND_ON = "pages of a web server that lead on and on"
 _NUMBERS = re.compile(r"\{(\d+)\.\.(\d+)\}")  # as WebDataset writes shards
 _Files = list[tuple[str, dict[str, Any]]]
 
@@ -205,7 +209,10 @@ class Listing:
         for folder in sorted(folders):
             yield _local_folder(root, f"{below}{folder}/", above)
 
-    def _remote_folder(self, fs: Any, root: str, folder: str) -> "_Items":
+    def _remote_folder(
+        self, fs: Any, root: str, folder: str, above: tuple[int, ...] = ()
+    ) -> "_Items":
+        """Images below a prefix or a page; above: what tells the pages on the way from others."""
         try:
             _, folders, files = next(fs.walk(folder, maxdepth=1, detail=True, on_error="raise"))
         except OSError as error:
@@ -217,6 +224,11 @@ class Listing:
             raise MissingError(f"no images at {uri_of(fs, root)}: {error}") from error
         # Keys of a store may have such names, but in a page they are links to itself or above.
         turns_back = (".", "..") if "http" in fs.protocol else ()
+        page = zlib.crc32("\n".join(sorted([*folders, "", *files])).encode())
+        if turns_back and (above.count(page) == _MOST_ALIKE or len(above) > _DEEPEST):
+            self.skipped[_ON_AND_ON] += 1
+            return
+        above = (*above, page)
         inner = {
             name: info["name"].rstrip("/")
             for name, info in folders.items()
@@ -236,7 +248,7 @@ class Listing:
             keys = fs.find(folder, prefix="/", detail=True).items()
             yield from self._directories(fs, root, self._not_hidden(root, keys))
         for path in inner.values():
-            yield _remote_folder(fs, root, path)
+            yield _remote_folder(fs, root, path, above)
 
     def _of_database(self, fs: Any, folder: str, folders: set[str]) -> set[str]:
         """Those of its folders that are a database's: their tables name images listed anyway."""
@@ -354,8 +366,8 @@ def _local_folder(root: str, below: str, above: tuple[tuple[int, int], ...]) -> 
     return Part(f"{root}/{below}", Listing._folder, (root, below, above))
 
 
-def _remote_folder(fs: Any, root: str, folder: str) -> Part:
-    return Part(uri_of(fs, folder), Listing._remote_folder, (fs, root, folder))
+def _remote_folder(fs: Any, root: str, folder: str, above: tuple[int, ...] = ()) -> Part:
+    return Part(uri_of(fs, folder), Listing._remote_folder, (fs, root, folder, above))
 
 
 def _numbered(source: str, numbers: re.Match[str]) -> Iterator[Part]:

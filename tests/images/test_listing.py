@@ -273,6 +273,10 @@ class Page(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         links = ["./", "../", "a.jpg"] if "sub" in self.path else ["./", "sub/", "b.jpg"]
+        if "/on" in self.path:  # the same for ever
+            links = ["a/", "b/", "c.jpg"]
+        if "/new" in self.path:
+            links = [f"{len(self.path)}/"]
         page = "".join(f'<a href="{link}">{link}</a>' for link in links).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(page)))
@@ -288,6 +292,16 @@ def test_a_page_that_links_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(Page) as url:
         images = itertools.islice(list_images(f"{url}/photos/"), 5)
         assert [image.path for image in images] == ["b.jpg", "sub/a.jpg"]
+
+
+@pytest.mark.reports
+def test_pages_that_link_on_and_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(addresses.PRIVATE_ADDRESSES, "1")
+    with serving(Page) as url:
+        for folder, images in (("on", 1 + 2 + 4 + 8), ("new", 0)):
+            skipped: Counter[str] = Counter()
+            assert len(list(list_images(f"{url}/{folder}/", skipped))) == images
+            assert skipped == {"pages of a web server that lead on and on": 16 if images else 1}
 
 
 def test_keys_of_object_storage_that_are_no_paths(s3_bucket: str) -> None:
