@@ -152,14 +152,17 @@ class Listing:
             yield _remote_folder(fs, path, path)
 
     def _file(self, where: ContainerFile) -> "_Items":
-        """The images that an archive or table lists."""
+        """The images that an archive or table lists; of a damaged one those that could be."""
+        empty = True
         try:
             for item in list_container(where, self._left_out):
+                empty = False
                 yield _part(item) if isinstance(item, ContainerFile) else item
         except Exception as error:  # what reads archives raises nearly anything
-            if where.below is not None:
+            said = refusal(where, error)
+            if where.below is not None or (said and not empty):
                 self._left_out.add_unreadable(where.uri, error)
-            elif said := refusal(where, error):
+            elif said:
                 raise said from error
             else:
                 raise
