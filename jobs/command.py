@@ -8,7 +8,7 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -130,9 +130,14 @@ def load_captions(source: str) -> "Captions":
     from lib.datasets.captions import load_captions
 
     captions = load_captions(source)
-    for note in captions.notes:
-        print(f"note: {note}", file=sys.stderr)
+    note_all(captions.notes)
     return captions
+
+
+def note_all(notes: Iterable[str]) -> None:
+    """Say on stderr what was left out of what was given, or taken otherwise."""
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
 
 
 def captions_of_images(source: str | None, db: str) -> dict[str, list[str]]:

@@ -196,8 +196,7 @@ def _captioned(options: argparse.Namespace, name: str, output: Path) -> dict[str
         done = prepare_folder(Path(options.folder), options.captions, output)
     else:
         done = prepare_webdataset([Path(shard) for shard in options.webdataset], output)
-    for note in done.notes:
-        print(f"note: {note}", file=sys.stderr)
+    command.note_all(done.notes)
     print(f"{name}: {done.image_count} images with {done.caption_count} captions")
     if done.missing:
         print(

@@ -88,7 +88,10 @@ def _query_here(options: argparse.Namespace) -> dict[str, Any]:
 
     if options.output:
         require_known_ending(options.output)
-    queries = [*options.query, *(iterate_queries(options.queries) if options.queries else [])]
+    queries, notes = [*options.query], list[str]()
+    if options.queries:
+        queries += iterate_queries(options.queries, notes)
+    command.note_all(notes)
     load = partial(
         Searcher.load, options.db, word_vectors=options.word_vectors, weights=options.weights
     )
@@ -157,6 +160,7 @@ def _query_as_ray_job(options: argparse.Namespace) -> dict[str, Any]:
             options.word_vectors,
             _filter(options),
         )
+    command.note_all(report.notes)
     if report.failed == report.queries:
         raise QueryError(
             f"no query could be answered; the column error in {options.output} says why"

@@ -1,7 +1,9 @@
 """The errors that people see: each names the thing, what was expected, and what to do."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+_FEW = 0.1  # this share of all records may be left out, with a word; more is another format
 
 
 class ImageSearchError(Exception):
@@ -49,3 +51,13 @@ class UnavailableError(ImageSearchError):
 
 class StoreError(ImageSearchError, OSError):
     """A store refuses, gives no answer in time, or breaks it off; a rerun goes on from there."""
+
+
+def left_out(problems: Sequence[str], rest: int) -> list[str]:
+    """What to say of records that cannot be used, each with its place, beside `rest` that can.
+
+    Raises BadInputError where they are more than a tenth of all, and more than one.
+    """
+    if len(problems) > max(1, _FEW * (rest + len(problems))):
+        raise BadInputError(f"{problems[0]} ({len(problems):,} such records)")
+    return [f"{problems[0]}; records left out: {len(problems):,}"] if problems else []

@@ -220,6 +220,15 @@ def encoding_of(start: bytes) -> str:
     return "utf-16" if start.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig"
 
 
+def is_text(text: str) -> bool:
+    """Whether a file can hold this text: it may have been made of bytes that are no UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def read_lines(url: str) -> list[str]:
     """The lines of a text file, without white space about them and without empty ones.
 

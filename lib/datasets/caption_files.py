@@ -24,7 +24,7 @@ from lib.datasets.caption_json import EXPECTED, json_lines, json_rows, record_ro
 from lib.datasets.caption_rows import CaptionRow, CaptionRows, choose_columns, row_of, texts_of
 from lib.datasets.caption_tables import TOKEN, arrow_rows, delimited_rows, parquet_rows, token_rows
 from lib.datasets.matching import clean, has_image_ending
-from lib.errors import BadInputError, ImageSearchError, MissingError
+from lib.errors import BadInputError, ImageSearchError, MissingError, left_out
 from lib.images.code_pages import code_page
 from lib.storage import encoding_of, filesystem
 
@@ -51,7 +51,7 @@ def read_caption_rows(source: str) -> CaptionRows:
                 _read_file(fs, file, file, result, shard=len(files) > 1)
         else:
             _read_file(fs, path, source, result)
-        result.leave_out_problems()
+        result.notes += left_out(result.problems, len(result.rows))
     except ImageSearchError:
         raise
     except FileNotFoundError as error:

@@ -23,7 +23,6 @@ CAPTION_COLUMNS = re.findall(
     captionstr referencestrs comment comments description descriptions alttext alt txt value""",
 )
 _NUMBERED = re.compile(r"((?:caption|text|sentence|comment|description)s?)[0-9]+")
-_FEW = 0.1  # this share of all records may be left out, with a word; more is another format
 _MISSING = {"", "null", "none", "nan", "<na>", "n/a", "#n/a"}
 _STRING = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
 _ITEM = f"(?:{_STRING}|None|nan)"
@@ -48,14 +47,6 @@ class CaptionRows:
     rows: list[CaptionRow] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)  # of records that cannot be used, with place
-
-    def leave_out_problems(self) -> None:
-        """Say which records are left out. Raises BadInputError where they are more than a few."""
-        if self.problems:
-            first, count = self.problems[0], len(self.problems)
-            if count > max(1, _FEW * (len(self.rows) + count)):
-                raise BadInputError(f"{first} ({count} such records)")
-            self.notes.append(f"{first}; records left out: {count}")
 
 
 class Columns(NamedTuple):

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from lib.descriptors.safe_pickle import load_arrays
 from lib.errors import BadArgumentError, BadInputError, MissingError
-from lib.storage import exists, filesystem, read_bytes, read_lines
+from lib.storage import exists, filesystem, is_text, read_bytes, read_lines
 
 BATCH_ROWS = 16_384
 _ID_NAMES = ("image_id", "image_ids", "id", "ids", "keys")
@@ -180,16 +180,8 @@ def _as_ids(ids: Sequence[Any] | np.ndarray, file: str) -> list[str]:
     """Ids as texts: 139, '139' and numpy's 139 are the same image."""
     entries = np.atleast_1d(ids).tolist() if isinstance(ids, np.ndarray) else ids
     for place, entry in enumerate(entries, 1):
-        if not isinstance(entry, int | str | np.integer) or not _is_text(str(entry)):
+        if not isinstance(entry, int | str | np.integer) or not is_text(str(entry)):
             raise BadInputError(
                 f"{file}: an image id must be a whole number or a text; number {place} is {entry!r}"
             )
     return [str(entry) for entry in entries]
-
-
-def _is_text(name: str) -> bool:
-    """Whether a file can hold this name: it may have been made of bytes that are no UTF-8."""
-    try:
-        return bool(name.encode())
-    except UnicodeEncodeError:
-        return False

@@ -32,7 +32,9 @@ Shard = tuple[int, list[str]]  # number of the first query, and the queries
 
 ANSWERS = pa.schema(
     [
-        pa.field("number", pa.int64()),  # of the query in its file, from 0, blank lines left out
+        pa.field(
+            "number", pa.int64()
+        ),  # of the query in its file, from 0, blank and broken lines left out
         pa.field("query", pa.string()),
         # Best first. Of a shard's queries they may come to more than the 2 GB of a plain string.
         pa.field("image_ids", pa.list_(pa.large_string())),
@@ -55,6 +57,7 @@ class BatchReport:
     queries_answered: int
     seconds: float
     database_version: int
+    notes: list[str]  # of lines of the file that are no queries
 
 
 def run_batch_queries(
@@ -82,7 +85,7 @@ def run_batch_queries(
     if k < 1:
         raise BadArgumentError(f"k must be at least 1, not {k}")
     start = time.monotonic()
-    count, digest = _count_and_digest(queries_file)
+    count, digest, notes = _count_and_digest(queries_file)
     db, output = absolute(db), absolute(output)
     manifest = read_manifest(db)
     words = absolute_source(word_vectors)
@@ -117,6 +120,7 @@ def run_batch_queries(
         queries_answered=sum(missing),
         seconds=time.monotonic() - start,
         database_version=manifest.version,
+        notes=notes,
     )
 
 
@@ -130,11 +134,11 @@ def _shards(queries_file: str, size: int) -> Iterator[Shard]:
         yield first, texts
 
 
-def _count_and_digest(queries_file: str) -> tuple[int, str]:
-    digest, count = hashlib.sha256(), 0
-    for count, text in enumerate(iterate_queries(queries_file), 1):  # noqa: B007
-        digest.update(text.encode("utf-8", "surrogatepass") + b"\n")
-    return count, digest.hexdigest()
+def _count_and_digest(queries_file: str) -> tuple[int, str, list[str]]:
+    digest, count, notes = hashlib.sha256(), 0, list[str]()
+    for count, text in enumerate(iterate_queries(queries_file, notes), 1):  # noqa: B007
+        digest.update(text.encode() + b"\n")
+    return count, digest.hexdigest(), notes
 
 
 def _part(output: str, first: int) -> str:

@@ -93,12 +93,15 @@ def test_the_job_writes_a_directory_of_filtered_answers(
     db: Path, queries: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = f"{tmp_path}/answers.v2/"
+    queries.write_bytes(queries.read_bytes() + b"caf\xe9\n")
     arguments = options(
         db, "--queries", str(queries), "--output", output, "--orientation", "portrait"
     )
     summary = query(arguments)
     assert (summary["queries"], summary["failed"]) == (53, 21)
-    assert "53 queries answered" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "53 queries answered" in said.out
+    assert f"note: {queries}, line 55 is no UTF-8" in said.err
     images = open_database(str(db)).images.to_pylist()
     portraits = {image["image_id"] for image in images if image["height"] > image["width"]}
     answered = pq.read_table(output, partitioning=None)["image_ids"].to_pylist()

@@ -1,6 +1,8 @@
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from lib.errors import BadInputError, MissingError
@@ -37,9 +39,9 @@ def test_cells_are_queries_as_they_are_written(tmp_path: Path, table: str, encod
     [
         (b"dog\ncat\n", "a column named query; it has dog"),  # no header: its first query
         (b"id;word\n1;dog\n", "a column named query; it has id, word"),
-        (b"query\ncat\ndog, big\n", "line 3 has 2 fields where 1"),
+        (b"query\ncat\ndog, big\na, b\n", r"line 3 has 2 fields where 1 .*\(2 such records\)"),
         (b'query\n"black cat" -dog\n', "line 2 is no CSV"),
-        (b'query\ncat\n"black cat\n', "line 3 is no CSV"),
+        (b'query\ncat\n"black cat\ndog\nbird\n', r"line 3 is no CSV.*\(3 such records\)"),
         (b"query\ncaf\xe9\n", "UTF-8"),
         ([["dog", "cat"]], "holds list<.*, no text"),
         ([b"dog"], "holds binary, no text"),
@@ -56,6 +58,41 @@ def test_what_would_be_another_query_is_refused(
         pd.DataFrame({"query": content}).to_parquet(path)
     with pytest.raises(BadInputError, match=says):
         list(iterate_queries(str(path)))
+
+
+@pytest.mark.reports
+@pytest.mark.parametrize(
+    ("name", "broken", "says"),
+    [
+        ("q.txt", b"caf\xe9", "line 8 is no UTF-8"),
+        ("q.csv", b"caf\xe9", "line 8 is no UTF-8"),
+        ("q.csv", b"dog, big", "line 8 has 2 fields where 1 are expected; put quotes"),
+        ("q.csv", b'"black cat" -dog', "line 8 is no CSV"),
+        ("q.csv", b'a\n"black cat', None),  # took what follows
+        ("q.parquet", b"caf\xe9", "row 8 is no UTF-8"),
+    ],
+)
+def test_one_broken_line_costs_no_other(
+    tmp_path: Path, name: str, broken: bytes, says: str | None
+) -> None:
+    head = [b"query"] if name == "q.csv" else []
+    lines = [*head, *(b"dog %d" % n for n in range(30))]
+    lines.insert(7, broken)
+    path = tmp_path / name
+    if name == "q.parquet":
+        texts = pa.array(lines, pa.binary()).view(pa.string())
+        pq.write_table(pa.table({"query": texts.dictionary_encode()}), path)
+    else:
+        path.write_bytes(b"\n".join(lines))
+    if says is None:
+        with pytest.raises(BadInputError, match=r"line 9 is no CSV: .*\(25 such records\)"):
+            list(iterate_queries(str(path)))
+        return
+    notes: list[str] = []
+    assert list(iterate_queries(str(path), notes)) == [f"dog {n}" for n in range(30)]
+    (note,) = notes
+    assert note.startswith(f"{path}, {says}")
+    assert note.endswith("; records left out: 1")
 
 
 def test_a_file_without_queries_is_refused(tmp_path: Path) -> None:
