@@ -42,11 +42,13 @@ def import_descriptors(options: argparse.Namespace) -> object:
         options.backbone,
         options.store_as,
     )
+    command.note_all(report.notes)
     size = f" of {report.descriptor_size} values" if report.descriptor_size else ""
     print(
         f"{report.imported} descriptors{size} imported, "
         f"{report.already_described} were there already, {report.failed} failed"
         + ("; see DB/failures" if report.failed else "")
+        + (f"; {report.repeated} came twice, the same" if report.repeated else "")
     )
     if report.without_caption:
         print(f"{report.without_caption} of them have no entry in {options.captions}: no link")

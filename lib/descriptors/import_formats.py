@@ -20,7 +20,7 @@ Batch = tuple[list[str], Sequence[np.ndarray] | np.ndarray]
 
 
 def read_descriptor_file(file: str, ids: str | None = None) -> Iterator[Batch]:
-    """Image ids and their descriptors, in batches of at most `BATCH_ROWS`.
+    """Image ids and their descriptors, in batches of at most `BATCH_ROWS`; an id may be empty.
 
     `file`, a path or URL: `.pkl` (a dict of image id → array of shape (D,) or (1, D); nothing but
     numpy arrays is admitted), `.npz` (an array of ids and one of shape (N, D)), `.npy` (N, D) with
@@ -61,7 +61,7 @@ def _pickled(file: str) -> Iterator[Batch]:
                 raise BadInputError(
                     f"{file}: the value of image {key!r} is a {type(vector).__name__}, not an array"
                 )
-        yield _as_ids(chosen, file), vectors
+        yield _as_ids(chosen), vectors
 
 
 def _npz(file: str) -> Iterator[Batch]:
@@ -80,7 +80,7 @@ def _npz(file: str) -> Iterator[Batch]:
         raise BadInputError(
             f"{file} needs the arrays ids (N,) and descriptors (N, D); has {shapes}"
         )
-    yield from _rows(_as_ids(arrays[ids[0]], file), arrays[matrices[0]], file)
+    yield from _rows(_as_ids(arrays[ids[0]]), arrays[matrices[0]], file)
 
 
 def _npy(file: str, ids: str | None) -> Iterator[Batch]:
@@ -94,7 +94,7 @@ def _npy(file: str, ids: str | None) -> Iterator[Batch]:
             f"(or have {stem}.ids.npy or {stem}.ids.txt beside it)"
         )
     names = _load_npy(id_file) if id_file.lower().endswith(".npy") else read_lines(id_file)
-    yield from _rows(_as_ids(names, id_file), _load_npy(file), file)
+    yield from _rows(_as_ids(names), _load_npy(file), file)
 
 
 def _load_npy(file: str) -> np.ndarray:
@@ -137,7 +137,7 @@ def _parquet(file: str) -> Iterator[Batch]:
             table = pq.ParquetFile(opened)
             id_column, list_column = _columns(table.schema_arrow, file)
             for batch in table.iter_batches(BATCH_ROWS, columns=[id_column, list_column]):
-                ids = _as_ids(batch.column(id_column).to_pylist(), file)
+                ids = _as_ids(batch.column(id_column).to_pylist())
                 yield ids, _lists(batch.column(list_column))
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise BadInputError(f"{file} is no readable Parquet file: {error}") from error
@@ -176,12 +176,14 @@ def _lists(column: pa.Array) -> Sequence[np.ndarray] | np.ndarray:
     return np.split(values, np.cumsum(lengths)[:-1])
 
 
-def _as_ids(ids: Sequence[Any] | np.ndarray, file: str) -> list[str]:
-    """Ids as texts: 139, '139' and numpy's 139 are the same image."""
+def _as_ids(ids: Sequence[Any] | np.ndarray) -> list[str]:
+    """Ids as texts: 139, 139.0, '139' and numpy's 139 are the same image. Empty: none, or no id."""
     entries = np.atleast_1d(ids).tolist() if isinstance(ids, np.ndarray) else ids
-    for place, entry in enumerate(entries, 1):
-        if not isinstance(entry, int | str | np.integer) or not is_text(str(entry)):
-            raise BadInputError(
-                f"{file}: an image id must be a whole number or a text; number {place} is {entry!r}"
-            )
-    return [str(entry) for entry in entries]
+    return [_as_id(entry) for entry in entries]
+
+
+def _as_id(entry: Any) -> str:
+    if isinstance(entry, float) and entry.is_integer():  # pandas' ids, where one is missing
+        entry = int(entry)
+    whole = isinstance(entry, int | str | np.integer)
+    return str(entry) if whole and is_text(str(entry)) else ""

@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from lib.descriptors.store import (
     provenance,
     writing,
 )
-from lib.errors import BadInputError
+from lib.errors import BadInputError, left_out
 from lib.images.listed import ListedImage
 from lib.parquet import write_table_atomic
 from lib.schemas import FAILURES, Precision, Provenance, descriptor_schema, require_same
@@ -37,6 +37,8 @@ class ImportReport:
     failed: int = 0  # descriptor of another length, or with values that are not finite
     without_caption: int = 0  # not in the captions given
     descriptor_size: int = 0
+    repeated: int = 0  # of an image that came before, with the same values
+    notes: list[str] = field(default_factory=list)  # of descriptors of no image, or of two
 
 
 def import_descriptors(
@@ -50,18 +52,33 @@ def import_descriptors(
 
     An image found in `captions` gets its file name as path and its URL (`coco_url`) as uri, so that
     results link to it. A descriptor of another length than most of the first batch, or that is not
-    finite, goes to `DB/failures`. Raises MismatchError where the database holds descriptors of
-    another origin, BadInputError for an image that comes twice, or where nothing could be imported.
+    finite, goes to `DB/failures`. One without an id, or with other values than an earlier one of
+    its image, is left out with a note. Raises MismatchError where the database holds descriptors of
+    another origin, BadInputError where more than a tenth are left out, before the batch that has
+    them is written, or where nothing could be imported.
     """
-    report, seen = ImportReport(), {image_id for image_id, _ in named_images(db)}
-    there, origin = frozenset(seen), None
+    report, there = ImportReport(), {image_id for image_id, _ in named_images(db)}
+    seen: dict[str, int] = {}
+    problems: list[str] = []
+    origin, rows = None, 0
     for ids, vectors in batches:
-        fresh = [row for row, image_id in enumerate(ids) if image_id not in there]
-        report.already_described += len(ids) - len(fresh)
-        for row in fresh:
-            if ids[row] in seen:
-                raise BadInputError(f"image {ids[row]} has two descriptors; which one is meant?")
-            seen.add(ids[row])
+        fresh = []
+        for row, (image_id, vector) in enumerate(zip(ids, vectors, strict=True)):
+            if not image_id:
+                problems.append(
+                    f"descriptor {rows + row + 1} has no image id, a text or whole number"
+                )
+            elif image_id in there:
+                report.already_described += 1
+            elif image_id not in seen:
+                seen[image_id] = hash(np.asarray(vector).tobytes())
+                fresh.append(row)
+            elif seen[image_id] == hash(np.asarray(vector).tobytes()):
+                report.repeated += 1
+            else:
+                problems.append(f"image {image_id} comes again with other values")
+        rows += len(ids)
+        report.notes = left_out(problems, rows - len(problems))
         if not fresh:
             continue
         if origin is None:
@@ -74,7 +91,7 @@ def import_descriptors(
         raise BadInputError(
             f"no descriptor could be imported; {join(db, 'failures')} says why"
             if report.failed
-            else "there is no descriptor to import: the file holds none"
+            else "; ".join(["there is no descriptor to import: the file holds none", *report.notes])
         )
     return report
 

@@ -222,6 +222,31 @@ def test_a_first_descriptor_that_is_wrong_fails_alone(tmp_path: Path) -> None:
     assert_stored(tmp_path / "db")
 
 
+@pytest.mark.reports
+@pytest.mark.parametrize("none", ["null", "nan"])
+def test_an_id_that_is_missing_or_comes_twice_costs_no_other(tmp_path: Path, none: str) -> None:
+    ids = pa.array([139.0, 7.0, 25.0, 300.0, float("nan") if none == "nan" else None, 139.0])
+    ids = ids if none == "nan" else ids.cast(pa.int64())
+    vectors = [*MATRIX.tolist(), MATRIX[0].tolist(), MATRIX[0].tolist()]
+    for twice, expected in ((0, (4, 1, 1)), (1, (4, 0, 2))):
+        vectors[-1] = MATRIX[twice].tolist()
+        table = pa.table({"image_id": ids, "x": pa.array(vectors, pa.list_(pa.float32()))})
+        # Enough others that these are a few.
+        more = pa.table({"image_id": range(1_000, 1_020), "x": [[1.0] * 512] * 20}).cast(
+            table.schema
+        )
+        pq.write_table(pa.concat_tables([table, more]), tmp_path / "a.parquet")
+        db = tmp_path / f"db{twice}"
+        report = import_descriptors(read_descriptor_file(str(tmp_path / "a.parquet")), str(db))
+        (note,) = report.notes
+        assert "descriptor 5 has no image id" in note
+        count = int(note.rpartition(" ")[2])
+        assert (report.imported - 20, report.repeated, count) == expected
+        loaded = stored(db)
+        for image_id, row in zip(IDS, MATRIX, strict=True):
+            np.testing.assert_array_equal(loaded[str(image_id)], row)
+
+
 def test_descriptors_of_another_origin_do_not_mix(tmp_path: Path) -> None:
     file = write(tmp_path / "4.pkl")
     import_descriptors(read_descriptor_file(file), str(tmp_path / "db"), backbone="resnet18")
@@ -237,11 +262,19 @@ def test_descriptors_of_another_origin_do_not_mix(tmp_path: Path) -> None:
     [
         ("a.pkl", lambda p: p.write_bytes(pickle.dumps([1])), "not a dict"),
         ("a.pkl", lambda p: p.write_bytes(pickle.dumps({1: [1.0]})), "not an array"),
-        ("a.pkl", lambda p: p.write_bytes(pickle.dumps({1.5: MATRIX[0]})), "an image id must"),
+        (
+            "a.pkl",
+            lambda p: p.write_bytes(pickle.dumps({1.5: MATRIX[0]})),
+            "descriptor 1 has no image id",
+        ),
         ("a.npz", lambda p: p.write_bytes(b"PK"), "cannot be read"),
         ("a.npz", lambda p: np.savez(p, descriptors=MATRIX), "needs the arrays"),
         ("a.npz", lambda p: np.savez(p, ids=np.array(IDS[:3]), x=MATRIX), "4 descriptors and 3"),
-        ("a.npz", lambda p: np.savez(p, ids=np.array([1, 1, 2, 3]), x=MATRIX), "has two"),
+        (
+            "a.npz",
+            lambda p: np.savez(p, ids=np.array([1, 1, 1, 3]), x=MATRIX),
+            "1 comes again.*2 such",
+        ),
         ("a.parquet", lambda p: p.write_bytes(b"PAR1"), "no readable Parquet"),
         ("a.parquet", lambda p: pq.write_table(pa.table({"id": [1]}), p), "needs a column"),
         ("a.csv", lambda p: p.write_text("id,x"), "no known kind"),
@@ -252,7 +285,7 @@ def test_descriptors_of_another_origin_do_not_mix(tmp_path: Path) -> None:
         (
             "a.pkl",
             lambda p: p.write_bytes(pickle.dumps({"a\udce9": MATRIX[0]})),
-            r"1 is 'a\\udce9'",
+            "descriptor 1 has no image id",
         ),
     ],
 )

@@ -64,9 +64,9 @@ def test_each_job_reports_what_failed(collection: Path) -> None:
     drawn = ("make_triples", "--db", "db", "--captions", "captions.csv", "--output", "t.parquet")
     triples = summary(collection, *drawn)
     assert triples["captions_of_absent_images"] == triples["captions_without_known_word"] == 1
-    (collection / "ids.txt").write_text("\ufeff03.jpg \r\n04.jpg\r\n\r\n", encoding="utf-8")
+    (collection / "ids.txt").write_text("03.jpg \r\n04.jpg\r\n\r\n", encoding="utf-16")
     assert summary(collection, "remove_images", "--db", "db", "--ids", "ids.txt")["removed"] == 2
-    (collection / "ids.txt").write_text("03.jpg", encoding="utf-16")
+    (collection / "ids.txt").write_bytes(b"caf\xe9.jpg")
     refused = ("remove_images", "--db", "db", "--ids", "ids.txt")
     assert "not text in UTF-8" in summary(collection, *refused, status=1)["error"]
     for hours in ("nan", "-1"):
