@@ -200,7 +200,7 @@ def _parquet(file: Any, where: ContainerFile, left_out: LeftOut) -> Rows:
     if content is not None:
         yield from _content_rows(table, content, where)
         return
-    uri, name = _columns([field.name for field in _flat(schema)], where.uri)
+    uri, name = _columns([f.name for f in _flat(schema)], where.uri, schema.names)
     ranges = _row_groups(table.metadata) if where.groups is None else [where.groups]
     if len(ranges) > 1:
         yield from (where._replace(groups=groups) for groups in ranges)
@@ -370,14 +370,16 @@ def _row_groups(metadata: pq.FileMetaData) -> list[range]:
     return [range(*bounds) for bounds in itertools.pairwise([*starts, len(counts)])]
 
 
-def _columns(columns: Sequence[str], source: str) -> tuple[str, str]:
-    """The columns of what opens an image, and of its name."""
+def _columns(
+    columns: Sequence[str], source: str, among: Sequence[str] | None = None
+) -> tuple[str, str]:
+    """The columns of what opens an image, and of its name; among: all that there are."""
     name = _first(columns, _PATH_COLUMNS)
     uri = _first(columns, URI_COLUMNS) or name
     if uri is None:
         raise BadInputError(
             f"{source} needs a column of addresses (url), of paths (path, file_name) or, in "
-            f"Parquet, of image bytes; it has {', '.join(columns)}"
+            f"Parquet, of image bytes; it has {', '.join(among or columns)}"
         )
     return uri, name or uri
 

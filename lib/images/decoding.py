@@ -388,6 +388,8 @@ def _unidentified(content: bytes) -> ImageError:
     name = next((name for start, name in _NAMES.items() if content.startswith(start)), None)
     if name is not None:
         return ImageError("unsupported", f"{name} is not read: convert it to JPEG or PNG")
+    if content.startswith(b"version https://git-lfs"):
+        return ImageError("not_an_image", "Git LFS has not fetched the picture: git lfs pull")
     start = content[:40].decode("ascii", "replace").strip()
     return ImageError("not_an_image", f"no image format is known that starts {start!r}")
 

@@ -24,7 +24,8 @@ UNREAD = frozenset(
     .wdp .jxr .djvu .emf .wmf .fits .dcm .3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .gpr .iiq .k25 .kdc
     .mef .mos .mrw .nef .nrw .orf .pef .raf .raw .rw2 .rwl .sr2 .srf .srw .x3f .mov .mp4 .m4v .avi
     .mkv .webm .3gp .mts .m2ts .wmv .mpg .mpeg .mp .3g2 .flv .ogv .vob .lrv .insv .arrow .tfrecord
-    .parquet .zip .tar .gz .tgz .bz2 .xz .zst .7z .rar
+    .tfrecords .h5 .hdf5 .mdb .rec .parquet .zip .tar .gz .tgz .bz2 .xz .zst .7z .rar .cbz .cbr .iso
+    .dmg .warc
     """.split()  # noqa: SIM905
 )  # fmt: skip
 _REMEDIES = {
@@ -32,10 +33,13 @@ _REMEDIES = {
     "paths on a Windows machine": "write them relative to the list, beside the pictures here",
     **dict.fromkeys((".heic", ".heif", ".hif"), "pip install pillow-heif"),
     **dict.fromkeys(
-        ".parquet .zip .tar .gz .tgz .bz2 .xz .zst .7z .rar".split(),  # noqa: SIM905
+        ".parquet .zip .tar .gz .tgz .bz2 .xz .zst .7z .rar .cbz .cbr .iso .dmg .warc".split(),  # noqa: SIM905
         "unpack them",
     ),
-    **dict.fromkeys((".arrow", ".tfrecord"), "save them as Parquet"),
+    **dict.fromkeys(
+        ".arrow .tfrecord .tfrecords .h5 .hdf5 .mdb .rec".split(),  # noqa: SIM905
+        "save them as Parquet",
+    ),
 }
 _UNREADABLE = "unreadable "
 _SHOWN = 3  # of the names of unreadable folders and archives

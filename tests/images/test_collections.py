@@ -122,6 +122,9 @@ def test_what_may_hold_images_and_is_not_opened_is_counted(tmp_path: Path) -> No
     )
     goes_on = {"names that go on after .tfrecord": 1}
     assert counted(tmp_path / "motion") == {".mp": 1, ".arrow": 1, **goes_on}
+    write(tmp_path / "packed", "a.h5", "b.cbz")
+    words = skipped_in_words(counted(tmp_path / "packed"))
+    assert sorted(words.split(", ")) == ["1 .cbz (unpack them)", "1 .h5 (save them as Parquet)"]
 
 
 def test_what_is_left_behind_in_archives(tmp_path: Path) -> None:
@@ -410,6 +413,12 @@ def test_a_file_of_another_kind_says_so(tmp_path: Path) -> None:
     for name in ("a.7z", "list.jsonl", "photo"):
         with pytest.raises(BadInputError, match=r"neither an image nor one of \.zip"):
             listed(tmp_path / name)
+
+
+def test_a_table_in_which_no_image_is_found_says_what_it_has(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"images": [[{"bytes": b"x"}]], "t": ["a"]}), tmp_path / "a.parquet")
+    with pytest.raises(BadInputError, match=r"it has images, t$"):
+        listed(tmp_path / "a.parquet")
 
 
 def test_shards_of_laion(tmp_path: Path) -> None:

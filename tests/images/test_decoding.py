@@ -522,6 +522,8 @@ def test_what_is_not_read_is_named() -> None:
     assert fails(bytes(deep)) == "unsupported: a JPEG that is not read: cannot handle 16-bit layers"
     svg = b'<?xml version="1.0"?>\n<!-- a drawing --><svg xmlns="http://www.w3.org/2000/svg"/>'
     assert fails(svg).startswith("unsupported: SVG is not read")
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"
+    assert fails(pointer) == "not_an_image: Git LFS has not fetched the picture: git lfs pull"
     photoshop = b"8BPS" + struct.pack(">H6xHIIHH", 1, 4, 8, 8, 32, 4).ljust(200, b"\0")
     assert "a PSD of 4 × 32 bits in colour mode 4" in fails(photoshop)
 
