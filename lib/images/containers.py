@@ -23,7 +23,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from lib.errors import BadInputError, ImageSearchError, MissingError
 from lib.images.archives import tar_members, zip_members
-from lib.images.file_names import LeftOut, ending
+from lib.images.file_names import LeftOut, ending, is_image
 from lib.images.listed import (
     BATCH_ROWS,
     LISTED,
@@ -151,10 +151,16 @@ def _list(file: Any, where: ContainerFile, left_out: LeftOut) -> Rows:
     _take(file, _BEFORE_HEADER)
     if not file.peek():
         return
-    head = "" if plain else _take(file, _LINE).decode().strip("\r\n")
+    line = b"" if plain else _LINE.match(file.peek())[0]  # type: ignore[index]
+    head = line.decode(errors="replace").strip("\r\n")
     delimiter = "\x1f" if plain else max(_DELIMITERS, key=head.count)
     cells = csv.reader([head or "url"], delimiter=delimiter, skipinitialspace=True)
     names = [name.strip() for name in next(cells)]
+    first = next((at for at, cell in enumerate(names) if is_image(cell) or "://" in cell), None)
+    if first is None:
+        file.read(len(line))
+    else:  # a row, without a header before it
+        names = ["path" if at == first else str(at) for at in range(len(names))]
     uri, name = _columns(names, where.uri)
     if not file.peek():
         return

@@ -289,8 +289,14 @@ def test_no_row_of_a_list_ends_it(ending: str, tmp_path: Path) -> None:
         "id,url\r1,{a}\r2,{b}\r",
         "id, url, path\n1, {a}, \n2, {b}, {b}\n",
         "\turl\n0\t{a}\n1\t{b}\n",
+        "1,{a},x\n2,{b},y\n",
+        "{a}\n{b}\n",
+        '"{a}";"x"\r\n"{b}";"y"\r\n',
     ],
-    ids=["spaces", "quotes", "excel", "mark", "blank", "pipe", "returns", "unnamed", "index"],
+    ids=[
+        *("spaces", "quotes", "excel", "mark", "blank", "pipe", "returns", "unnamed", "index"),
+        *("headless", "bare", "headless quotes"),
+    ],
 )
 def test_lists_as_programs_write_them(text: str, tmp_path: Path) -> None:
     write(tmp_path, "a.jpg", "b.jpg")
@@ -794,6 +800,6 @@ def test_a_member_without_a_name_and_a_table_that_is_no_text(tmp_path: Path) -> 
     content = (tmp_path / "odd.zip").read_bytes().replace(b"z0", b"\0b")
     (tmp_path / "odd.zip").write_bytes(content)
     assert set(listed(tmp_path / "odd.zip")) == {"a.jpg"}
-    (tmp_path / "odd.csv").write_bytes(b"\xeaa.jpg\n")
-    with pytest.raises(BadInputError, match=r"odd\.csv cannot be read as csv"):
+    (tmp_path / "odd.csv").write_bytes(b"\xeaa\nb.jpg\n")
+    with pytest.raises(BadInputError, match=r"odd\.csv needs a column .*it has \ufffda$"):
         listed(tmp_path / "odd.csv")
