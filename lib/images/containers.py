@@ -23,7 +23,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from lib.errors import BadInputError, ImageSearchError, MissingError
 from lib.images.archives import tar_members, zip_members
-from lib.images.file_names import LeftOut, ending, is_image
+from lib.images.file_names import ENDINGS, LeftOut, ending, is_image
 from lib.images.listed import (
     BATCH_ROWS,
     LISTED,
@@ -56,6 +56,7 @@ _IN_A_CELL = "rows inside of a quoted cell"
 _WITHOUT_ADDRESS = "rows without an address"
 _WINDOWS_PATHS = "paths on a Windows machine"
 _OF_WINDOWS = r"^(?:file:/*)?[A-Za-z]:[\\/]|^\\\\"
+_CLASSES = rf"(?i)({'|'.join(map(re.escape, sorted(ENDINGS)))})(?:\s+-?\d+)+$"
 _MOST_REPEATS = 100  # in a pattern; RE2 refuses more than 1,000
 
 
@@ -133,8 +134,7 @@ def _coco(file: Any, where: ContainerFile, left_out: LeftOut) -> Rows:
         rows = [_coco_row(image) for image in json.load(file)["images"]]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BadInputError(
-            f"{where.uri} is no COCO file whose images have file_name, coco_url or flickr_url, "
-            f"and id: {error!r}"
+            f"{where.uri} is no COCO file whose images have file_name and id: {error!r}"
         ) from error
     urls, _ = _from_anywhere(pa.array([valid_text(url) for _, url, _ in rows], pa.string()), where)
     for (name, _, image_id), url in zip(rows, urls.to_pylist(), strict=True):
@@ -329,8 +329,10 @@ def _texts(column: pa.Array, readable: Callable[[str], str]) -> pa.Array:
 
 
 def _bare(texts: pa.Array) -> pa.Array:
-    """Texts without spaces around them, nor quotes, which a parser leaves after a space."""
-    return pc.replace_substring_regex(pc.utf8_trim_whitespace(texts), r'^"(.*)"$', r"\1")
+    """Texts without spaces around them, nor quotes, which a parser leaves after a space, nor the
+    numbers of classes after them (`a.jpg 0`, as Caffe's lists have)."""
+    texts = pc.replace_substring_regex(pc.utf8_trim_whitespace(texts), r'^"(.*)"$', r"\1")
+    return pc.replace_substring_regex(texts, _CLASSES, r"\1")
 
 
 def _address(where: ContainerFile, name: str) -> str:
@@ -401,10 +403,8 @@ def _first(columns: Sequence[str], names: Iterable[str]) -> str | None:
 
 
 def _coco_row(image: dict[str, Any]) -> tuple[str, str, str]:
-    url = image.get("coco_url") or image.get("flickr_url")
-    if not url:
-        raise KeyError("coco_url")
-    return str(image["file_name"]), str(url), str(image["id"])
+    name = str(image["file_name"])
+    return name, str(image.get("coco_url") or image.get("flickr_url") or name), str(image["id"])
 
 
 def refusal(where: ContainerFile, error: Exception) -> ImageSearchError | None:

@@ -45,7 +45,7 @@ def list_images(
     """The images of a source, in no particular order, one at a time.
 
     `source` is a directory, a single image, a glob, a `.zip` or `.tar` archive, a COCO `.json`
-    with `coco_url`, a list of URIs (`.parquet`, `.csv`, `.tsv`, or `.txt` with one a line), or a
+    of images, a list of URIs or paths (`.parquet`, `.csv`, `.tsv`, or `.txt` with one a line), or a
     `.parquet` table of image bytes; each on this machine or behind a URL. In a directory or glob,
     archives and `.parquet` tables are opened, too. A path that exists is taken as it is, whatever
     signs it has.

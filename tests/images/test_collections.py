@@ -369,6 +369,12 @@ def test_paths_in_a_list_begin_at_its_folder_or_at_the_working_directory(
         assert images == [f"{whole}/gone.jpg", f"{whole}/{'a' if name == 'list' else 'b'}.jpg"]
 
 
+def test_a_list_of_paths_and_numbers_of_classes(tmp_path: Path) -> None:
+    write(tmp_path, "in/a b.jpg", "in/7.PNG", "in/c.jpg 1.jpg")
+    (tmp_path / "train.txt").write_text("in/a b.jpg 12\nin/7.PNG\t-1 0\nin/c.jpg 1.jpg 3\n")
+    assert set(listed(tmp_path / "train.txt")) == {"in/a b.jpg", "in/7.PNG", "in/c.jpg 1.jpg"}
+
+
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
 @pytest.mark.parametrize("ending", ["csv", "txt"])
 def test_lists_as_windows_writes_them(ending: str, encoding: str, tmp_path: Path) -> None:
@@ -408,7 +414,10 @@ def test_a_coco_file_with_other_addresses(tmp_path: Path) -> None:
     image = {"file_name": "1.jpg", "id": 1, "coco_url": None, "flickr_url": f"{tmp_path}/a.jpg"}
     (tmp_path / "a.json").write_text(json.dumps({"images": [image]}))
     assert listed(tmp_path / "a.json") == {"1.jpg": b"a.jpg"}
-    for damaged in ('{"images": [{"file_name": "a", "id": 1, "coco_url": null}]}', "[" * 100_000):
+    del image["flickr_url"]  # as Roboflow writes it beside the images
+    (tmp_path / "a.json").write_text(json.dumps({"images": [image | {"file_name": "a.jpg"}]}))
+    assert listed(tmp_path / "a.json") == {"a.jpg": b"a.jpg"}
+    for damaged in ('{"images": [{"id": 1, "coco_url": null}]}', "[" * 100_000):
         (tmp_path / "b.json").write_text(damaged)
         with pytest.raises(BadInputError, match="is no COCO file"):
             listed(tmp_path / "b.json")
