@@ -19,6 +19,7 @@ from lib.text.query import unknown_words
 
 KnownCaptions = Mapping[str, Sequence[str]]  # by image id
 ENDINGS = (".parquet", ".json", ".html", ".png")
+_WIDEST = 60  # column of names on a terminal
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ def format_answer(item: Answer) -> str:
     """An answer as lines for a terminal: rank, image id, score, file."""
     lines = [item.query, *(f"  {note}" for note in item.notes)]
     ids = [printable(hit.image_id) for hit in item.hits]
-    width = max(map(len, ids), default=0)
+    width = min(_WIDEST, max(map(len, ids), default=0))
     lines += [
         f"  {hit.rank:>3}  {image_id:<{width}}  {hit.score:6.3f}  {printable(hit.uri)}"
         for image_id, hit in zip(ids, item.hits, strict=True)

@@ -128,3 +128,10 @@ def test_a_name_steers_no_terminal() -> None:
     for line, name in zip(lines, shown, strict=True):
         assert f"  {name}  " in line
         assert line.endswith(f"0.500  /x/{name}")
+
+
+def test_one_long_name_does_not_widen_the_lines_of_others() -> None:
+    hits = [Hit(1, "a.jpg", 0.5, "/x/a.jpg"), Hit(2, "b" * 250, 0.5, "/x/b")]
+    _, line, long = format_answer(Answer("dog", [], hits)).split("\n")
+    assert len(line) < 100
+    assert "b" * 250 in long
