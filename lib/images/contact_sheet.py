@@ -86,7 +86,8 @@ def contact_sheet(
     top = MARGIN
     for section, count, images in zip(sections, rows, _thumbnails(sections), strict=True):
         if section.heading:
-            draw.text((MARGIN, top), section.heading, "black", _font(24))
+            words = _fit(section.heading, _font(24), sheet.width - 2 * MARGIN)
+            draw.text((MARGIN, top), words, "black", _font(24))
             top += heading
         for index, (tile, image) in enumerate(zip(section.tiles, images, strict=True)):
             x, y = MARGIN + index % columns * cell[0], top + index // columns * cell[1]
@@ -110,6 +111,8 @@ def _unreadable() -> Image.Image:
 
 
 def _fit(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+    """As much of a text as fits on one line; names of files and captions may have several."""
+    text = " ".join(text.split())[:width]  # a letter has a pixel
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(text + "…") > width:
