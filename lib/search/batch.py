@@ -32,9 +32,8 @@ Shard = tuple[int, list[str]]  # number of the first query, and the queries
 
 ANSWERS = pa.schema(
     [
-        pa.field(
-            "number", pa.int64()
-        ),  # of the query in its file, from 0, blank and broken lines left out
+        # Of the query in its file, from 0; blank and broken lines are left out.
+        pa.field("number", pa.int64()),
         pa.field("query", pa.string()),
         # Best first. Of a shard's queries they may come to more than the 2 GB of a plain string.
         pa.field("image_ids", pa.list_(pa.large_string())),
