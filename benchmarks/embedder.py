@@ -24,7 +24,14 @@ from jobs.train_embedder import HELD_OUT_SHARE
 from lib.datasets.captions import Captions, held_out, load_captions, select
 from lib.descriptors.store import DescriptorIndex, index_descriptors, read_descriptors
 from lib.embedder.closed_form import MIN_JUDGES
-from lib.embedder.dataset import Examples, Share, fit_text_side, load_share, match_captions
+from lib.embedder.dataset import (
+    Examples,
+    Share,
+    Standardisation,
+    fit_text_side,
+    load_share,
+    match_captions,
+)
 from lib.embedder.fitting import FitSettings, fit
 from lib.embedder.layer import EmbedderLayer
 from lib.embedder.losses import MARGIN
@@ -115,7 +122,8 @@ def trained(
 def _standardised(collection: Collection, training: Captions) -> tuple[TextEncoder, Share]:
     text = fit_text_side(training.texts, collection.vectors)
     examples = match_captions(training, collection.index, text)
-    return text, load_share(examples, collection.read, CPU)
+    standardisation = Standardisation.of(collection.read(examples.images))
+    return text, load_share(examples, collection.read, standardisation, CPU)
 
 
 def _image_side(share: Share, matrix: torch.Tensor) -> Callable[[np.ndarray], np.ndarray]:

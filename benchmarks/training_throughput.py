@@ -22,7 +22,7 @@ import torch
 import benchmarks
 from benchmarks import seconds
 from lib.embedder.closed_form import judge
-from lib.embedder.dataset import Examples, Share, TrainingData
+from lib.embedder.dataset import Examples, Share, Standardisation, TrainingData
 from lib.embedder.fitting import FitSettings, run_epoch
 from lib.embedder.layer import EmbedderLayer
 
@@ -56,7 +56,8 @@ def with_prior(share: Share) -> TrainingData:
     none = np.empty(0, np.int64)
     nothing = Examples(np.empty((0, share.texts.shape[1]), np.float32), none, none)
     prior = np.random.default_rng(0).standard_normal((share.inputs.shape[1], share.texts.shape[1]))
-    return TrainingData(nothing, nothing, lambda rows: rows, prior=prior.astype(np.float32))
+    plain = Standardisation(share.mean.numpy(), share.scale.numpy())
+    return TrainingData(nothing, nothing, lambda rows: rows, plain, prior=prior.astype(np.float32))
 
 
 def main() -> None:

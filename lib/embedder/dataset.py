@@ -12,7 +12,7 @@ import torch
 from lib.datasets.captions import Captions
 from lib.datasets.matching import Matches
 from lib.descriptors.store import DescriptorIndex
-from lib.embedder.collectives import sum_over_workers, world
+from lib.embedder.collectives import world
 from lib.errors import BadInputError
 from lib.text.caption_words import CaptionWords
 from lib.text.encoder import Idf, TextEncoder, inverse_frequency, tokenize
@@ -152,16 +152,37 @@ def read_into_memory(read: ReadDescriptors, rows: np.ndarray) -> ReadDescriptors
 
 
 @dataclass(frozen=True)
+class Standardisation:
+    """Mean and 1 / standard deviation (0 where that is 0) of descriptor values; (D,) float32."""
+
+    mean: np.ndarray
+    scale: np.ndarray
+
+    @classmethod
+    def of(cls, descriptors: np.ndarray) -> "Standardisation":
+        """That of (N, D) descriptors."""
+        mean = descriptors.mean(axis=0, dtype=np.float64)
+        deviation = descriptors.std(axis=0, dtype=np.float64)
+        scale = np.zeros_like(deviation)
+        np.divide(1, deviation, out=scale, where=deviation > 1e-6 * np.abs(mean))
+        return cls(mean.astype(np.float32), scale.astype(np.float32))
+
+    def __call__(self, descriptors: np.ndarray) -> np.ndarray:
+        """(N, D) float32: mean 0, deviation 1."""
+        return (descriptors - self.mean) * self.scale
+
+
+@dataclass(frozen=True)
 class TrainingData:
     """Training and validation captions, and what is known besides."""
 
     training: Examples
     validation: Examples
     read: ReadDescriptors
+    standardisation: Standardisation
     # Where the job itself held the validation images out, what wins is fitted once more on all.
     rejoin: bool = False
     prior: np.ndarray | None = None  # (D, d), see lib.embedder.prior
-    standardisation: tuple[np.ndarray, np.ndarray] | None = None  # mean and scale, (D,) each
     word_covariance: np.ndarray | None = None  # (d, d), see the function of that name
 
 
@@ -191,22 +212,16 @@ def own_images(examples: Examples) -> np.ndarray:
 def load_share(
     examples: Examples,
     read: ReadDescriptors,
+    standardisation: Standardisation,
     device: torch.device,
-    standardisation: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Share:
-    """This worker's images and captions.
-
-    standardisation: mean and scale of the whole collection, see `Share`; None takes those of the
-    training images of all workers.
-    """
+    """This worker's images and captions."""
     mine = own_images(examples)
     kept = np.flatnonzero(np.isin(examples.rows, mine))
     kept = kept[np.argsort(examples.rows[kept], kind="stable")]
     inputs = torch.from_numpy(read(mine)).to(device)
-    if standardisation is None:
-        mean, scale = _mean_and_scale(inputs)
-    else:
-        mean, scale = (torch.from_numpy(values).to(device) for values in standardisation)
+    mean = torch.from_numpy(standardisation.mean).to(device)
+    scale = torch.from_numpy(standardisation.scale).to(device)
     return Share(
         inputs.sub_(mean).mul_(scale),
         torch.from_numpy(examples.texts[kept]).to(device),
@@ -214,14 +229,3 @@ def load_share(
         mean,
         scale,
     )
-
-
-def _mean_and_scale(inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    count = sum_over_workers(torch.tensor(float(len(inputs)), device=inputs.device))
-    mean = sum_over_workers(inputs.sum(dim=0, dtype=torch.float64)) / count
-    squares = torch.zeros_like(mean)
-    for part in inputs.split(8192):
-        squares += (part - mean).square().sum(dim=0)
-    deviation = (sum_over_workers(squares) / count).sqrt()
-    scale = torch.where(deviation > 1e-6 * mean.abs(), 1 / deviation, 0.0)
-    return mean.float(), scale.nan_to_num(posinf=0.0).float()

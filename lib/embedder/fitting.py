@@ -87,7 +87,7 @@ def begin(
     judged: of all training images, where that is known already.
     """
     data = read_once(data)
-    share = load_share(data.training, data.read, device, data.standardisation)
+    share = load_share(data.training, data.read, data.standardisation, device)
     return _begin(share, data, ValidationJudge(data, share), settings, judged)
 
 
@@ -125,7 +125,7 @@ def fit(
     `after_epoch` gets the state after each epoch; given back as `state`, it goes on from there.
     """
     data = read_once(data)
-    share = load_share(data.training, data.read, device, data.standardisation)
+    share = load_share(data.training, data.read, data.standardisation, device)
     validate = ValidationJudge(data, share)
     if state is None:
         state = _begin(share, data, validate, settings, None)
@@ -302,7 +302,7 @@ def finish(
         return state
     if again:
         everything = data.training + data.validation
-        share = load_share(everything, data.read, device, data.standardisation)
+        share = load_share(everything, data.read, data.standardisation, device)
     model = _layer_for(share)
     closed = judge(share, data).solve()
     closed.put_into(model)

@@ -13,6 +13,7 @@ from lib.descriptors.store import DescriptorIndex, index_descriptors, read_descr
 from lib.embedder.closed_form import MIN_JUDGES, Judged, judge
 from lib.embedder.dataset import (
     ReadDescriptors,
+    Standardisation,
     TrainingData,
     fit_text_side,
     load_share,
@@ -24,7 +25,6 @@ from lib.embedder.dataset import (
 from lib.embedder.prior import (
     Lesson,
     Prior,
-    Standardisation,
     prior_of_classes,
     prior_of_embedder,
     teach_classes,
@@ -156,9 +156,9 @@ def prepare_from(
             matched,
             unseen,
             sample.read,
+            sample.standardisation,
             rejoin,
             prior.matrix if prior else None,
-            (sample.standardisation.mean, sample.standardisation.scale),
             word_covariance(text),
         )
         return Prepared(sample.index, text, data, prior.source if prior else "")
@@ -184,7 +184,7 @@ def _judge_on(candidates: Sequence[TrainingData], images: np.ndarray) -> list[Ju
     judged: list[Judged] = []
     for data in candidates:
         part = data.training.of_images(images)
-        share = load_share(part, read, CPU, data.standardisation)
+        share = load_share(part, read, data.standardisation, CPU)
         basis = judged[0].path.basis if judged else None
         judged.append(judge(share, replace(data, training=part), basis))
     return judged

@@ -19,6 +19,7 @@ from lib.backbones.preparation import float32_engine
 from lib.cores import usable_cores
 from lib.descriptors.extractor import DescriptorExtractor
 from lib.descriptors.store import DescriptorIndex, read_uris
+from lib.embedder.dataset import Standardisation
 from lib.embedder.space import SemanticSpace
 from lib.errors import ImageSearchError, MissingError
 from lib.images.decoding import ImageError
@@ -32,27 +33,6 @@ TEMPERATURE = 1.5  # T: an image shows more than its most probable class
 RIDGE_LAMBDA = 1.0  # per image, of standardised descriptors
 CLOSENESS = 15.0  # weight exp(CLOSENESS · cosine) of a caption word in explaining a class's name
 LOOKED_AT = 2000  # images that another network looks at
-
-
-@dataclass(frozen=True)
-class Standardisation:
-    """Mean and 1 / standard deviation (0 where that is 0) of descriptor values; (D,) float32."""
-
-    mean: np.ndarray
-    scale: np.ndarray
-
-    @classmethod
-    def of(cls, descriptors: np.ndarray) -> "Standardisation":
-        """That of (N, D) descriptors."""
-        mean = descriptors.mean(axis=0, dtype=np.float64)
-        deviation = descriptors.std(axis=0, dtype=np.float64)
-        scale = np.zeros_like(deviation)
-        np.divide(1, deviation, out=scale, where=deviation > 1e-6 * np.abs(mean))
-        return cls(mean.astype(np.float32), scale.astype(np.float32))
-
-    def __call__(self, descriptors: np.ndarray) -> np.ndarray:
-        """(N, D) float32: mean 0, deviation 1."""
-        return (descriptors - self.mean) * self.scale
 
 
 @dataclass(frozen=True)

@@ -157,11 +157,10 @@ def _fit_on_ray(
 def fit_prior(data: TrainingData) -> FitState:
     """The embedder before any caption: the prior, whitened by the covariance of words."""
     assert data.prior is not None
-    assert data.standardisation is not None
     assert data.word_covariance is not None
     whitening = whitening_powers(torch.from_numpy(data.word_covariance))[PRIOR_GAMMA]
     matrix = torch.from_numpy(data.prior) @ whitening
-    mean = torch.from_numpy(data.standardisation[0])
+    mean = torch.from_numpy(data.standardisation.mean)
     chosen = {"method": "prior alone", "epoch": 0, "gamma": PRIOR_GAMMA}
     return {
         "M": matrix,

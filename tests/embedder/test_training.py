@@ -20,7 +20,7 @@ from gensim.models import KeyedVectors
 from torch.multiprocessing.spawn import spawn
 
 from lib.datasets.captions import CaptionedImage, Captions, held_out, select
-from lib.embedder.dataset import Examples, TrainingData, fit_text_side
+from lib.embedder.dataset import Examples, Standardisation, TrainingData, fit_text_side
 from lib.embedder.fitting import FitSettings, FitState, begin, fit, gain_of_ranking
 from lib.embedder.losses import in_batch_loss
 from lib.embedder.metrics import caption_ranks, recall
@@ -56,7 +56,9 @@ def _data(
         rows = np.array([int(image) for image in chosen.image_ids])
         parts.append(Examples(text.embed(chosen.texts), rows, np.arange(len(rows))))
     read = lambda rows: descriptors[rows]  # noqa: E731
-    return TrainingData(parts[0], parts[1], read, rejoin), parts[2]
+    training, validation, unseen = parts
+    standardisation = Standardisation.of(descriptors)
+    return TrainingData(training, validation, read, standardisation, rejoin), unseen
 
 
 def _test_recall(data: TrainingData, test: Examples, state: FitState) -> float:
@@ -175,13 +177,7 @@ def test_a_prior_stays_where_captions_are_too_few_to_judge() -> None:
     few = data.training.images[:5]
     kept = np.isin(data.training.rows, few)
     part = Examples(data.training.texts[kept], data.training.rows[kept], np.arange(kept.sum()))
-    helped = TrainingData(
-        part,
-        Examples(*_nothing()),
-        data.read,
-        prior=prior,
-        standardisation=(descriptors.mean(0), 1 / descriptors.std(0)),
-    )
+    helped = replace(data, training=part, validation=Examples(*_nothing()), prior=prior)
     assert _test_recall(data, test, fit(helped, FitSettings(), CPU)) == pytest.approx(
         _test_recall(data, test, truth), abs=0.08
     )
@@ -193,7 +189,8 @@ def test_images_that_the_job_held_out_join_the_closed_form() -> None:
     descriptors, captions = toy_world.world(160)
     apart, _ = _data(descriptors, captions)
     joined, _ = _data(descriptors, captions, rejoin=True)
-    everything = TrainingData(apart.training + apart.validation, Examples(*_nothing()), apart.read)
+    every = apart.training + apart.validation
+    everything = replace(apart, training=every, validation=Examples(*_nothing()))
     expected = fit(everything, FitSettings(epochs=0), CPU)
     assert torch.equal(fit(joined, FitSettings(epochs=0), CPU)["M"], expected["M"])
     assert not torch.equal(fit(apart, FitSettings(epochs=0), CPU)["M"], expected["M"])

@@ -7,7 +7,7 @@ import torch
 
 from jobs.train_embedder import load_parts
 from lib.datasets.captions import Captions, select
-from lib.embedder.dataset import TrainingData
+from lib.embedder.dataset import Standardisation, TrainingData
 from lib.embedder.fitting import FitSettings, FitState, fit
 from lib.embedder.preparation import Prepared, prepare
 from lib.embedder.triples import uniform_triples
@@ -33,7 +33,8 @@ def _fitted(prepared: Prepared, descriptors: np.ndarray) -> tuple[FitState, set[
         read.update(rows.tolist())
         return descriptors[rows]
 
-    data = TrainingData(prepared.data.training, prepared.data.validation, reading)
+    known = Standardisation.of(descriptors[:120])
+    data = TrainingData(prepared.data.training, prepared.data.validation, reading, known)
     settings = FitSettings(epochs=3, batch_size=32, learning_rate=0.05)
     return fit(data, settings, torch.device("cpu")), read
 
