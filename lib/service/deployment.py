@@ -362,19 +362,6 @@ def read_token() -> str | None:
     return token.strip() or None
 
 
-def _create_app(settings: ServiceSettings) -> FastAPI:
-    """The application of a replica; made inside it, so that it reads the replica's environment."""
-
-    def service() -> SearchService:
-        return serve.get_replica_context().servable_object  # type: ignore[return-value]
-
-    def observe(route: str, status: int, seconds: float) -> None:
-        service().observe(route, status, seconds)
-
-    access = Access(read_token(), settings.host, settings.hosts, settings.root_path)
-    return create_app(service, access, observe)
-
-
 def build(settings: ServiceSettings) -> Application:
     """The application that serve_config.yaml names: a search service and its image model."""
     settings = settings.model_copy(
@@ -384,9 +371,14 @@ def build(settings: ServiceSettings) -> Application:
             "word_vectors": absolute_source(settings.word_vectors),
         }
     )
+
+    def app() -> FastAPI:  # made in the replica, whose environment has the token
+        access = Access(read_token(), settings.host, settings.hosts, settings.root_path)
+        return create_app(access)
+
     # The replica sheds load itself, with a reason; Serve's own queue is kept out of the way.
     search: Any = serve.deployment(
-        serve.ingress(lambda: _create_app(settings))(SearchService),
+        serve.ingress(app)(SearchService),
         name="Search",
         max_ongoing_requests=100 * settings.max_waiting,
         autoscaling_config={

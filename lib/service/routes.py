@@ -1,16 +1,17 @@
 """The service's paths: what is asked of them over HTTP, and how each answer is put together."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
 
 import numpy as np
-from fastapi import FastAPI, Query
+from fastapi import APIRouter, FastAPI, Query
 from fastapi import Request as HttpRequest
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, RedirectResponse, Response
 from fastapi_offline import FastAPIOffline
+from ray import serve
 from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 
@@ -20,7 +21,7 @@ from lib.search.engine import Request, Searcher, SearchResult
 from lib.search.explain import split_over_cells
 from lib.service import models
 from lib.service.errors import describe, detail_body, encode, error_body, error_headers
-from lib.service.guard import TOKEN_COOKIE, Access, Guard, Observer
+from lib.service.guard import TOKEN_COOKIE, Access, Guard
 from lib.text.query import QueryEmbedding, unknown_words
 
 if TYPE_CHECKING:
@@ -47,100 +48,46 @@ class _AnyPath(PathConvertor):
 register_url_convertor("any_path", _AnyPath())
 
 
-def create_app(
-    service: "Callable[[], SearchService]", access: Access, observe: Observer
-) -> FastAPI:
-    """The application over a service, which is looked up anew for each request."""
-    # The description's page with its scripts from here: many a cluster has no way out.
-    app = FastAPIOffline(
-        redoc_url=None,
-        title="Semantic image search",
-        version="1",
-        description="Text and image queries over a database of images. Query language: words, "
-        '`-word`, `word^2`, `"a phrase"`, and `\\` before a character that is meant literally.',
-        responses=models.error_responses(401, 422),
+router = APIRouter()
+
+
+def _service() -> "SearchService":
+    return serve.get_replica_context().servable_object  # type: ignore[return-value]
+
+
+@router.get("/", include_in_schema=False)
+async def page() -> Response:
+    """The page to search with."""
+    return FileResponse(
+        PAGE / "index.html",
+        headers={"Content-Security-Policy": _PAGE_POLICY, "Cache-Control": "no-cache"},
     )
-    _add_error_handlers(app)
-    _add_page(app)
-    _add_session(app)
-    _add_state(app, service)
-    _add_search(app, service)
-    _add_image_search(app, service)
-    _add_explain(app, service)
-    _add_images(app, service)
-    app.add_middleware(
-        Guard,
-        access=access,
-        max_bytes={"/search/image": models.MAX_UPLOAD_BYTES},
-        default_max_bytes=models.MAX_JSON_BYTES,
-        max_bytes_held=_UPLOADS_HELD * models.MAX_UPLOAD_BYTES,
-        search_paths=_SEARCH_PATHS,
-        overloaded=lambda: service().overloaded_s,
-        observe=observe,
+
+
+@router.get("/page/{name}", include_in_schema=False)
+async def page_file(name: str) -> Response:
+    """A script, style or picture of the page."""
+    if name not in _PAGE_FILES:
+        raise HTTPException(404, "no such file")
+    return FileResponse(
+        PAGE / name, media_type=_PAGE_FILES[name], headers={"Cache-Control": "no-cache"}
     )
-    return app
 
 
-def _error(status: int, body: bytes) -> Response:
-    return Response(body, status, error_headers(status), media_type="application/json")
-
-
-def _json(content: Any) -> Response:
-    return Response(encode(content), media_type="application/json")
-
-
-def _add_error_handlers(app: FastAPI) -> None:
-    @app.exception_handler(ImageSearchError)
-    async def typed(_: HttpRequest, error: ImageSearchError) -> Response:
-        status, detail = describe(error)
-        return _error(status, detail_body(detail))
-
-    @app.exception_handler(RequestValidationError)
-    async def invalid(_: HttpRequest, error: RequestValidationError) -> Response:
-        # The input itself is not sent back: it may hold what JSON cannot (NaN).
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        return _error(422, error_body(422, f"{where}: {first['msg']}", "invalid_request"))
-
-    @app.exception_handler(HTTPException)
-    async def http(_: HttpRequest, error: HTTPException) -> Response:
-        response = _error(error.status_code, error_body(error.status_code, str(error.detail)))
-        response.headers.update(error.headers or {})
-        return response
-
-
-def _add_page(app: FastAPI) -> None:
-    @app.get("/", include_in_schema=False)
-    async def page() -> Response:
-        return FileResponse(
-            PAGE / "index.html",
-            headers={"Content-Security-Policy": _PAGE_POLICY, "Cache-Control": "no-cache"},
-        )
-
-    @app.get("/page/{name}", include_in_schema=False)
-    async def page_file(name: str) -> Response:
-        if name not in _PAGE_FILES:
-            raise HTTPException(404, "no such file")
-        return FileResponse(
-            PAGE / name, media_type=_PAGE_FILES[name], headers={"Cache-Control": "no-cache"}
-        )
-
-
-def _add_session(app: FastAPI) -> None:
-    @app.post("/session", status_code=204, response_class=Response)
-    async def session(http: HttpRequest, body: models.Session) -> Response:
-        """Keep the token in a cookie, for the page; a wrong one is refused by what comes next."""
-        secure = "https" in (http.url.scheme, http.headers.get("x-forwarded-proto"))
-        response = Response(status_code=204)
-        response.set_cookie(
-            TOKEN_COOKIE,
-            quote(body.token.strip()),
-            path=f"{_root(http)}/",
-            secure=secure,
-            httponly=True,
-            samesite="strict",
-        )
-        return response
+@router.post("/session", status_code=204, response_class=Response)
+async def session(http: HttpRequest, body: models.Session) -> Response:
+    """Keep the token in a cookie, for the page; a wrong one is refused by what comes next."""
+    secure = "https" in (http.url.scheme, http.headers.get("x-forwarded-proto"))
+    response = Response(status_code=204)
+    response.set_cookie(
+        TOKEN_COOKIE,
+        quote(body.token.strip()),
+        path=f"{_root(http)}/",
+        secure=secure,
+        httponly=True,
+        samesite="strict",
+    )
+    return response
 
 
 def _root(http: HttpRequest) -> str:
@@ -148,38 +95,39 @@ def _root(http: HttpRequest) -> str:
     return str(http.scope["root_path"])
 
 
-def _add_state(app: FastAPI, service: "Callable[[], SearchService]") -> None:
-    @app.get("/health", response_model=models.Health, responses=models.error_responses(503))
-    async def health(http: HttpRequest) -> Response:
-        """Status 200 while searches are answered, as of a few seconds ago."""
-        if not service().ready:
-            raise UnavailableError("the search processes do not answer")
-        searcher = service().searcher
-        model = {"model": searcher.model, "database_version": searcher.version}
-        return _json({"status": "ready", **(model if http.scope["known"] else {})})
+@router.get("/health", response_model=models.Health, responses=models.error_responses(503))
+async def health(http: HttpRequest) -> Response:
+    """Status 200 while searches are answered, as of a few seconds ago."""
+    if not _service().ready:
+        raise UnavailableError("the search processes do not answer")
+    searcher = _service().searcher
+    model = {"model": searcher.model, "database_version": searcher.version}
+    return _json({"status": "ready", **(model if http.scope["known"] else {})})
 
-    @app.get("/info")
-    async def info() -> models.Info:
-        """What is served: counts, digests, limits."""
-        searcher = service().searcher
-        return models.Info(
-            images=searcher.image_count,
-            dimension=searcher.space.text.dimension,
-            database_version=searcher.version,
-            model=searcher.model,
-            backbone=searcher.space.provenance.backbone,
-            embedder_digest=searcher.space.digest,
-            vocabulary_size=len(searcher.space.text.vectors),
-            word_vectors=Path(searcher.space.metadata["word_vectors"]["source"]).name,
-            captions=len(searcher.captions),
-            limits=models.LIMITS,
-            reload_problem=service().reload_problem,
-        )
 
-    @app.get("/metrics", response_class=Response, responses=models.error_responses(503))
-    async def metrics() -> Response:
-        """Metrics of this service on this node, for Prometheus."""
-        return Response(await service().metrics(), media_type="text/plain; version=0.0.4")
+@router.get("/info")
+async def info() -> models.Info:
+    """What is served: counts, digests, limits."""
+    searcher = _service().searcher
+    return models.Info(
+        images=searcher.image_count,
+        dimension=searcher.space.text.dimension,
+        database_version=searcher.version,
+        model=searcher.model,
+        backbone=searcher.space.provenance.backbone,
+        embedder_digest=searcher.space.digest,
+        vocabulary_size=len(searcher.space.text.vectors),
+        word_vectors=Path(searcher.space.metadata["word_vectors"]["source"]).name,
+        captions=len(searcher.captions),
+        limits=models.LIMITS,
+        reload_problem=_service().reload_problem,
+    )
+
+
+@router.get("/metrics", response_class=Response, responses=models.error_responses(503))
+async def metrics() -> Response:
+    """Metrics of this service on this node, for Prometheus."""
+    return Response(await _service().metrics(), media_type="text/plain; version=0.0.4")
 
 
 Text = Annotated[str, Query(max_length=models.MAX_QUERY_CHARACTERS, description="query")]
@@ -194,70 +142,68 @@ Count = Annotated[int, Query(ge=1, le=models.MAX_K)]
 Explain = Annotated[bool, Query(description="say why each hit has its score")]
 
 
-def _add_search(app: FastAPI, service: "Callable[[], SearchService]") -> None:
-    @app.get(
-        "/search",
-        response_model=models.SearchAnswer,
-        responses=models.error_responses(400, 404, 503),
-    )
-    async def search_one(
-        http: HttpRequest,
-        q: Text = "",
-        like: Like = None,
-        text_weight: TextWeight = 0.5,
-        k: Count = 10,
-        explain: Explain = False,
-    ) -> Response:
-        """Images for a text, images like another image, or both together."""
-        request = Request(q, k, like, text_weight=text_weight)
-        return await _search(service(), _root(http), [request], explain)
-
-    @app.post(
-        "/search",
-        response_model=models.SearchAnswer,
-        responses=models.error_responses(400, 404, 413, 503),
-    )
-    async def search_many(http: HttpRequest, body: models.SearchBody) -> Response:
-        """Images for each of several texts; a text that cannot be used does not stop the others."""
-        condition = None if body.filter is None else body.filter.to_filter()
-        requests = [Request(text, body.k, filter=condition) for text in body.queries]
-        return await _search(service(), _root(http), requests, body.explain)
-
-
-def _add_image_search(app: FastAPI, service: "Callable[[], SearchService]") -> None:
-    @app.post(
-        "/search/image",
-        response_model=models.SearchAnswer,
-        responses=models.error_responses(400, 404, 413, 503),
-        openapi_extra={
-            "requestBody": {
-                "required": True,
-                "content": {"image/*": {"schema": {"type": "string", "format": "binary"}}},
-            }
-        },
-    )
-    async def search_image(
-        http: HttpRequest, q: Text = "", text_weight: TextWeight = 0.5, k: Count = 10
-    ) -> Response:
-        """Images like the one in the body (the file's bytes), alone or together with a text."""
-        if http.headers.get("content-type", "").startswith("multipart/"):
-            raise BadInputError(
-                "the body is a form; send the bytes of the image file alone, as curl does with "
-                "--data-binary @photo.jpg"
-            )
-        embedding = await service().embed_image(await http.body())
-        request = Request(q, k, image=embedding, text_weight=text_weight)
-        return await _search(service(), _root(http), [request], explain=False)
-
-
-async def _search(
-    service: "SearchService", root: str, requests: Sequence[Request], explain: bool
+@router.get(
+    "/search",
+    response_model=models.SearchAnswer,
+    responses=models.error_responses(400, 404, 503),
+)
+async def search_one(
+    http: HttpRequest,
+    q: Text = "",
+    like: Like = None,
+    text_weight: TextWeight = 0.5,
+    k: Count = 10,
+    explain: Explain = False,
 ) -> Response:
+    """Images for a text, images like another image, or both together."""
+    request = Request(q, k, like, text_weight=text_weight)
+    return await _search(_root(http), [request], explain)
+
+
+@router.post(
+    "/search",
+    response_model=models.SearchAnswer,
+    responses=models.error_responses(400, 404, 413, 503),
+)
+async def search_many(http: HttpRequest, body: models.SearchBody) -> Response:
+    """Images for each of several texts; a text that cannot be used does not stop the others."""
+    condition = None if body.filter is None else body.filter.to_filter()
+    requests = [Request(text, body.k, filter=condition) for text in body.queries]
+    return await _search(_root(http), requests, body.explain)
+
+
+@router.post(
+    "/search/image",
+    response_model=models.SearchAnswer,
+    responses=models.error_responses(400, 404, 413, 503),
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"image/*": {"schema": {"type": "string", "format": "binary"}}},
+        }
+    },
+)
+async def search_image(
+    http: HttpRequest, q: Text = "", text_weight: TextWeight = 0.5, k: Count = 10
+) -> Response:
+    """Images like the one in the body (the file's bytes), alone or together with a text."""
+    if http.headers.get("content-type", "").startswith("multipart/"):
+        raise BadInputError(
+            "the body is a form; send the bytes of the image file alone, as curl does with "
+            "--data-binary @photo.jpg"
+        )
+    embedding = await _service().embed_image(await http.body())
+    request = Request(q, k, image=embedding, text_weight=text_weight)
+    return await _search(_root(http), [request], explain=False)
+
+
+async def _search(root: str, requests: Sequence[Request], explain: bool) -> Response:
     if explain and sum(request.k for request in requests) > models.MAX_EXPLAINED_HITS:
         raise BadInputError(
             f"explanations are given for at most {models.MAX_EXPLAINED_HITS} hits of a request; "
             "ask for a smaller k or fewer queries"
         )
+    service = _service()
     answers = await service.search(requests)
     searcher = next((a.searcher for a in answers if isinstance(a, SearchResult)), service.searcher)
     suggestions = await service.suggest(searcher, [request.text for request in requests])
@@ -279,7 +225,7 @@ async def _search(
             query = await service.embed(searcher, request)
             images = await service.look_up(searcher, [image.image_id for image in answer.images])
             for hit, (image, embedding) in zip(hits, images, strict=True):
-                explained = await _explain(service, searcher, query, image, embedding)
+                explained = await _explain(searcher, query, image, embedding)
                 hit["explanation"] = explained[0]
         result |= {"unknown_words": answer.unknown_words, "unseen_words": answer.unseen_words}
         result |= {"hits": hits, "error": None}
@@ -310,39 +256,34 @@ def _hits(searcher: Searcher, root: str, answer: SearchResult) -> list[dict[str,
     return hits
 
 
-def _add_explain(app: FastAPI, service: "Callable[[], SearchService]") -> None:
-    @app.get(
-        "/explain",
-        response_model=models.ExplainAnswer,
-        responses=models.error_responses(400, 404, 503),
-    )
-    async def explain_image(
-        image_id: models.ImageId, q: Text = "", like: Like = None, text_weight: TextWeight = 0.5
-    ) -> Response:
-        """Why an image has its score for a query, by word and by place in the image."""
-        searcher = service().searcher
-        ((image, embedding),) = await service().look_up(searcher, [image_id])
-        request = Request(q, 1, like, text_weight=text_weight)
-        query = await service().embed(searcher, request)
-        explanation, word_cells = await _explain(service(), searcher, query, image, embedding)
-        content = {
-            "image_id": image_id,
-            "query": q,
-            "score": float(query.embedding @ embedding),
-            "explanation": explanation,
-            "word_cells": word_cells,
-            "model": searcher.model,
-            "database_version": searcher.version,
-        }
-        return _json(content)
+@router.get(
+    "/explain",
+    response_model=models.ExplainAnswer,
+    responses=models.error_responses(400, 404, 503),
+)
+async def explain_image(
+    image_id: models.ImageId, q: Text = "", like: Like = None, text_weight: TextWeight = 0.5
+) -> Response:
+    """Why an image has its score for a query, by word and by place in the image."""
+    searcher = _service().searcher
+    ((image, embedding),) = await _service().look_up(searcher, [image_id])
+    request = Request(q, 1, like, text_weight=text_weight)
+    query = await _service().embed(searcher, request)
+    explanation, word_cells = await _explain(searcher, query, image, embedding)
+    content = {
+        "image_id": image_id,
+        "query": q,
+        "score": float(query.embedding @ embedding),
+        "explanation": explanation,
+        "word_cells": word_cells,
+        "model": searcher.model,
+        "database_version": searcher.version,
+    }
+    return _json(content)
 
 
 async def _explain(
-    service: "SearchService",
-    searcher: Searcher,
-    query: QueryEmbedding,
-    image: Image,
-    embedding: np.ndarray,
+    searcher: Searcher, query: QueryEmbedding, image: Image, embedding: np.ndarray
 ) -> tuple[dict[str, Any], list[Any] | None]:
     """The body of an `Explanation`, and the heat map of each word."""
     shares = (query.parts @ embedding).tolist()
@@ -352,7 +293,7 @@ async def _explain(
     ]
     explanation: dict[str, Any] = {"words": words, "heat_map": None, "heat_map_problem": None}
     try:
-        seen = await service.see(searcher, image)
+        seen = await _service().see(searcher, image)
     except ImageSearchError as error:
         explanation["heat_map_problem"] = describe(error)[1].message
         return explanation, None
@@ -366,25 +307,80 @@ async def _explain(
     return explanation, heat.shares.astype(float).round(7).tolist()
 
 
-def _add_images(app: FastAPI, service: "Callable[[], SearchService]") -> None:
-    described = {200: {"content": {"image/*": {}}}, **models.error_responses(404)}
+_IMAGE = {200: {"content": {"image/*": {}}}, **models.error_responses(404)}
 
-    @app.get("/images/{image_id:any_path}/thumbnail", response_class=Response, responses=described)
-    async def thumbnail(image_id: str) -> Response:
-        """A JPEG of an image, its longer side 480 pixels."""
-        searcher = service().searcher
-        try:
-            ((image, _),) = await service().look_up(searcher, [image_id])
-        except UnknownImageError:  # an image may itself be called …/thumbnail
-            return await original(f"{image_id}/thumbnail")
-        content = await service().thumbnail(image)
-        return Response(content, media_type="image/jpeg", headers=_CACHED)
 
-    @app.get("/images/{image_id:any_path}", response_class=Response, responses=described)
-    async def original(image_id: str) -> Response:
-        """The image file; one that lies on the web is redirected to."""
-        ((image, _),) = await service().look_up(service().searcher, [image_id])
-        if image.on_the_web:
-            return RedirectResponse(image.uri)
-        content, media_type = await service().original(image)
-        return Response(content, media_type=media_type, headers=_CACHED)
+@router.get("/images/{image_id:any_path}/thumbnail", response_class=Response, responses=_IMAGE)
+async def thumbnail(image_id: str) -> Response:
+    """A JPEG of an image, its longer side 480 pixels."""
+    searcher = _service().searcher
+    try:
+        ((image, _),) = await _service().look_up(searcher, [image_id])
+    except UnknownImageError:  # an image may itself be called …/thumbnail
+        return await original(f"{image_id}/thumbnail")
+    content = await _service().thumbnail(image)
+    return Response(content, media_type="image/jpeg", headers=_CACHED)
+
+
+@router.get("/images/{image_id:any_path}", response_class=Response, responses=_IMAGE)
+async def original(image_id: str) -> Response:
+    """The image file; one that lies on the web is redirected to."""
+    ((image, _),) = await _service().look_up(_service().searcher, [image_id])
+    if image.on_the_web:
+        return RedirectResponse(image.uri)
+    content, media_type = await _service().original(image)
+    return Response(content, media_type=media_type, headers=_CACHED)
+
+
+def create_app(access: Access) -> FastAPI:
+    """The application of the replica in whose process it is made."""
+    # The description's page with its scripts from here: many a cluster has no way out.
+    app = FastAPIOffline(
+        redoc_url=None,
+        title="Semantic image search",
+        version="1",
+        description="Text and image queries over a database of images. Query language: words, "
+        '`-word`, `word^2`, `"a phrase"`, and `\\` before a character that is meant literally.',
+        responses=models.error_responses(401, 422),
+    )
+    _add_error_handlers(app)
+    app.include_router(router)
+    app.add_middleware(
+        Guard,
+        access=access,
+        max_bytes={"/search/image": models.MAX_UPLOAD_BYTES},
+        default_max_bytes=models.MAX_JSON_BYTES,
+        max_bytes_held=_UPLOADS_HELD * models.MAX_UPLOAD_BYTES,
+        search_paths=_SEARCH_PATHS,
+        overloaded=lambda: _service().overloaded_s,
+        observe=lambda *request: _service().observe(*request),
+    )
+    return app
+
+
+def _error(status: int, body: bytes) -> Response:
+    return Response(body, status, error_headers(status), media_type="application/json")
+
+
+def _json(content: Any) -> Response:
+    return Response(encode(content), media_type="application/json")
+
+
+def _add_error_handlers(app: FastAPI) -> None:
+    @app.exception_handler(ImageSearchError)
+    async def typed(_: HttpRequest, error: ImageSearchError) -> Response:
+        status, detail = describe(error)
+        return _error(status, detail_body(detail))
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: HttpRequest, error: RequestValidationError) -> Response:
+        # The input itself is not sent back: it may hold what JSON cannot (NaN).
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        return _error(422, error_body(422, f"{where}: {first['msg']}", "invalid_request"))
+
+    @app.exception_handler(HTTPException)
+    async def http(_: HttpRequest, error: HTTPException) -> Response:
+        response = _error(error.status_code, error_body(error.status_code, str(error.detail)))
+        response.headers.update(error.headers or {})
+        return response
