@@ -108,6 +108,9 @@ class Collection(Protocol):
     def look_up(self, image_id: str) -> tuple[Image, np.ndarray]:
         """An image and its (d,) float32 unit embedding. Raises UnknownImageError."""
 
+    def look_up_all(self, image_ids: Sequence[str]) -> list[tuple[Image, np.ndarray]]:
+        """`look_up` of several images. Raises UnknownImageError for the first that is not there."""
+
 
 def merge_hits(parts: Sequence[Hits], k: int) -> Hits:
     """The top k of a collection from the top k of each of its parts; exact.

@@ -85,6 +85,10 @@ class LocalCollection:
         values = self.images.select(IMAGE_COLUMNS).slice(row, 1).to_pylist()[0]
         return Image(**values), np.array(self.embeddings[row])
 
+    def look_up_all(self, image_ids: Sequence[str]) -> list[tuple[Image, np.ndarray]]:
+        """See `Collection.look_up_all`."""
+        return [self.look_up(image_id) for image_id in image_ids]
+
     def prepare(self) -> None:
         """Make ready for many searches: what `AdaptiveSearch` copies, it copies now."""
         self._search.prepare()

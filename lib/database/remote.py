@@ -108,9 +108,7 @@ class RemoteCollection:
         return self.look_up_all([image_id])[0]
 
     def look_up_all(self, image_ids: Sequence[str]) -> list[tuple[Image, np.ndarray]]:
-        """`look_up` of several images in one round trip. Raises UnknownImageError for the first
-        that is not there.
-        """
+        """See `Collection.look_up_all`; in one round trip."""
         known: dict[str, tuple[Image, np.ndarray]] = {}
         for part in self._ask("look_up_all", list(image_ids)):
             known |= part

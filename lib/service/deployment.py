@@ -245,10 +245,7 @@ class SearchService:
         self, searcher: Searcher, image_ids: Sequence[str]
     ) -> list[tuple[Image, np.ndarray]]:
         """Images and their embeddings, in one round trip. Raises UnknownImageError."""
-        collection = searcher.collection
-        if isinstance(collection, RemoteCollection):
-            return await self._lookups.run(collection.look_up_all, image_ids)
-        return [await self._lookups.run(collection.look_up, image_id) for image_id in image_ids]
+        return await self._lookups.run(searcher.collection.look_up_all, image_ids)
 
     async def see(self, searcher: Searcher, image: Image) -> SeenImage:
         """The backbone's view of an image of the database; see ImageEncoder.see."""
