@@ -100,10 +100,9 @@ def _speaks_of(table: CaptionWords, vectors: "KeyedVectors") -> bool:
 
 def word_covariance(text: TextEncoder) -> np.ndarray:
     """(d, d) float64: covariance of one word of a caption, the words being drawn independently."""
-    words = [word for word in text.idf.weights if text.knows(word)]
-    idf = np.array([text.idf.weights[word] for word in words])
-    frequencies = (text.idf.document_count + 1) / np.exp(idf) - 0.5
-    vectors = text.word_embeddings(words).astype(np.float64)
+    counts = {w: count for w, count in text.idf.document_frequencies().items() if text.knows(w)}
+    frequencies = np.array([*counts.values()])
+    vectors = text.word_embeddings([*counts]).astype(np.float64)
     return (vectors.T * frequencies) @ vectors / max(frequencies.sum(), 1e-12)
 
 

@@ -149,7 +149,7 @@ def load_semantic_space(
     word_vectors: a file or vectors already loaded; None takes the source that training recorded.
     texts: False where images alone are embedded: no word vectors are looked for then.
     Raises MissingError before training, BadInputError where the file is damaged or none of an
-    embedder, MismatchError where the word vectors are not those that the embedder was trained with.
+    embedder, MismatchError where it has another digest, or was trained with other word vectors.
     """
     is_file = urlsplit(source).path.endswith(".npz")
     url = source if is_file else embedder_file(source)
@@ -199,7 +199,10 @@ def load_semantic_space(
         vectors = KeyedVectors(recorded["dimension"])
     encoder = TextEncoder(vectors, idf, common if common.any() else None)
     if digest != hashlib.sha256(content).hexdigest():  # by which an older program named it
-        digest = space_digest(encoder, embedder, recorded["digest"])
+        own = space_digest(encoder, embedder, recorded["digest"])
+        remedy = "Run jobs.embed_database"
+        require_same("the embedder and the embeddings of the database", own, digest or own, remedy)
+        digest = own
     return SemanticSpace(encoder, embedder, digest, metadata, arrays.get("whitening"), prior)
 
 

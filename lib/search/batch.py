@@ -15,11 +15,10 @@ from lib.database.interface import Collection, Filter
 from lib.database.manifest import Manifest, read_manifest
 from lib.database.opening import load_version
 from lib.database.remote import RemoteCollection, choose_shards
-from lib.embedder.space import SemanticSpace, load_semantic_space
+from lib.embedder.space import load_semantic_space
 from lib.errors import BadArgumentError, MismatchError, MissingError
 from lib.parquet import read_table, write_table_atomic
 from lib.progress import Progress
-from lib.schemas import require_same
 from lib.search.query_files import iterate_queries
 from lib.storage import absolute, exists, join, read_json, sweep_temporary, write_json_atomic
 from lib.tasks import Runner, run_on_workers
@@ -159,17 +158,7 @@ def _claim(output: str, run: dict[str, Any]) -> None:
         )
 
 
-@cache
-def _load_space(db: str, word_vectors: str | None, digest: str) -> SemanticSpace:
-    """The semantic space, loaded once in each worker process: word vectors are large."""
-    space = load_semantic_space(db, word_vectors, digest)
-    require_same(
-        "the embedder and the embeddings of the database",
-        space.digest,
-        digest,
-        "Run jobs.embed_database",
-    )
-    return space
+_load_space = cache(load_semantic_space)  # once in each worker process: word vectors are large
 
 
 @cache

@@ -1,11 +1,10 @@
 """Answers searches over one version of a database, for the service, the jobs and notebooks."""
 
-import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +20,6 @@ from lib.errors import BadArgumentError, ImageSearchError, MismatchError, QueryE
 from lib.images.decoding import ImageError
 from lib.images.reading import read_uri
 from lib.images.thumbnails import read_file
-from lib.schemas import require_same
 from lib.search.explain import HeatMap, split_over_cells
 from lib.search.image_space import open_descriptors
 from lib.storage import exists
@@ -126,12 +124,6 @@ class Searcher:
             return cls(*open_descriptors(db), by_image, weights)
         collection = open_collection(db)
         space = _load_space(db, word_vectors, previous, collection.embedder_digest)
-        require_same(
-            "the embedder and the embeddings of the database",
-            space.digest,
-            collection.embedder_digest,
-            "Run jobs.embed_database",
-        )
         # Arrow keeps what reading took, some GB at ten million images, unless asked.
         pa.default_memory_pool().release_unused()
         searcher = cls(collection, space, by_image, weights)
@@ -253,9 +245,7 @@ class Searcher:
     @cached_property
     def _caption_counts(self) -> dict[str, float]:
         """How many captions of the corpus hold each word."""
-        idf = self.space.text.idf
-        count = idf.document_count + 1
-        return {word: count / math.exp(value) - 0.5 for word, value in idf.weights.items()}
+        return self.space.text.idf.document_frequencies()
 
     @cached_property
     def spelling(self) -> Spelling:
@@ -290,14 +280,14 @@ class Searcher:
         norm = float(np.linalg.norm(total))
         if norm < 1e-6:
             raise QueryError("the text and the image cancel each other out; change one of them")
-        return QueryEmbedding(
-            total / norm,
-            [*text.words, _IMAGE_PART],
-            [*(weight * request.text_weight for weight in text.weights), 1 - request.text_weight],
-            parts / norm,
-            norm,
-            text.unknown_words,
-            text.unseen_words,
+        weights = [weight * request.text_weight for weight in text.weights]
+        return replace(
+            text,
+            embedding=total / norm,
+            words=[*text.words, _IMAGE_PART],
+            weights=[*weights, 1 - request.text_weight],
+            parts=parts / norm,
+            length=norm,
         )
 
     def answer(self, requests: Sequence[Request]) -> list[SearchResult | ImageSearchError]:
@@ -338,27 +328,15 @@ class Searcher:
         problems: list[ImageSearchError | None],
     ) -> None:
         """Set the embeddings, and problems, of the requests that have an image."""
-        liked = self._look_up_each({r.like for r in requests if r.like is not None})
+        look_up = cache(self.collection.look_up)  # many may be like the same image
         for row, request in enumerate(requests):
-            image = request.image if request.like is None else liked[request.like]
-            if image is None:
-                continue
             try:
-                if isinstance(image, ImageSearchError):
-                    raise image
-                embeddings[row] = self._combine(request, image).embedding
-                problems[row] = None
+                image = request.image if request.like is None else look_up(request.like)[1]
+                if image is not None:
+                    embeddings[row] = self._combine(request, image).embedding
+                    problems[row] = None
             except ImageSearchError as error:
                 problems[row] = error
-
-    def _look_up_each(self, image_ids: Iterable[str]) -> dict[str, np.ndarray | ImageSearchError]:
-        images: dict[str, np.ndarray | ImageSearchError] = {}
-        for image_id in image_ids:
-            try:
-                images[image_id] = self.collection.look_up(image_id)[1]
-            except ImageSearchError as error:
-                images[image_id] = error
-        return images
 
 
 def _load_space(

@@ -63,6 +63,11 @@ class Idf:
             idf = inverse_frequency(self.document_count, 0)
         return float(idf**self.power)
 
+    def document_frequencies(self) -> dict[str, float]:
+        """How many captions hold each word: `inverse_frequency` undone."""
+        count = self.document_count + 1
+        return {word: count / math.exp(idf) - 0.5 for word, idf in self.weights.items()}
+
 
 def inverse_frequency(document_count: float, document_frequency: float) -> float:
     """ln((N + 1) / (n + 0.5)); see `fit_idf`."""
