@@ -1,6 +1,5 @@
 """Exact top-k by cosine similarity: no index, every row is looked at."""
 
-import itertools
 import os
 import threading
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ import torch
 from lib.cores import usable_cores
 from lib.errors import BadArgumentError, BadInputError
 from lib.topk.scan import Precision, Scan
-from lib.topk.scores import exact_scores, merge_top_k
+from lib.topk.scores import PREPARE_ROWS, exact_scores, merge_top_k
 
 # Approximate scores of one block: these many stay in a core's own cache until looked through.
 BLOCK_SCORES = 2**19
@@ -238,16 +237,12 @@ class _Best:
         owner = self.owner
         rows = rows if owner.candidates is None else owner.candidates[rows]
         scores = np.empty(len(rows), np.float32)
-        for part in _parts(len(rows)):
+        for start in range(0, len(rows), PREPARE_ROWS):
+            part = slice(start, start + PREPARE_ROWS)
             scores[part] = exact_scores(
                 owner.queries[queries[part]], owner.search.embeddings[rows[part]]
             )
         return scores
-
-
-def _parts(count: int, size: int = 65_536) -> Iterator[slice]:
-    starts = itertools.chain(range(0, count, size), [count])
-    return (slice(start, end) for start, end in itertools.pairwise(starts))
 
 
 def _thread_count() -> int:
