@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 aten = torch.ops.aten
 Forward = Callable[[torch.Tensor], torch.Tensor]
@@ -51,19 +52,15 @@ def _fold_batch_norm(graph: fx.GraphModule) -> None:
             continue
         if convolution.args[6]:  # transposed
             continue
-        # In double precision, so that folding itself changes nothing that float32 can show.
-        weight = _constant(graph, convolution.args[1]).double()
-        bias = _constant(graph, convolution.args[2])
-        gamma, beta, mean, variance = (_constant(graph, arg) for arg in norm.args[1:5])
-        scale = torch.rsqrt(variance.double() + norm.args[7])
-        scale = scale if gamma is None else scale * gamma.double()
-        shift = -mean.double() * scale if bias is None else (bias.double() - mean.double()) * scale
-        shift = shift if beta is None else shift + beta.double()
-        folded = (weight * scale.view(-1, 1, 1, 1)).float()
+        weight, bias = (_constant(graph, node) for node in convolution.args[1:3])
+        gamma, beta, mean, variance = (_constant(graph, node) for node in norm.args[1:5])
+        folded, shift = fuse_conv_bn_weights(
+            weight, bias, mean, variance, norm.args[7], gamma, beta
+        )
         arguments = list(convolution.args)
         with graph.graph.inserting_before(convolution):
             arguments[1] = _new_constant(
-                graph, folded.contiguous(memory_format=torch.channels_last)
+                graph, folded.float().contiguous(memory_format=torch.channels_last)
             )
             arguments[2] = _new_constant(graph, shift.float())
         convolution.args = tuple(arguments)
@@ -80,8 +77,11 @@ def _to_bfloat16(graph: fx.GraphModule) -> None:
 
 
 def _constant(graph: fx.GraphModule, node: fx.Node | None) -> Any:
-    """The tensor that a node of the graph holds; None for no node."""
-    return None if node is None else getattr(graph, str(node.target)).detach()
+    """The tensor that a node of the graph holds, in double precision; None for no node.
+
+    Folding itself then changes nothing that float32 can show.
+    """
+    return None if node is None else getattr(graph, str(node.target)).detach().double()
 
 
 def _new_constant(graph: fx.GraphModule, value: torch.Tensor) -> fx.Node:

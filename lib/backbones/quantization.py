@@ -23,10 +23,9 @@ _HOPELESS = 0.98
 
 
 class Quantized(NamedTuple):
-    """A model with convolutions in int8, and what it does to descriptors."""
+    """A model with convolutions in int8."""
 
     model: Any
-    least_cosine: float  # to float32's, over the pictures that it was made with
     name: str
     hardest: list[int]  # the pictures that quantising hurts most
 
@@ -144,8 +143,8 @@ def search(
     if enough == total:
         return None
     candidate, vectors, seconds = attempt(enough, pictures)
-    cosine = float(cosines_of(vectors, observed.descriptors).min())
+    cosine = cosines_of(vectors, observed.descriptors).min()
     if cosine < least or seconds > 0.9 * attempt(total, some)[2]:
         return None
     name = f"int8 but for the first {enough} of {total} convolutions"
-    return Quantized(candidate, cosine, name, hard.tolist())
+    return Quantized(candidate, name, hard.tolist())
