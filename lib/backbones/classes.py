@@ -1,22 +1,18 @@
 """What a backbone's own classifier knows: the layer that extraction takes out, by class name."""
 
-import io
-import json
-import zipfile
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from lib.backbones.kept import content_of, is_unchanged, place_of_weights
+from lib.backbones.kept import keep_of_weights, kept_of_weights, place_of_weights
 from lib.backbones.origin import RANDOM
 from lib.errors import MissingError
-from lib.storage import keep_in_cache
 
 # What people say where ImageNet's 1,000 classes show: the everyday word for the kind (a Norfolk
 # terrier is a dog) or for where it belongs (a toilet seat to a bathroom), by the classes' numbers,
 # first and last of a range. Without captions it lifts recall@1 by a twentieth (docs/embedder.md).
+# What is kept of heads holds these words: another table is another `lib.backbones.kept._FORM`.
 _KINDS: dict[str, tuple[int | tuple[int, int], ...]] = {
     "fish": ((0, 6), (389, 397)),
     "bird": ((7, 24), (80, 100), (127, 146)),
@@ -125,35 +121,21 @@ def classifier_head(name: str, weights: str | None = None) -> ClassifierHead:
     """
     if weights == RANDOM:
         raise MissingError("an untrained network knows no classes")
-    place = place_of_weights("heads", name, weights, "npz")
-    head = _kept_head(place) or _read_head(name, weights, place)
-    return ClassifierHead(head.weight, head.bias, _with_kinds(head.names), head.weights_digest)
-
-
-def _kept_head(place: Path) -> ClassifierHead | None:
-    """One that `_read_head` kept, its names without kinds."""
-    damage = OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, MissingError
-    with suppress(*damage), np.load(place) as kept:
-        about = json.loads(str(kept["about"]))
-        if is_unchanged(about):
-            told = about["names"], about["weights_digest"]
-            return ClassifierHead(kept["weight"], kept["bias"], *told)
-    return None
+    place = place_of_weights("heads", name, weights)
+    if kept := kept_of_weights(place):
+        about, arrays = kept
+        return ClassifierHead(arrays["weight"], arrays["bias"], **about)
+    return _read_head(name, weights, place)
 
 
 def _read_head(name: str, weights: str | None, place: Path) -> ClassifierHead:
-    """The layer out of its weights, its names without kinds; kept where their file is known."""
+    """The layer out of its weights; kept where their file is known."""
     from lib.backbones.backbone import read_classification_layer  # PyTorch: seconds to import
 
     weight, bias, digest, file = read_classification_layer(name, weights)
-    head = ClassifierHead(weight, bias, _own_names(len(bias)), digest)
-    if file is not None:
-        with suppress(OSError, MissingError):  # a file that is gone already
-            told = {"names": head.names, "weights_digest": digest}
-            about = json.dumps(content_of(file) | told)
-            sink = io.BytesIO()
-            np.savez(sink, weight=weight, bias=bias, about=np.array(about))
-            keep_in_cache(place, sink.getbuffer())
+    head = ClassifierHead(weight, bias, class_names(len(bias)), digest)
+    about = {"names": head.names, "weights_digest": digest}
+    keep_of_weights(place, file, about, weight=weight, bias=bias)
     return head
 
 
@@ -162,12 +144,8 @@ def class_names(count: int) -> list[str]:
 
     Raises MissingError.
     """
-    return _with_kinds(_own_names(count))
-
-
-def _with_kinds(names: list[str]) -> list[str]:
-    names = list(names)
-    if len(names) == 1000:
+    names = _own_names(count)
+    if count == 1000:
         for kind, members in _KINDS.items():
             for member in members:
                 first, last = member if isinstance(member, tuple) else (member, member)

@@ -7,7 +7,6 @@ a search went. All lie in the user's cache, with checksums: what is damaged is m
 import hashlib
 import io
 import json
-import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -28,7 +27,7 @@ from lib.storage import cache_directory, digest_of, keep_in_cache
 if TYPE_CHECKING:
     from lib.backbones.backbone import Backbone
 
-_FORM = 3  # goes up where what is kept of the same network comes to be another
+_FORM = 4  # goes up where what is kept of the same network comes to be another
 
 
 @dataclass(frozen=True)
@@ -60,26 +59,17 @@ def open_backbone(name: str = DEFAULT, weights: str | None = None) -> AnyBackbon
     Where an earlier run loaded it from a file that still has the same content, it is not loaded.
     """
     name = choose_name(name, weights)
-    entry = place_of_weights("backbones", name, weights, "txt")
+    place = place_of_weights("backbones", name, weights)
 
     def load() -> "Backbone":
         from lib.backbones.backbone import load_backbone
 
         return load_backbone(name, weights)
 
-    with suppress(OSError, MissingError, ValueError, KeyError, TypeError):
-        checksum, body = entry.read_bytes().split(b"\n", 1)
-        if checksum.decode() == hashlib.sha256(body).hexdigest():
-            kept = json.loads(body)
-            if is_unchanged(kept):
-                return LazyBackbone(**_origin(kept["origin"]), load=load)
+    if kept := kept_of_weights(place):
+        return LazyBackbone(**_origin(kept[0]), load=load)
     backbone = load()
-    if backbone.file is not None:
-        with suppress(OSError, MissingError):  # a file that is gone already is read anew next time
-            about = content_of(backbone.file) | {"origin": asdict(backbone.origin)}
-            body = json.dumps(about, indent=1).encode()
-            checksum = hashlib.sha256(body).hexdigest().encode()
-            keep_in_cache(entry, checksum + b"\n" + body)
+    keep_of_weights(place, backbone.file, asdict(backbone.origin))
     return backbone
 
 
@@ -122,48 +112,70 @@ def keep_int8(backbone: AnyBackbone, bfloat16: bool, form: NamedGraph) -> None:
     _write(_graph(backbone, f"int8 {bfloat16}"), form)
 
 
-def _read(file: Path) -> NamedGraph | None:
-    damage = OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile
-    with suppress(*damage), np.load(file) as kept:
-        graph = Graph(kept["xml"].tobytes(), kept["weights"])
-        return NamedGraph(graph if graph.xml else None, str(kept["name"]))
-    return None
-
-
-def _write(file: Path, named: NamedGraph) -> None:
-    graph = named.graph or Graph(b"", np.empty(0, np.uint8))
-    xml = np.frombuffer(graph.xml, np.uint8)
-    sink = io.BytesIO()
-    np.savez(sink, xml=xml, weights=graph.weights, name=np.array(named.name))
-    keep_in_cache(file, sink.getbuffer())
-
-
 def _graph(backbone: AnyBackbone, form: str = "float32") -> Path:
     compiler = graphs.openvino and graphs.openvino.__version__
-    what = f"{backbone.provenance('float32')} {form} {compiler} {_versions()} {_FORM}"
-    return _place("graphs", what, "npz")
+    return _place("graphs", f"{backbone.provenance('float32')} {form} {compiler}")
 
 
-def place_of_weights(kind: str, name: str, weights: str | None, suffix: str) -> Path:
+def _read(place: Path) -> NamedGraph | None:
+    kept = _read_arrays(place)
+    if not kept:
+        return None
+    graph = Graph(kept["xml"].tobytes(), kept["weights"])
+    return NamedGraph(graph if graph.xml else None, str(kept["name"]))
+
+
+def _write(place: Path, named: NamedGraph) -> None:
+    graph = named.graph or Graph(b"", np.empty(0, np.uint8))
+    xml = np.frombuffer(graph.xml, np.uint8)
+    _write_arrays(place, xml=xml, weights=graph.weights, name=np.array(named.name))
+
+
+def place_of_weights(kind: str, name: str, weights: str | None) -> Path:
     """Where something of weights is kept: by what they are asked for with, here."""
     if weights is not None and "://" not in weights:
         weights = str(Path(weights).absolute())
-    return _place(kind, f"{name} {weights} {_versions()} {_FORM}", suffix)
+    return _place(kind, f"{name} {weights}")
 
 
-def content_of(file: Path) -> dict[str, Any]:
-    """What `is_unchanged` later compares a file with. Raises MissingError where it is gone."""
-    return {"file": str(file), "sha256": digest_of(str(file)).sha256}
+def kept_of_weights(place: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
+    """What `keep_of_weights` kept, where the file still has the content that it had."""
+    arrays = _read_arrays(place)
+    if arrays:
+        file, digest, about = json.loads(str(arrays.pop("about")))
+        with suppress(OSError, MissingError):
+            if digest_of(file).sha256 == digest:
+                return about, arrays
+    return None
 
 
-def is_unchanged(kept: Mapping[str, Any]) -> bool:
-    """Whether a file still has the content that it had. Raises MissingError where it is gone."""
-    return digest_of(kept["file"]).sha256 == kept["sha256"]
+def keep_of_weights(
+    place: Path, file: Path | None, about: Mapping[str, Any], **arrays: np.ndarray
+) -> None:
+    """Keep what was read of weights; nothing where their file is not known, or gone already."""
+    if file is not None:
+        with suppress(OSError, MissingError):
+            told = json.dumps([str(file), digest_of(str(file)).sha256, about])
+            _write_arrays(place, about=np.array(told), **arrays)
 
 
-def _place(kind: str, what: str, suffix: str) -> Path:
-    name = hashlib.sha256(what.encode("utf-8", "surrogateescape")).hexdigest()[:32]
-    return cache_directory() / kind / f"{name}.{suffix}"
+def _read_arrays(place: Path) -> dict[str, np.ndarray]:
+    """No arrays where nothing is kept, or it is damaged, which shows in many ways."""
+    with suppress(Exception), np.load(place) as kept:
+        return dict(kept)
+    return {}
+
+
+def _write_arrays(place: Path, **arrays: np.ndarray) -> None:
+    sink = io.BytesIO()
+    np.savez(sink, allow_pickle=False, **arrays)
+    keep_in_cache(place, sink.getbuffer())
+
+
+def _place(kind: str, what: str) -> Path:
+    told = f"{what} {_versions()} {_FORM}"
+    name = hashlib.sha256(told.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+    return cache_directory() / kind / f"{name}.npz"
 
 
 def _versions() -> str:

@@ -98,7 +98,7 @@ def test_what_is_damaged_is_made_again(
 ) -> None:
     monkeypatch.setattr(conversion, "convert", partial(_once, conversion.convert, []))
     first = open_backbone("resnet18", str(weights))
-    (kept,) = tmp_path.rglob("cache/**/*.txt")
+    (kept,) = tmp_path.rglob("backbones/*.npz")
     kept.write_bytes(flipped(kept.read_bytes()))
     assert isinstance(open_backbone("resnet18", str(weights)), Backbone)
     assert isinstance(open_backbone("resnet18", str(weights)), LazyBackbone)
@@ -107,7 +107,7 @@ def test_what_is_damaged_is_made_again(
     assert again is not None
     assert again.xml == graph.xml
     assert (again.weights == graph.weights).all()
-    (kept,) = tmp_path.rglob("*.npz")
+    (kept,) = tmp_path.rglob("graphs/*.npz")
     content = kept.read_bytes()
     half = len(content) // 2
     for damaged in (flipped(content), content[:half], content[:50], b""):
