@@ -141,28 +141,21 @@ def is_file_there(url: str) -> bool:
         return False
 
 
-def list_files(url: str, suffix: str) -> list[str]:
-    """Sorted URLs of the finished files directly in directory `url` whose names end in `suffix`.
+@_named
+def list_stored(url: str, suffix: str) -> list[StoredFile]:
+    """What the store says of the finished files directly in a directory, those of a suffix, sorted.
 
     A directory that is not there holds none. Files still being written are left out.
     """
-    return [join(url, file.name) for file in list_stored(url, suffix)]
-
-
-@_named
-def list_stored(url: str, suffix: str) -> list[StoredFile]:
-    """The same, with what the store says of each file."""
     fs, path = filesystem(url)
     fs.invalidate_cache(path)
     try:
         entries = fs.ls(path, detail=True)
     except FileNotFoundError:
         return []
-    files = [_stored(entry) for entry in entries if entry["type"] == "file"]
-    return sorted(
-        (file for file in files if _finished(file.name) and file.name.endswith(suffix)),
-        key=attrgetter("name"),
-    )
+    files = (_stored(entry) for entry in entries if entry["type"] == "file")
+    finished = (file for file in files if not file.name.startswith(TEMPORARY_PREFIX))
+    return sorted((f for f in finished if f.name.endswith(suffix)), key=attrgetter("name"))
 
 
 @_named
@@ -173,10 +166,6 @@ def stored(url: str) -> StoredFile:
         return _stored(fs.info(path))
     except FileNotFoundError as error:
         raise MissingError(f"{url} is not there") from error
-
-
-def _finished(name: str) -> bool:
-    return not name.startswith(TEMPORARY_PREFIX)
 
 
 def _stored(entry: dict[str, Any]) -> StoredFile:

@@ -26,7 +26,7 @@ from lib.storage import (
     exists,
     is_file_there,
     join,
-    list_files,
+    list_stored,
     read_bytes,
     read_json,
     replace_bytes,
@@ -50,8 +50,8 @@ def test_bytes_and_json_come_back(root: str) -> None:
     assert read_bytes(join(root, "a", "b.bin")) == b"two"
     write_json_atomic(join(root, "a", "c.json"), {"x": [1]})
     assert read_json(join(root, "a", "c.json")) == {"x": [1]}
-    assert [name.rsplit("/", 1)[-1] for name in list_files(join(root, "a"), ".json")] == ["c.json"]
-    assert list_files(join(root, "absent"), ".json") == []
+    assert [file.name for file in list_stored(join(root, "a"), ".json")] == ["c.json"]
+    assert list_stored(join(root, "absent"), ".json") == []
 
 
 def test_a_table_comes_back_with_its_provenance(root: str) -> None:
@@ -95,7 +95,7 @@ def test_what_is_no_file_is_written_to_and_stays(tmp_path: Path) -> None:
 
 def test_files_being_written_are_not_listed(tmp_path: Path) -> None:
     (tmp_path / ".tmp-1.parquet").write_bytes(b"half")
-    assert list_files(str(tmp_path), ".parquet") == []
+    assert list_stored(str(tmp_path), ".parquet") == []
 
 
 def test_absent_and_broken_files_are_named(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_what_another_process_wrote_is_there_after_a_listing(s3_bucket: str) -> 
     """A file system may keep listings: what is not in them would be said to be gone."""
     table, directory = pa.table({"x": [1, 2]}), join(s3_bucket, "files")
     write_table_atomic(table, join(directory, "a.parquet"))
-    assert len(list_files(directory, ".parquet")) == 1
+    assert len(list_stored(directory, ".parquet")) == 1
     other = S3FileSystem(skip_instance_cache=True)
     name = join(directory, "b.parquet")
     other.pipe_file(name, bytes(parquet_bytes(table)))

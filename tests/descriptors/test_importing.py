@@ -21,7 +21,6 @@ from lib.descriptors.safe_pickle import load_arrays
 from lib.descriptors.store import index_descriptors, read_descriptors
 from lib.errors import BadArgumentError, BadInputError, MismatchError, MissingError
 from lib.parquet import read_table
-from lib.storage import list_files
 
 IDS = [139, 7, 25, 300]
 MATRIX = np.random.default_rng(0).normal(size=(4, 512)).astype(np.float32)
@@ -189,8 +188,8 @@ def test_results_link_to_the_urls_of_the_captions(tmp_path: Path) -> None:
         load_captions(str(tmp_path / "captions.json")),
     )
     assert report.without_caption == 3
-    (stored_file,) = list_files(str(tmp_path / "db" / "descriptors"), ".parquet")
-    rows = {row["image_id"]: row for row in read_table(stored_file).to_pylist()}
+    (stored_file,) = (tmp_path / "db" / "descriptors").glob("*.parquet")
+    rows = {row["image_id"]: row for row in read_table(str(stored_file)).to_pylist()}
     assert (rows["139"]["uri"], rows["139"]["path"]) == (url, "000000000139.jpg")
     assert (rows["7"]["uri"], rows["7"]["path"]) == ("", "7")
 
@@ -203,8 +202,8 @@ def test_a_descriptor_that_cannot_be_used_is_a_recorded_failure(tmp_path: Path) 
             read_descriptor_file(str(tmp_path / "a.pkl")), str(tmp_path / "db")
         )
         assert report.failed == 2
-    (file,) = list_files(str(tmp_path / "db" / "failures"), ".parquet")
-    rows = read_table(file).to_pylist()
+    (file,) = (tmp_path / "db" / "failures").glob("*.parquet")
+    rows = read_table(str(file)).to_pylist()
     assert [(row["image_id"], row["reason"]) for row in rows] == [
         ("25", "wrong_length"),
         ("300", "not_finite"),
