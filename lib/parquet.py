@@ -102,14 +102,11 @@ def opened_parquet(url: str, content: bytes | None = None) -> Iterator[Any]:
     with _reading(url):
         if content is not None:
             yield pa.BufferReader(content)
-        else:
-            with _open_ranges(fs, path) as file:
-                yield file
-
-
-def _open_ranges(fs: Any, path: str) -> Any:
-    """A file of which Arrow reads what it asks for: fsspec would read 50 MB on behind each part."""
-    return pa.OSFile(path) if isinstance(fs, LocalFileSystem) else fs.open(path, cache_type="none")
+            return
+        # With a cache, fsspec would read 50 MB on behind each part that Arrow asks for.
+        local = isinstance(fs, LocalFileSystem)
+        with pa.OSFile(path) if local else fs.open(path, cache_type="none") as file:
+            yield file
 
 
 @contextmanager

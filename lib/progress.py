@@ -1,6 +1,5 @@
 """How far a long run is: a bar on a terminal, a line every so often in a log."""
 
-import io
 import sys
 import time
 from collections import deque
@@ -33,10 +32,11 @@ class Progress:
         self._recent = deque([(self._start, 0.0)])
         self._bar = tqdm(
             total=total,
-            file=self._stream if self._on_terminal else io.StringIO(),
+            file=self._stream,
             bar_format="[{bar:20}] {desc}" if total else "{desc}",
-            dynamic_ncols=self._on_terminal,
+            dynamic_ncols=True,
             mininterval=_BAR_EVERY_S,
+            disable=not self._on_terminal,
         )
 
     def __enter__(self) -> Self:

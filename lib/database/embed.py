@@ -208,10 +208,8 @@ def _embed_file(
     try:
         if broken:
             raise MissingError(name)
-        written, table = (
-            whole_digest(embeddings_file(db, name)),
-            read_table(embeddings_file(db, name)),
-        )
+        url = embeddings_file(db, name)
+        written, table = whole_digest(url), read_table(url)
         file, anew = describe_embeddings(db, name, table, written, **fields), False
     except (MissingError, BadInputError):
         table = _embed(embedder, provenance, digest, join(db, "descriptors", source.name))
