@@ -17,7 +17,6 @@ MAX_FILTER_IDS = 10_000
 ImageId = Annotated[str, Field(min_length=1, max_length=4_096)]
 QueryText = Annotated[str, Field(max_length=MAX_QUERY_CHARACTERS)]
 Count = Annotated[int, Field(ge=1, le=MAX_K)]
-Weight = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
 class _Strict(BaseModel):
@@ -27,7 +26,7 @@ class _Strict(BaseModel):
 class FilterBody(_Strict):
     """Which images may be found; all conditions that are given must hold."""
 
-    image_ids: Annotated[list[ImageId], Field(max_length=MAX_FILTER_IDS)] | None = None
+    image_ids: Annotated[tuple[ImageId, ...], Field(max_length=MAX_FILTER_IDS)] | None = None
     path_prefix: Annotated[str, Field(max_length=4_096)] | None = None
     min_width: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
     min_height: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
@@ -35,10 +34,7 @@ class FilterBody(_Strict):
 
     def to_filter(self) -> Filter:
         """The filter that these conditions make."""
-        values = self.model_dump()
-        if self.image_ids is not None:
-            values["image_ids"] = tuple(self.image_ids)
-        return Filter(**values)
+        return Filter(**self.model_dump())
 
 
 class SearchBody(_Strict):

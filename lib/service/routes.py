@@ -138,7 +138,6 @@ Like = Annotated[
 TextWeight = Annotated[
     float, Query(ge=0, le=1, allow_inf_nan=False, description="of the text beside an image")
 ]
-Count = Annotated[int, Query(ge=1, le=models.MAX_K)]
 Explain = Annotated[bool, Query(description="say why each hit has its score")]
 
 
@@ -152,7 +151,7 @@ async def search_one(
     q: Text = "",
     like: Like = None,
     text_weight: TextWeight = 0.5,
-    k: Count = 10,
+    k: models.Count = 10,
     explain: Explain = False,
 ) -> Response:
     """Images for a text, images like another image, or both together."""
@@ -184,7 +183,7 @@ async def search_many(http: HttpRequest, body: models.SearchBody) -> Response:
     },
 )
 async def search_image(
-    http: HttpRequest, q: Text = "", text_weight: TextWeight = 0.5, k: Count = 10
+    http: HttpRequest, q: Text = "", text_weight: TextWeight = 0.5, k: models.Count = 10
 ) -> Response:
     """Images like the one in the body (the file's bytes), alone or together with a text."""
     if http.headers.get("content-type", "").startswith("multipart/"):
