@@ -81,7 +81,7 @@ def evaluate(
     write_json_atomic(join(output, "report.json"), report)
     ranks = evaluate_retrieval(examples.texts, images, caption_to_row)
     write_bytes_atomic(join(output, "recall.png"), _recall_plot(ranks))
-    sections = _extremes(captions, index, examples, images, ranks.caption_to_image)
+    sections = _extremes(captions, index, examples, images, caption_to_row, ranks)
     write_sections(join(output, "queries.html"), "Best and worst queries", sections)
     _print_report(report, output)
     return report
@@ -150,36 +150,28 @@ def _extremes(
     index: DescriptorIndex,
     examples: Examples,
     images: np.ndarray,
-    ranks: np.ndarray,
+    caption_to_row: np.ndarray,
+    ranks: Retrieval,
 ) -> list[Section]:
     """The best and the worst queries, each with its own image first, then what was found."""
-    scores = np.einsum(
-        "cd,cd->c", examples.texts, images[np.searchsorted(examples.images, examples.rows)]
-    )
-    order = np.lexsort((-scores, ranks))
-    shown = [*order[:SHOWN_QUERIES], *order[: -SHOWN_QUERIES - 1 : -1]]
-    ranked = {
-        query: np.argsort(-(images @ examples.texts[query]))[:SHOWN_IMAGES] for query in shown
-    }
-    own = {query: int(np.searchsorted(examples.images, examples.rows[query])) for query in shown}
-    needed = np.unique(np.concatenate([*ranked.values(), [*own.values()]]))
+    scores = np.einsum("cd,cd->c", examples.texts, images[caption_to_row])
+    order = np.lexsort((-scores, ranks.caption_to_image))
+    queries = [*order[:SHOWN_QUERIES], *order[: -SHOWN_QUERIES - 1 : -1]]
+    found = [np.argsort(-(images @ examples.texts[query]))[:SHOWN_IMAGES] for query in queries]
+    shown = np.column_stack([caption_to_row[queries], found])
+    needed = np.unique(shown)
     uris = dict(zip(needed, read_uris(index.files, examples.images[needed]), strict=True))
-
-    def tile(query: int, image: int, label: str) -> Tile:
-        score = float(images[image] @ examples.texts[query])
-        return Tile(uris[image], f"{label}  {score:.3f}")
-
-    return [
-        Section(
-            captions.texts[examples.captions[query]],
-            [tile(query, own[query], "its own image")]
-            + [
-                tile(query, image, f"found {place}") for place, image in enumerate(ranked[query], 1)
-            ],
-            note=f"rank {ranks[query]:g} of {len(images)}",
-        )
-        for query in shown
-    ]
+    labels = ["its own image", *(f"found {place}" for place in range(1, shown.shape[1]))]
+    sections = []
+    for query, rows in zip(queries, shown, strict=True):
+        scores = images[rows] @ examples.texts[query]
+        tiles = [
+            Tile(uris[row], f"{label}  {score:.3f}")
+            for row, label, score in zip(rows, labels, scores, strict=True)
+        ]
+        note = f"rank {ranks.caption_to_image[query]:g} of {len(images)}"
+        sections.append(Section(captions.texts[examples.captions[query]], tiles, note))
+    return sections
 
 
 def _print_report(report: Mapping[str, Any], output: str) -> None:

@@ -10,7 +10,7 @@ import argparse
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from jobs import query as query_job
 from lib.datasets.captions import Captions, held_out, select, write_captions
 from lib.errors import BadInputError, MissingError
 from lib.storage import join, read_json, write_json_atomic
+
+if TYPE_CHECKING:
+    from lib.descriptors.store import DescriptorIndex
 
 TEST_SHARE = 0.1
 SAMPLE_QUERIES = 12
@@ -107,8 +110,10 @@ def pipeline(options: argparse.Namespace) -> dict[str, Any]:
             )
         _announce("answer sample queries")
         arguments = ["--db", options.db, "--k", str(options.k), "--output", page]
-        arguments += _option("--captions", test.source if test and tested else None)
-        arguments += _option("--word-vectors", options.word_vectors)
+        if test and tested:
+            arguments += ["--captions", test.source]
+        if options.word_vectors:
+            arguments += ["--word-vectors", options.word_vectors]
         queries = options.query or (sample_queries(tested) if tested else words_for(options))
         summary["query"] = query_job.query(
             query_job.build_parser().parse_args([*arguments, "--", *queries])
@@ -176,7 +181,7 @@ def choose_embedder(
         return {"digest": adopted.digest, "from": options.embedder}
     record = join(options.db, "embedder", "pipeline.json")
     index = index_descriptors(options.db)
-    pairs = _digest_of_pairs(options, captions)
+    pairs = _digest_of_pairs(options, captions, index)
     try:
         done = read_json(record)
         grown = not captions and len(index) >= 2 * done["images"]
@@ -208,11 +213,12 @@ def choose_embedder(
     return summary
 
 
-def _digest_of_pairs(options: argparse.Namespace, captions: CaptionParts | None) -> str:
+def _digest_of_pairs(
+    options: argparse.Namespace, captions: CaptionParts | None, index: "DescriptorIndex"
+) -> str:
     """Digest of all that training depends on, but for images without a caption."""
-    from lib.descriptors.store import contents_of, index_descriptors
+    from lib.descriptors.store import contents_of
 
-    index = index_descriptors(options.db)
     lines = [f"{index.provenance}", f"{options.word_vectors}"]
     if captions:
         contents = contents_of(index.files)
@@ -242,10 +248,6 @@ def words_for(options: argparse.Namespace) -> list[str]:
     rows = np.unique(np.linspace(0, count - 1, min(count, SAMPLED_IMAGES)).astype(int))
     images = space.se_image(read_descriptors(index.files, rows))
     return words_of_images(space.text, images, SAMPLE_QUERIES)
-
-
-def _option(name: str, *values: str | None) -> list[str]:
-    return [word for value in values if value for word in (name, value)]
 
 
 def _announce(text: str) -> None:
