@@ -1,9 +1,7 @@
 """Lists the jobs: `python -m jobs`."""
 
 import importlib
-import pkgutil
 
-import jobs
 from jobs import command
 
 
@@ -13,12 +11,6 @@ def main() -> None:
     for name in command.ORDER:
         first = (importlib.import_module(f"jobs.{name}").__doc__ or "").splitlines()[0]
         print(f"  {name:20} {first}")
-
-
-def names() -> set[str]:
-    """Every job that there is."""
-    modules = {module.name for module in pkgutil.iter_modules(jobs.__path__)}
-    return modules - {"command", "__main__"}
 
 
 if __name__ == "__main__":

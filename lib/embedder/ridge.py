@@ -203,7 +203,7 @@ def judge_choices(
     inputs (n, D) and targets (n, d) of training images, as in `path`; texts (c, d) the embeddings
     of their captions, image (c,) the row of each caption's image. said (n, d): what a prior says of
     the images, which is then a choice alone, too; targets and path hold it beside the targets (see
-    `RidgePath.solve_with_prior`). At most MAX_JUDGES images judge.
+    `RidgePath.mix`). At most MAX_JUDGES images judge.
     """
     count = min(len(inputs), MAX_JUDGES)
     captions = torch.nonzero(image < count).flatten()
