@@ -5,6 +5,8 @@ import logging
 import math
 from typing import Any
 
+from starlette.responses import Response
+
 from lib.database.interface import UnknownImageError
 from lib.errors import BadInputError, ImageSearchError, QueryError, UnavailableError
 from lib.images.thumbnails import UnreadableImageError
@@ -49,21 +51,18 @@ def describe(error: ImageSearchError) -> tuple[int, ErrorDetail]:
     return 503, ErrorDetail(code="unavailable", message="this cannot be answered now")
 
 
-def error_body(status: int, message: str, code: str | None = None) -> bytes:
-    """The body of an error answer; `code` follows from the status unless given."""
-    return detail_body(ErrorDetail(code=code or _CODES.get(status, "bad_request"), message=message))
-
-
-def detail_body(detail: ErrorDetail) -> bytes:
-    """The body of an error answer."""
-    return encode({"error": detail.model_dump()})
-
-
-def error_headers(status: int, wait_s: float = RETRY_AFTER_S) -> dict[str, str]:
-    """Headers that belong to an error of a status; `wait_s` until a retry may succeed."""
+def error_response(
+    status: int, problem: str | ErrorDetail, wait_s: float = RETRY_AFTER_S
+) -> Response:
+    """An error answer: what is wrong, or its message alone; `wait_s` until a retry may succeed."""
+    if isinstance(problem, str):
+        problem = ErrorDetail(code=_CODES.get(status, "bad_request"), message=problem)
+    headers = {}
     if status == 401:
-        return {"WWW-Authenticate": "Bearer"}
-    return {"Retry-After": str(max(1, math.ceil(wait_s)))} if status == 503 else {}
+        headers["WWW-Authenticate"] = "Bearer"
+    if status == 503:
+        headers["Retry-After"] = str(max(1, math.ceil(wait_s)))
+    return Response(encode({"error": problem.model_dump()}), status, headers, "application/json")
 
 
 def encode(content: Any) -> bytes:

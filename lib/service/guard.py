@@ -14,9 +14,8 @@ from urllib.parse import unquote, urlsplit
 
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
-from starlette.responses import Response
 
-from lib.service.errors import error_body, error_headers
+from lib.service.errors import error_response
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -123,17 +122,19 @@ class Guard:
             announced = http.headers.get("content-length", "")
             answer: Application = self.app
             if problem := self._stranger(http, path, known, any(c for _, c in tokens)):
-                answer = _refusal(*problem)
+                answer = error_response(*problem)
             elif path in self.search_paths and (wait_s := self.overloaded()):
-                answer = _refusal(503, "too many searches wait; try again in a moment", wait_s)
+                answer = error_response(
+                    503, "too many searches wait; try again in a moment", wait_s
+                )
             elif announced.isdecimal() and int(announced) > body.limit:
-                answer = _refusal(413, _too_large(body.limit))
+                answer = error_response(413, _too_large(body.limit))
             await answer(scope, body.receive, send_counted)
         except Exception:
             _log.exception("%s %s failed", scope["method"], scope["path"])
             if status:
                 raise
-            refusal = _refusal(500, "the service failed on this request")
+            refusal = error_response(500, "the service failed on this request")
             await refusal(scope, receive, send_counted)
         finally:
             self._held -= body.received
@@ -228,8 +229,3 @@ def _tokens(http: HTTPConnection) -> list[tuple[bytes, bool]]:
 
 def _too_large(limit: int) -> str:
     return f"the body is larger than {limit:,} bytes"
-
-
-def _refusal(status: int, message: str, wait_s: float = 1) -> Application:
-    headers = error_headers(status, wait_s)
-    return Response(error_body(status, message), status, headers, "application/json")

@@ -20,7 +20,7 @@ from lib.errors import BadInputError, ImageSearchError, UnavailableError
 from lib.search.engine import Request, Searcher, SearchResult
 from lib.search.explain import split_over_cells
 from lib.service import models
-from lib.service.errors import describe, detail_body, encode, error_body, error_headers
+from lib.service.errors import describe, encode, error_response
 from lib.service.guard import TOKEN_COOKIE, Access, Guard
 from lib.text.query import QueryEmbedding, unknown_words
 
@@ -209,7 +209,7 @@ async def _search(root: str, requests: Sequence[Request], explain: bool) -> Resp
     if len(answers) == 1 and isinstance(answers[0], ImageSearchError):
         status, detail = describe(answers[0])
         detail.suggestion = suggestions[0]
-        return _error(status, detail_body(detail))
+        return error_response(status, detail)
     results = []
     for request, answer, suggestion in zip(requests, answers, suggestions, strict=True):
         result: dict[str, Any] = {"query": request.text, "suggestion": suggestion, "hits": []}
@@ -357,10 +357,6 @@ def create_app(access: Access) -> FastAPI:
     return app
 
 
-def _error(status: int, body: bytes) -> Response:
-    return Response(body, status, error_headers(status), media_type="application/json")
-
-
 def _json(content: Any) -> Response:
     return Response(encode(content), media_type="application/json")
 
@@ -368,18 +364,18 @@ def _json(content: Any) -> Response:
 def _add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(ImageSearchError)
     async def typed(_: HttpRequest, error: ImageSearchError) -> Response:
-        status, detail = describe(error)
-        return _error(status, detail_body(detail))
+        return error_response(*describe(error))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: HttpRequest, error: RequestValidationError) -> Response:
         # The input itself is not sent back: it may hold what JSON cannot (NaN).
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        return _error(422, error_body(422, f"{where}: {first['msg']}", "invalid_request"))
+        detail = models.ErrorDetail(code="invalid_request", message=f"{where}: {first['msg']}")
+        return error_response(422, detail)
 
     @app.exception_handler(HTTPException)
     async def http(_: HttpRequest, error: HTTPException) -> Response:
-        response = _error(error.status_code, error_body(error.status_code, str(error.detail)))
+        response = error_response(error.status_code, str(error.detail))
         response.headers.update(error.headers or {})
         return response
