@@ -26,7 +26,7 @@ from lib.embedder.metrics import (
     TRIPLES_PER_CAPTION,
     caption_ranks,
     gains,
-    recall,
+    rank_figures,
     triple_accuracy_fixed,
 )
 from lib.embedder.triples import uniform_triples
@@ -258,8 +258,8 @@ class ValidationJudge:
                 embeddings = model(self._inputs).cpu().numpy()
             ranks = caption_ranks(self._texts, embeddings, self._rows)
             gain = np.bincount(self._rows, gains(ranks)) / np.bincount(self._rows)
-            metrics |= {f"validation_recall@{k}": recall(ranks, k) for k in (1, 5, 10)}
-            metrics["validation_median_rank"] = float(np.median(ranks))
+            figures = rank_figures(ranks)
+            metrics |= {f"validation_{name}": value for name, value in figures.items()}
             metrics["validation_ndcg"] = float(gain.mean())
             # Small validation parts often tie in recall@10; nDCG, which is finer, decides then.
             quality = [metrics["validation_recall@10"], metrics["validation_ndcg"]]

@@ -78,6 +78,12 @@ def recall(ranks: np.ndarray, k: int) -> float:
     return float(np.mean(ranks <= k))
 
 
+def rank_figures(ranks: np.ndarray) -> dict[str, float]:
+    """Recall@1, 5 and 10, and the median rank."""
+    recalls = {f"recall@{k}": recall(ranks, k) for k in (1, 5, 10)}
+    return {**recalls, "median_rank": float(np.median(ranks))}
+
+
 def gains(ranks: np.ndarray) -> np.ndarray:
     """1 / log2(1 + rank), whose mean is nDCG with one right answer: smoother than recall, so that
     it compares close embedders better (Järvelin and Kekäläinen, 2002).
@@ -172,9 +178,7 @@ def _coco_protocols(
         ranks = caption_ranks(
             text_embeddings[kept], image_embeddings[images], place[caption_to_row[kept]]
         )
-        return {f"recall@{k}": recall(ranks, k) for k in (1, 5, 10)} | {
-            "median_rank": float(np.median(ranks))
-        }
+        return rank_figures(ranks)
 
     folds = [recalls(part) for part in parts]
     mean = {name: float(np.mean([fold[name] for fold in folds])) for name in folds[0]}
@@ -182,12 +186,10 @@ def _coco_protocols(
 
 
 def _direction(ranks: np.ndarray, groups: np.ndarray, seed: int) -> dict[str, Any]:
-    figures: dict[str, Any] = {}
-    for k in (1, 5, 10):
-        figures[f"recall@{k}"] = recall(ranks, k)
-        figures[f"recall@{k}_interval"] = bootstrap_interval(ranks <= k, groups, seed)
-    figures["median_rank"] = float(np.median(ranks))
-    return figures
+    intervals = {
+        f"recall@{k}_interval": bootstrap_interval(ranks <= k, groups, seed) for k in (1, 5, 10)
+    }
+    return {**rank_figures(ranks), **intervals}
 
 
 def _chance(candidates: int, right: np.ndarray) -> dict[str, float]:
