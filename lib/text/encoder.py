@@ -120,16 +120,11 @@ class TextEncoder:
         """Whether the word has a vector."""
         return word in self.vectors.key_to_index
 
-    def unknown_words(self, text: str) -> list[str]:
-        """The words of a text that have no vector, in order, each once."""
-        return list(dict.fromkeys(word for word in tokenize(text) if not self.knows(word)))
-
-    def word_embedding(self, word: str) -> np.ndarray:
-        """Weighted vector idf(w)·v(w) of a known word, not normalised; (d,) float32."""
-        return self.word_embeddings([word])[0]
-
     def word_embeddings(self, words: Sequence[str]) -> np.ndarray:
-        """`word_embedding` of W words, (W, d) float32; a row of zeros for an unknown one."""
+        """Weighted vectors idf(w)·v(w) of W words, not normalised; (W, d) float32.
+
+        An unknown word has a row of zeros.
+        """
         places = np.array([self.vectors.key_to_index.get(word, -1) for word in words], np.int64)
         used, positions = np.unique(places, return_inverse=True)
         rows = np.asarray(self.vectors.vectors[used], np.float32)[positions]

@@ -244,7 +244,7 @@ def embed_query(encoder: TextEncoder, text: str) -> QueryEmbedding:
     known = {word: weight for word, weight in weights.items() if encoder.knows(word)}
     if not known:
         encoder.se_text(" ".join(weights))  # raises: says what is missing
-    vectors = np.asarray([encoder.word_embedding(word) for word in known], np.float32)
+    vectors = encoder.word_embeddings([*known])
     factors = np.asarray(list(known.values()), np.float32)
     for side, share in ((factors > 0, 1.0), (factors < 0, NEGATIVE_SHARE)):
         if side.any():
