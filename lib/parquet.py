@@ -13,8 +13,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
-from lib.errors import BadInputError, MissingError, StoreError
-from lib.storage import FileDigest, asking, digest_of, filesystem, read_bytes, write_bytes_atomic
+from lib.errors import BadInputError, StoreError
+from lib.storage import (
+    FileDigest,
+    asking_for,
+    digest_of,
+    filesystem,
+    read_bytes,
+    write_bytes_atomic,
+)
 
 _CONTENT_KEY = b"content_sha256"  # of a file: the digest of all that stands before its end
 
@@ -113,10 +120,8 @@ def opened_parquet(url: str, content: bytes | None = None) -> Iterator[Any]:
 def _reading(url: str) -> Iterator[None]:
     """Name the Parquet file that cannot be read."""
     try:
-        with asking(url):
+        with asking_for(url):
             yield
-    except FileNotFoundError as error:
-        raise MissingError(f"{url} is not there") from error
     except (OSError, pa.ArrowException, KeyError, UnicodeDecodeError) as error:
         if isinstance(error, OSError) and (error.errno or isinstance(error, StoreError)):
             raise

@@ -113,6 +113,16 @@ def asking(url: str) -> Iterator[None]:
         raise StoreError(f"{url}: {error}") from error
 
 
+@contextmanager
+def asking_for(url: str) -> Iterator[None]:
+    """`asking`, of what must be there: raises MissingError where it is not."""
+    try:
+        with asking(url):
+            yield
+    except FileNotFoundError as error:
+        raise MissingError(f"{url} is not there") from error
+
+
 def _named(function: Callable[_P, _T]) -> Callable[_P, _T]:
     """A function whose first argument is a file, within `asking`."""
 
@@ -158,14 +168,11 @@ def list_stored(url: str, suffix: str) -> list[StoredFile]:
     return sorted((f for f in finished if f.name.endswith(suffix)), key=attrgetter("name"))
 
 
-@_named
 def stored(url: str) -> StoredFile:
     """What the store says of one file. Raises MissingError where there is none."""
-    fs, path = filesystem(url)
-    try:
+    with asking_for(url):
+        fs, path = filesystem(url)
         return _stored(fs.info(path))
-    except FileNotFoundError as error:
-        raise MissingError(f"{url} is not there") from error
 
 
 def _stored(entry: dict[str, Any]) -> StoredFile:
@@ -194,14 +201,11 @@ def sweep_temporary(url: str, age_s: float | None = None) -> None:
                     leftover.unlink()
 
 
-@_named
 def read_bytes(url: str) -> bytes:
     """Content of a file. Raises MissingError where there is none."""
-    fs, path = filesystem(url)
-    try:
+    with asking_for(url):
+        fs, path = filesystem(url)
         return fs.cat_file(path)
-    except FileNotFoundError as error:
-        raise MissingError(f"{url} is not there") from error
 
 
 def encoding_of(start: bytes) -> str:
@@ -413,15 +417,12 @@ def locked(url: str, wait: bool = True) -> Iterator[None]:
         os.close(directory)
 
 
-@_named
 def digest_of(url: str) -> FileDigest:
     """The digest of a file, read through. Raises MissingError where there is none."""
-    fs, path = filesystem(url)
-    try:
+    with asking_for(url):
+        fs, path = filesystem(url)
         with fs.open(path, "rb") as file:
             return FileDigest(file.size, hashlib.file_digest(file, "sha256").hexdigest())
-    except FileNotFoundError as error:
-        raise MissingError(f"{url} is not there") from error
 
 
 def write_json_atomic(url: str, content: Any) -> None:
