@@ -125,6 +125,18 @@ def seed(text: str) -> int:
     return number
 
 
+def at_least(least: int, kind: type[float] = int) -> Callable[[str], float]:
+    """What makes a number of an option's value, which must be no less."""
+
+    def number(text: str) -> float:
+        value = kind(text)
+        if not value >= least:  # also of what is no number
+            raise argparse.ArgumentTypeError(f"must be at least {least}, not {text}")
+        return value
+
+    return number
+
+
 def load_captions(source: str) -> "Captions":
     """Captions of a file, with a line on stderr for what was left out of it."""
     from lib.datasets.captions import load_captions

@@ -10,7 +10,7 @@ def build_parser() -> argparse.ArgumentParser:
     arguments = command.parser(__doc__, "python -m jobs.compact_database --db my.db", "--db")
     arguments.add_argument(
         "--grace-hours",
-        type=float,
+        type=command.at_least(0, float),
         default=24.0,
         metavar="H",
         help="keep the files of versions replaced less than H hours ago (default: 24)",
@@ -21,11 +21,8 @@ def build_parser() -> argparse.ArgumentParser:
 def compact(options: argparse.Namespace) -> object:
     """Run the job; returns its summary."""
     from lib.database.compaction import compact_database
-    from lib.errors import BadArgumentError
     from lib.tasks import run_where_it_pays
 
-    if not options.grace_hours >= 0:  # also of what is no number
-        raise BadArgumentError(f"--grace-hours must be at least 0, not {options.grace_hours}")
     report = compact_database(options.db, run=run_where_it_pays, grace_s=3600 * options.grace_hours)
     print(
         f"{report.files_before} files are now {report.files_after}, {report.rows_dropped} removed "

@@ -48,19 +48,19 @@ def build_parser() -> argparse.ArgumentParser:
     add("--store-as", choices=["float32", "float16"], default="float32", help="type of values")
     add(
         "--shard-size",
-        type=int,
+        type=command.at_least(1),
         metavar="N",
         help="images a task and file (default: a 32nd of the images, at least 32, at most 1000)",
     )
     add(
         "--cpus-per-worker",
-        type=int,
+        type=command.at_least(1),
         metavar="N",
         help="default 1; with a GPU its share of the node",
     )
     add(
         "--gpus-per-worker",
-        type=float,
+        type=command.at_least(0, float),
         metavar="N",
         help="default 1 where nodes have GPUs or may come, else 0",
     )
@@ -77,7 +77,6 @@ def build_parser() -> argparse.ArgumentParser:
 def extract_descriptors(options: argparse.Namespace) -> Mapping[str, Any]:
     """Run the job; returns its summary."""
     limit = parse_limit(options.max_failures)
-    _check(options)
     from lib.descriptors.shards import ExtractionSettings
 
     settings = ExtractionSettings(
@@ -144,15 +143,6 @@ def extract_source(
         "weights_digest": loaded.weights_digest,
         "images_per_s": (run.described + run.failed) / run.seconds if run.seconds else 0.0,
     }
-
-
-def _check(options: argparse.Namespace) -> None:
-    for name in ("shard_size", "cpus_per_worker"):
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise BadArgumentError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
-    if options.gpus_per_worker is not None and options.gpus_per_worker < 0:
-        raise BadArgumentError("--gpus-per-worker must not be negative")
 
 
 def parse_limit(text: str) -> "FailureLimit":

@@ -28,7 +28,9 @@ def build_parser() -> argparse.ArgumentParser:
     arguments.add_argument(
         "--output", metavar="DIR", help="where to (default data/sample for the sample, else data)"
     )
-    arguments.add_argument("--count", type=int, default=1200, help="images of the drawn sample")
+    arguments.add_argument(
+        "--count", type=command.at_least(1), default=1200, help="images of the drawn sample"
+    )
     arguments.add_argument("--seed", type=int, default=0, help="seed of the drawn sample")
     arguments.add_argument(
         "--coco", choices=["val2017", "train2017", "val2014", "train2014"], help="MS-COCO split"
@@ -79,8 +81,6 @@ def prepare_data(options: argparse.Namespace) -> Mapping[str, Any]:
 
 
 def _check(options: argparse.Namespace) -> None:
-    if options.count < 1:
-        raise BadArgumentError("--count must be at least 1")
     if options.limit is not None and not options.coco:
         raise BadArgumentError("--limit goes with --coco")
     if bool(options.folder) != bool(options.captions):

@@ -21,7 +21,7 @@ def build_parser() -> argparse.ArgumentParser:
     arguments.add_argument("--captions", metavar="FILE", help="captions to show beside the images")
     arguments.add_argument(
         "--max-replicas",
-        type=int,
+        type=command.at_least(1),
         default=1,
         help="search replicas that may run under load (%(default)s)",
     )
@@ -42,8 +42,6 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     """Serve until interrupted."""
     if not 0 < options.port < 65536:
         raise BadArgumentError(f"--port {options.port}: ports are 1 to 65535")
-    if options.max_replicas < 1:
-        raise BadArgumentError(f"--max-replicas {options.max_replicas}: at least one is needed")
     if options.root_path and not options.root_path.startswith("/"):
         raise BadArgumentError(f"--root-path {options.root_path}: begins with /, as /photos")
     require_address(options.host, options.port)

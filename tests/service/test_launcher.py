@@ -152,7 +152,7 @@ def test_services_of_one_machine_share_no_port_and_no_directory() -> None:
     ("options", "status", "message"),
     [
         (["--port", "0"], 2, "ports are 1 to 65535"),
-        (["--max-replicas", "0"], 2, "at least one"),
+        (["--max-replicas", "0"], 2, "must be at least 1"),
         ([], 1, "run jobs.embed_database first"),
     ],
 )
