@@ -24,6 +24,10 @@ _SIGNS = str.maketrans(
 _SUPERSCRIPT = re.compile(r"(?<=[^\W\d_])[²³](?=\s|$)")  # beach² is beach^2
 _OPENING = ",;(["  # after which a term may start without a space
 _OPERATOR = re.compile(r'["^\\]|(?:^|[\s,;(\[])-\S')
+_PHRASE = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
+# Up to white space, a ^, or a minus after an opening sign, none of them behind a backslash.
+_WORD = re.compile(rf'(?:[^\s^"\\-]|(?<![{re.escape(_OPENING)}])-|\\.)*', re.DOTALL)
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _WEIGHT = re.compile(r"\d+(?:[.,]\d+)?|[.,]\d+")
 
 
@@ -169,49 +173,28 @@ def _parse_term(text: str, start: int) -> tuple[Term | None, int]:
 
 
 def _parse_phrase(text: str, start: int) -> tuple[str, int]:
-    content: list[str] = []
-    position = start + 1
-    while position < len(text):
-        character = text[position]
-        if character == '"':
-            return "".join(content), position + 1
-        if character == "\\":
-            position += 1
-            if position == len(text):
-                break
-            character = text[position]
-        content.append(character)
-        position += 1
-    raise QuerySyntaxError(
-        text, start, 'a quotation mark opens here and is never closed; close it, or write \\"'
-    )
+    phrase = _PHRASE.match(text, start)
+    if phrase is None:
+        raise QuerySyntaxError(
+            text, start, 'a quotation mark opens here and is never closed; close it, or write \\"'
+        )
+    return _ESCAPED.sub(r"\1", phrase[1]), phrase.end()
 
 
 def _parse_word(text: str, start: int) -> tuple[str, int]:
-    content: list[str] = []
-    position = start
-    while position < len(text):
-        character = text[position]
-        if character.isspace() or character == "^":
-            break
-        if character == "-" and content and content[-1] in _OPENING:
-            break
-        if character == '"':
-            raise QuerySyntaxError(
-                text, position, 'a quotation mark inside a word; put a space before it or write \\"'
-            )
-        if character == "\\":
-            position += 1
-            if position == len(text):
-                raise QuerySyntaxError(
-                    text, position - 1, "a backslash with nothing after it; write \\\\"
-                )
-            character = text[position]
-        content.append(character)
-        position += 1
-    if position == start:
+    word = _WORD.match(text, start)
+    assert word is not None  # it may be empty
+    position = word.end()
+    match text[position : position + 1]:
+        case '"':
+            problem = 'a quotation mark inside a word; put a space before it or write \\"'
+            raise QuerySyntaxError(text, position, problem)
+        case "\\":
+            problem = "a backslash with nothing after it; write \\\\"
+            raise QuerySyntaxError(text, position, problem)
+    if not word[0]:
         raise QuerySyntaxError(text, position, "a ^ with no word before it; write \\^ for the sign")
-    return "".join(content), position
+    return _ESCAPED.sub(r"\1", word[0]), position
 
 
 def _parse_weight(text: str, position: int) -> tuple[float, int]:
