@@ -63,7 +63,8 @@ def evaluate(
     descriptors = read_descriptors(index.files, examples.images)
     images = space.se_image(descriptors)
     caption_to_row = np.searchsorted(examples.images, examples.rows)
-    report = retrieval_report(examples.texts, images, caption_to_row, seed)
+    ranks = evaluate_retrieval(examples.texts, images, caption_to_row)
+    report = retrieval_report(examples.texts, images, caption_to_row, seed, ranks)
     report |= {
         "captions_of_absent_images": examples.absent,
         "captions_without_known_word": examples.wordless,
@@ -79,7 +80,6 @@ def evaluate(
     report["warnings"] = _warnings(report, trained_on, captions_digest([captions]))
     output = output or join(db, "evaluation")
     write_json_atomic(join(output, "report.json"), report)
-    ranks = evaluate_retrieval(examples.texts, images, caption_to_row)
     write_bytes_atomic(join(output, "recall.png"), _recall_plot(ranks))
     sections = _extremes(captions, index, examples, images, caption_to_row, ranks)
     write_sections(join(output, "queries.html"), "Best and worst queries", sections)

@@ -44,8 +44,8 @@ def caption_ranks(
     for start in range(0, len(text_embeddings), _CHUNK):
         rows = caption_to_row[start : start + _CHUNK]
         scores = text_embeddings[start : start + _CHUNK] @ image_embeddings.T
-        good = scores[np.arange(len(rows)), rows][:, None]
-        ranks[start : start + _CHUNK] = _rank(scores, good, np.ones_like(good))
+        good = scores[np.arange(len(rows)), rows]
+        ranks[start : start + _CHUNK] = _rank(scores, good[:, None], own_ties=1)
     return ranks
 
 
@@ -62,14 +62,15 @@ def image_ranks(
             own = order[bounds[row] : bounds[row + 1]]
             if len(own):
                 best = line[own].max()
-                tied = np.count_nonzero(line[own] == best)
-                backward[row] = _rank(line[None], np.array([[best]]), np.array([[tied]]))[0]
+                tied = int(np.count_nonzero(line[own] == best))
+                backward[row] = _rank(line, best, tied)
     return backward
 
 
-def _rank(scores: np.ndarray, good: np.ndarray, own_ties: np.ndarray) -> np.ndarray:
-    above = np.count_nonzero(scores > good, axis=1)
-    ties = np.count_nonzero(scores == good, axis=1) - own_ties[:, 0]
+def _rank(scores: np.ndarray, good: np.ndarray, own_ties: int) -> np.ndarray:
+    """Rank, along the last axis, of a good score, with which so many right ones tie."""
+    above = np.count_nonzero(scores > good, axis=-1)
+    ties = np.count_nonzero(scores == good, axis=-1) - own_ties
     return 1 + above + ties / 2
 
 
@@ -129,13 +130,14 @@ def retrieval_report(
     image_embeddings: np.ndarray,
     caption_to_row: np.ndarray,
     seed: int = 0,
+    ranks: Retrieval | None = None,
 ) -> dict[str, Any]:
     """Everything that evaluation reports, as plain numbers; shapes as in evaluate_retrieval.
 
     Each direction: recall@1/5/10 with 95 % bootstrap intervals and what chance would give, and the
-    median rank.
+    median rank. ranks: of these embeddings, where they are known already.
     """
-    ranks = evaluate_retrieval(text_embeddings, image_embeddings, caption_to_row)
+    ranks = ranks or evaluate_retrieval(text_embeddings, image_embeddings, caption_to_row)
     captioned = np.flatnonzero(ranks.image_to_caption)
     own = np.bincount(caption_to_row, minlength=len(image_embeddings))[captioned]
     report: dict[str, Any] = {
