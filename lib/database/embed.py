@@ -2,6 +2,7 @@
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -35,7 +36,6 @@ from lib.storage import StoredFile, absolute, digest_of, join, list_stored, swee
 from lib.tasks import Runner, run_here
 
 _READERS = 16  # ends of files read at a time
-_ATTEMPTS = 10  # at a commit, where others commit meanwhile
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def embed_database(db: str, run: Runner = run_here, check: bool = False) -> Embe
         sweep_temporary(join(db, directory))
     shared = (space.embedder, space.provenance, space.digest, db)
     embedded = 0
-    for attempt in range(_ATTEMPTS):
+    while True:
         base = read_base(db)
         kept, pending, broken = _plan(db, base, space.digest, run, check)
         tasks = [(source, not broken.isdisjoint(source.parts)) for source in pending]
@@ -95,16 +95,11 @@ def embed_database(db: str, run: Runner = run_here, check: bool = False) -> Embe
         embedded += sum(anew for _, anew in results)
         added = sorted((file for file, _ in results), key=lambda file: file.name)
         new = replace(base, embedder_digest=space.digest, files=(*kept, *added))
-        try:
+        with suppress(ConflictError):
             if not _committed(db, new):
                 new = commit_version(db, new)
-        except ConflictError:
-            if attempt == _ATTEMPTS - 1:
-                raise
-        else:
             hidden = sum(file.hidden for file in new.files)
             return EmbeddingReport(new.version, new.images, hidden, len(new.files), embedded)
-    raise AssertionError("unreachable")
 
 
 def _committed(db: str, manifest: Manifest) -> bool:
