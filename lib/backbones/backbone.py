@@ -107,10 +107,8 @@ def load_backbone(name: str = DEFAULT, weights: str | None = None) -> Backbone:
     if weights == RANDOM:
         digest = f"{RANDOM}-{state_digest(classifier.state_dict())}"
     else:
-        source, read = (
-            ("its own", official()) if weights is None else (weights, read_weights(weights))
-        )
-        load_state(classifier, of_network(read.state, classifier), name, source)
+        read = official() if weights is None else read_weights(weights)
+        load_state(classifier, of_network(read.state, classifier), name, weights or "its own")
         digest, file = state_digest(classifier.state_dict()), read.file
     network = without_classifier(classifier, name)
     crop = preprocessing.crop
@@ -128,7 +126,7 @@ def read_classification_layer(
     Raises MissingError where they lack the layer, and what `load_backbone` raises.
     """
     classifier, _, official = architecture(name)
-    read = read_weights(weights) if weights is not None else official()
+    read = official() if weights is None else read_weights(weights)
     layer = classification_layer(classifier)
     source = weights or f"{name}'s own weights"
     state = of_network(read.state, classifier)

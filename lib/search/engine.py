@@ -217,8 +217,7 @@ class Searcher:
         if not heat_map:
             return Explanation(score, shares)
         seen = self._image_encoder.see(read_file(image.uri))
-        embedder = self.space.embedder
-        heat = split_over_cells(seen.feature_map, embedder.matrix, embedder.bias, query.parts)
+        heat = split_over_cells(seen.feature_map, self.space.embedder, query.parts)
         return Explanation(score, shares, heat, seen)
 
     @cached_property

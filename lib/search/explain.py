@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lib.embedder.model import Embedder
 from lib.errors import BadInputError
 
 
@@ -30,7 +31,7 @@ class HeatMap:
 
 
 def split_over_cells(
-    feature_map: np.ndarray, matrix: np.ndarray, bias: np.ndarray, directions: np.ndarray
+    feature_map: np.ndarray, embedder: Embedder, directions: np.ndarray
 ) -> HeatMap:
     """Split an image's cosine over the cells of its feature map, exactly.
 
@@ -39,11 +40,12 @@ def split_over_cells(
     but the division by |z|, which is one number for the image. The bias is shared out evenly. The
     idea is class activation mapping (Zhou et al., CVPR 2016), here without a rest.
 
-    feature_map: (D, h, w) before pooling. matrix: M, (D, d). bias: (d,). directions: (W, d), parts
-    that add up to the query's unit embedding (or that embedding alone, W = 1).
+    feature_map: (D, h, w) before pooling. embedder: M, (D, d), and b, (d,). directions: (W, d),
+    parts that add up to the query's unit embedding (or that embedding alone, W = 1).
     Raises BadInputError where the image's embedding is zero or the sizes disagree.
     """
     size, height, width = feature_map.shape
+    matrix, bias = embedder.matrix, embedder.bias
     if matrix.shape[0] != size or matrix.shape[1] != directions.shape[1]:
         raise BadInputError(
             f"a feature map of {size} channels and directions of {directions.shape[1]} values do "

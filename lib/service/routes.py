@@ -296,8 +296,7 @@ async def _explain(
     except ImageSearchError as error:
         explanation["heat_map_problem"] = describe(error)[1].message
         return explanation, None
-    embedder = searcher.space.embedder
-    heat = split_over_cells(seen.feature_map, embedder.matrix, embedder.bias, query.parts)
+    heat = split_over_cells(seen.feature_map, searcher.space.embedder, query.parts)
     explanation["heat_map"] = {
         "cells": heat.cells.astype(float).round(7).tolist(),
         "rounding": float(query.embedding @ embedding) - heat.score,

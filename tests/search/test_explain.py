@@ -20,8 +20,7 @@ def test_by_hand() -> None:
     feature_map = np.array([[[1.0, 3.0]]], np.float32)
     heat = split_over_cells(
         feature_map,
-        np.array([[1.0, 0.0]], np.float32),
-        np.array([0.0, 1.0], np.float32),
+        Embedder(np.array([[1.0, 0.0]]), np.array([0.0, 1.0])),
         np.array([[1.0, 0.0], [0.0, 1.0]], np.float32),
     )
     expected = np.array([[[1, 3]], [[1, 1]]]) / (2 * np.sqrt(5))
@@ -45,7 +44,7 @@ def test_words_and_cells_both_add_up_to_the_cosine(encoder: TextEncoder) -> None
     for feature_map, image in zip(maps, embedder.se_image(descriptors), strict=True):
         score = float(query.embedding @ image)
         assert float((query.parts @ image).sum()) == pytest.approx(score, abs=1e-4)
-        heat = split_over_cells(feature_map, embedder.matrix, embedder.bias, query.parts)
+        heat = split_over_cells(feature_map, embedder, query.parts)
         assert heat.shares.shape == (4, 7, 7)
         assert heat.score == pytest.approx(score, abs=1e-4)
         assert float(heat.cells.sum()) == pytest.approx(score, abs=1e-4)
@@ -55,9 +54,11 @@ def test_words_and_cells_both_add_up_to_the_cosine(encoder: TextEncoder) -> None
 
 def test_sizes_that_do_not_fit_are_refused() -> None:
     with pytest.raises(BadInputError, match="do not fit"):
-        split_over_cells(np.ones((3, 2, 2)), np.ones((4, 5)), np.ones(5), np.ones((1, 5)))
+        split_over_cells(np.ones((3, 2, 2)), Embedder(np.ones((4, 5)), np.ones(5)), np.ones((1, 5)))
 
 
 def test_an_image_without_embedding_has_no_parts() -> None:
     with pytest.raises(BadInputError, match="zero"):
-        split_over_cells(np.ones((1, 2, 2)), np.zeros((1, 3)), np.zeros(3), np.ones((1, 3)))
+        split_over_cells(
+            np.ones((1, 2, 2)), Embedder(np.zeros((1, 3)), np.zeros(3)), np.ones((1, 3))
+        )
