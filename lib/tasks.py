@@ -4,7 +4,6 @@ import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -50,7 +49,7 @@ def run_bounded(
                 reference = submit(item)
                 future = reference.future()
                 running[future] = reference
-                future.add_done_callback(partial(_put, ended, item))
+                future.add_done_callback(lambda done, item=item: ended.put((item, done)))
             if not running and not more():
                 return
             try:
@@ -63,10 +62,6 @@ def run_bounded(
     finally:
         for reference in running.values():
             ray.cancel(reference, recursive=False)
-
-
-def _put(ended: SimpleQueue[tuple[Item, Future]], item: Item, future: Future) -> None:
-    ended.put((item, future))
 
 
 class Runner(Protocol):
