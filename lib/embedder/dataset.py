@@ -1,7 +1,6 @@
 """What training sees: captions matched with descriptors, and each worker's share of them."""
 
 import posixpath
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -15,7 +14,7 @@ from lib.descriptors.store import DescriptorIndex
 from lib.embedder.collectives import world
 from lib.errors import BadInputError
 from lib.text.caption_words import CaptionWords
-from lib.text.encoder import Idf, TextEncoder, inverse_frequency, tokenize
+from lib.text.encoder import Idf, TextEncoder, count_documents, inverse_frequency
 
 if TYPE_CHECKING:  # gensim brings scipy.stats along, a second that not every process needs
     from gensim.models import KeyedVectors
@@ -75,10 +74,7 @@ def fit_text_side(
     where there are many. One in another language than the word vectors' does not count. The common
     direction is that of the mean caption, summed over the words' counts.
     """
-    counts: Counter[str] = Counter()
-    for text in texts:
-        counts.update(sorted(set(tokenize(text))))
-    frequencies: dict[str, float] = dict(counts)
+    frequencies: dict[str, float] = dict(count_documents(texts))
     total: float = len(texts)
     if table is not None and _speaks_of(table, vectors):
         share = TABLE_CAPTIONS / table.captions

@@ -74,20 +74,21 @@ def inverse_frequency(document_count: float, document_frequency: float) -> float
     return math.log((document_count + 1) / (document_frequency + 0.5))
 
 
-def fit_idf(captions: Iterable[str]) -> Idf:
+def count_documents(captions: Iterable[str]) -> Counter[str]:
+    """How many captions hold each word."""
+    return Counter(word for caption in captions for word in sorted(set(tokenize(caption))))
+
+
+def fit_idf(captions: Sequence[str]) -> Idf:
     """Inverse document frequency of every word over `captions`, each one a document.
 
     idf(w) = ln((N + 1) / (n(w) + 0.5)) for N captions of which n(w) hold w: Spärck Jones's measure
     (Journal of Documentation 28, 1972) with Robertson's half-count smoothing, so that it is above
     zero even for a word of every caption and finite, the largest, for a word of none.
     """
-    document_frequency: Counter[str] = Counter()
-    document_count = 0
-    for caption in captions:
-        document_frequency.update(sorted(set(tokenize(caption))))
-        document_count += 1
-    weights = {word: inverse_frequency(document_count, n) for word, n in document_frequency.items()}
-    return Idf(weights, document_count)
+    count = len(captions)
+    counts = count_documents(captions)
+    return Idf({word: inverse_frequency(count, n) for word, n in counts.items()}, count)
 
 
 def unit_rows(vectors: np.ndarray) -> np.ndarray:
