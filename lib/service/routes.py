@@ -47,12 +47,15 @@ class _AnyPath(PathConvertor):
 
 register_url_convertor("any_path", _AnyPath())
 
-
 router = APIRouter()
 
 
 def _service() -> "SearchService":
     return serve.get_replica_context().servable_object  # type: ignore[return-value]
+
+
+def _json(content: Any) -> Response:
+    return Response(encode(content), media_type="application/json")
 
 
 @router.get("/", include_in_schema=False)
@@ -354,10 +357,6 @@ def create_app(access: Access) -> FastAPI:
         observe=lambda *request: _service().observe(*request),
     )
     return app
-
-
-def _json(content: Any) -> Response:
-    return Response(encode(content), media_type="application/json")
 
 
 def _add_error_handlers(app: FastAPI) -> None:
