@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from lib.cores import usable_cores
 from lib.errors import ImageSearchError
 
 _SOCKET_BYTES = 103 if sys.platform == "darwin" else 107  # of a socket's path
@@ -40,8 +41,8 @@ def connect() -> Iterator[None]:
     Joins the cluster that RAY_ADDRESS names (set inside a Ray job). Otherwise starts a Ray of its
     own in this process, without dashboard and with quiet logs, and stops it at the end. A Ray that
     already runs in this process is used as it is and left running. Raises ImageSearchError where
-    RAY_ADDRESS names a cluster that does not let this process join, or where Ray could not take the
-    command line.
+    RAY_ADDRESS names a cluster that does not let this process join, where Ray could not take the
+    command line, or does not start.
     """
     os.environ.setdefault("RAY_DEDUP_LOGS", "1")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -72,13 +73,21 @@ def connect() -> Iterator[None]:
             ) from error
     else:
         _require_room_for_sockets()
-        with _imported_from_here():
-            ray.init(
-                address="local",
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
+        try:
+            with _imported_from_here():
+                ray.init(
+                    address="local",
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                )
+        except Exception as error:  # Ray raises what it meets, or Exception itself
+            load, cores = os.getloadavg()[0], usable_cores()
+            raise ImageSearchError(
+                f"Ray did not start on this machine: {str(error).rstrip('.')}. Its logs are below "
+                f"{_temporary()[1]}/ray; where other programs take its time (load {load:.0f} on "
+                f"{cores} cores), try again when they are done"
+            ) from error
     try:
         yield
     finally:
@@ -107,14 +116,19 @@ def _require_utf8() -> None:
 
 def _require_room_for_sockets() -> None:
     """Raise ImageSearchError where Ray's directory has too long a name for sockets in it."""
-    variable = "RAY_TMPDIR" if "RAY_TMPDIR" in os.environ else "TMPDIR"
-    parent = os.environ.get(variable, "/tmp")
+    variable, parent = _temporary()
     longest = f"{parent}/ray/session_2000-01-01_00-00-00_000000_0000000/sockets/plasma_store"
     if len(os.fsencode(longest)) > _SOCKET_BYTES:
         raise ImageSearchError(
             f"{variable} is {parent}, too long a name for the sockets that Ray makes below it: set "
             f"{variable} to a shorter one, such as /tmp"
         )
+
+
+def _temporary() -> tuple[str, str]:
+    """The variable that says where Ray keeps its directory, and what it says."""
+    variable = "RAY_TMPDIR" if "RAY_TMPDIR" in os.environ else "TMPDIR"
+    return variable, os.environ.get(variable, "/tmp")
 
 
 def reach(address: str) -> None:

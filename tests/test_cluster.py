@@ -335,6 +335,14 @@ def test_this_machine_alone_needs_no_home_to_write_to() -> None:
 
 
 @pytest.mark.ray
+@pytest.mark.reports
+def test_a_ray_that_does_not_start_says_where_its_logs_are() -> None:
+    (said,) = connecting([""], RAY_TMPDIR="/dev/null")
+    assert said.startswith("Ray did not start on this machine: ")
+    assert "logs are below /dev/null/ray; " in said
+
+
+@pytest.mark.ray
 def test_a_cluster_that_is_not_there_is_named_at_once() -> None:
     addresses = ["127.0.0.1:1", "http://127.0.0.1:1", "nowhere"]
     for address, message in zip(addresses, connecting(addresses), strict=True):
