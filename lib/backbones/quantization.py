@@ -20,6 +20,7 @@ HARD = 16  # pictures that quantising hurts most, on which the search is done
 # Depthwise convolutions sum few products, so that errors do not average out: efficientnet_lite0
 # falls to 0.92, and what it can spare gains nothing.
 _HOPELESS = 0.98
+_WORTH_IT = 0.9  # of the time that the whole takes without int8, at most
 
 
 class Quantized(NamedTuple):
@@ -144,7 +145,7 @@ def search(
         return None
     candidate, vectors, seconds = attempt(enough, pictures)
     cosine = cosines_of(vectors, observed.descriptors).min()
-    if cosine < least or seconds > 0.9 * attempt(total, some)[2]:
+    if cosine < least or seconds > _WORTH_IT * attempt(total, some)[2]:
         return None
     name = f"int8 but for the first {enough} of {total} convolutions"
     return Quantized(candidate, name, hard.tolist())
