@@ -1,13 +1,15 @@
 """The ids that captions give to listed images."""
 
+import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from itertools import chain, groupby
 from operator import attrgetter
 
 from lib.datasets.captions import Captions
-from lib.descriptors.external_sort import SpooledRows, sort_bounded
 from lib.descriptors.store import named_images
+from lib.errors import ImageSearchError
 from lib.images.listed import ListedImage
 
 
@@ -23,37 +25,52 @@ def name_by_captions(
     An id that would stand for two images is given to neither. Raises BadInputError, before any
     image is described, where all captions of a file name images of neither the source nor `db`.
     """
-    spool: SpooledRows[ListedImage] = SpooledRows()
-    for image in sort_bounded(listing, key=attrgetter("path")):
-        spool.append(image)
+    with _sorted(listing) as images:
 
-    def distinct() -> Iterator[tuple[str, str]]:
-        for path, same in groupby(spool, key=attrgetter("path")):
-            yield next(same).image_id, path
+        def by_path() -> Iterator[tuple[str, Iterator[ListedImage]]]:
+            return groupby(images(), key=attrgetter("path"))
 
-    ids: dict[int, str] = {}
-    for part in captions:
-        matches = part.match(distinct())
-        if not matches.rows:  # they may be those of images that came from another source
-            part.require_a_match(part.match(chain(distinct(), named_images(db))), source)
-        notes += part.matching_notes(matches)
-        for image_id, row in matches.rows.items():
-            if part.images[image_id].file_name != image_id:
-                ids.setdefault(row, image_id)
-    uses = Counter(ids.values())
-    for row, (image_id, _) in enumerate(distinct()):
-        if row not in ids and image_id in uses:
-            uses[image_id] += 1
-    shared = {image_id for image_id, count in uses.items() if count > 1}
-    for row, (_, same) in enumerate(groupby(spool, key=attrgetter("path"))):
-        if row in ids and len({image.uri for image in same}) > 1:
-            shared.add(ids[row])
-    if shared:
-        notes.append(
-            f"{len(shared)} ids of the captions stand for several images, such as {min(shared)}; "
-            "these images are known by their path instead"
-        )
-    row, last = -1, None
-    for image in spool:
-        row, last = row + (image.path != last), image.path
-        yield image._replace(image_id=ids[row]) if ids.get(row, "") not in ("", *shared) else image
+        def distinct() -> Iterator[tuple[str, str]]:
+            for path, same in by_path():
+                yield next(same).image_id, path
+
+        ids: dict[int, str] = {}
+        for part in captions:
+            matches = part.match(distinct())
+            if not matches.rows:  # they may be those of images that came from another source
+                part.require_a_match(part.match(chain(distinct(), named_images(db))), source)
+            notes += part.matching_notes(matches)
+            for image_id, row in matches.rows.items():
+                if part.images[image_id].file_name != image_id:
+                    ids.setdefault(row, image_id)
+        uses = Counter(ids.values())
+        for row, (image_id, _) in enumerate(distinct()):
+            if row not in ids and image_id in uses:
+                uses[image_id] += 1
+        shared = {image_id for image_id, count in uses.items() if count > 1}
+        for row, (_, same) in enumerate(by_path()):
+            if row in ids and len({image.uri for image in same}) > 1:
+                shared.add(ids[row])
+        if shared:
+            notes.append(
+                f"{len(shared)} ids of the captions stand for several images, such as "
+                f"{min(shared)}; these images are known by their path instead"
+            )
+        ids = {row: image_id for row, image_id in ids.items() if image_id not in shared}
+        for row, (_, same) in enumerate(by_path()):
+            for image in same:
+                yield image._replace(image_id=ids[row]) if row in ids else image
+
+
+@contextmanager
+def _sorted(listing: Iterable[ListedImage]) -> Iterator[Callable[[], Iterator[ListedImage]]]:
+    """What gives the images in order of path, from a temporary file that may exceed memory."""
+    with closing(sqlite3.connect("")) as table:
+        try:
+            table.execute(f"CREATE TABLE unsorted ({', '.join(ListedImage._fields)})")
+            table.executemany("INSERT INTO unsorted VALUES (?, ?, ?, ?, ?)", listing)
+            table.execute("CREATE TABLE listed AS SELECT * FROM unsorted ORDER BY path, rowid")
+        except sqlite3.OperationalError as error:
+            raise ImageSearchError(f"the listing cannot be sorted on disk: {error}") from error
+        read = "SELECT * FROM listed ORDER BY rowid"
+        yield lambda: map(ListedImage._make, table.execute(read))

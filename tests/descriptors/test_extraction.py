@@ -22,7 +22,6 @@ from lib.backbones.backbone import Backbone, as_batch, load_backbone
 from lib.backbones.engines import LEAST_COSINE
 from lib.datasets.captions import CaptionedImage, Captions
 from lib.descriptors import extraction, listing, store
-from lib.descriptors.external_sort import sort_bounded
 from lib.descriptors.extraction import Run, extract
 from lib.descriptors.extractor import _ahead, _bytes, _chunks
 from lib.descriptors.shards import (
@@ -474,12 +473,6 @@ def test_shards_are_a_function_of_the_list_and_halves_cover_all() -> None:
     ]
     halves = Shard(0, listed).halves()
     assert [image for half in halves for image in half.images] == listed
-
-
-def test_sorting_beyond_memory_equals_sorting() -> None:
-    words = [str(value) for value in np.random.default_rng(0).integers(0, 5000, 9_000)]
-    assert list(sort_bounded(words, key=str, run_rows=1_500)) == sorted(words)
-    assert list(sort_bounded([], key=str)) == []
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lib.datasets.captions import CaptionedImage, Captions
@@ -55,3 +56,17 @@ def test_ids_are_unique_or_the_run_says_which_are_not(tmp_path: Path) -> None:
 def test_captions_of_another_collection_are_refused_at_once(tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match=r"captions say 'dog\.jpg', the collection 'a\.jpg'"):
         named(tmp_path, ["a.jpg", "b.jpg"], captions(**{"dog.jpg": "dog.jpg"}))
+
+
+def test_images_come_in_order_of_path_and_repeated_ones_as_they_were_listed(
+    tmp_path: Path,
+) -> None:
+    numbers = np.random.default_rng(0).integers(0, 5_000, 9_000).tolist()
+    images = [
+        ListedImage(f"{number}", f"/{row}", row, "", f"{number}")
+        for row, number in enumerate(numbers)
+    ]
+    assert list(name_by_captions(images, [], "photos/", str(tmp_path), [])) == sorted(
+        images, key=lambda image: image.path
+    )
+    assert list(name_by_captions([], [], "photos/", str(tmp_path), [])) == []
