@@ -5,16 +5,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import simplejpeg
 from PIL import Image
 
-from lib.images.decoding import MAX_PIXELS, ImageError, decode_upright
+from lib.images.decoding import MAX_PIXELS, decode_upright
 from lib.images.jpeg import PlainJpeg, plain_jpeg
 from lib.schemas import content_digest
 
-try:
-    import simplejpeg
-except ImportError:  # no wheel for this platform: Pillow decodes
-    simplejpeg = None
 try:
     import cykooz_resizer
 except ImportError:  # no wheel for this platform: Pillow resizes, or PyTorch where it is loaded
@@ -149,10 +146,8 @@ def decode(
     16-bit values are scaled. Raises ImageError with reason `empty`, `not_an_image`, `truncated`,
     `too_large` (over `max_pixels`), `unsupported` or `undecodable`.
     """
-    if not content:
-        raise ImageError("empty", "the file has no bytes")
     jpeg = plain_jpeg(content)
-    if simplejpeg and jpeg and _is_usual(jpeg.width, jpeg.height, max_pixels):
+    if jpeg and _is_usual(jpeg.width, jpeg.height, max_pixels):
         try:
             return _decode_jpeg(content, preprocessing, jpeg, resize)
         except ValueError:
