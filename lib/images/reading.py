@@ -68,9 +68,10 @@ def read_image(image: ListedImage, attempts: int = ATTEMPTS) -> bytes:
         except _PERMANENT as error:
             reason = "forbidden" if isinstance(error, PermissionError) else "missing"
             raise ImageError(reason, _message(error)) from error
-        except (ImageError, BadInputError, ValueError) as error:  # a URL that cannot be one
-            reason = error.reason if isinstance(error, ImageError) else "unreadable"
-            raise ImageError(reason, _message(error)) from error
+        except ImageError:
+            raise
+        except ValueError as error:  # a URL that cannot be one
+            raise ImageError("unreadable", _message(error)) from error
         except Exception as error:  # every kind of storage raises errors of its own
             status = getattr(error, "status", 0)
             if status in (401, 403):
@@ -88,7 +89,7 @@ def _too_large(size: str) -> ImageError:
 
 
 def _message(error: Exception) -> str:
-    if isinstance(error, ImageError | BadInputError):
+    if isinstance(error, BadInputError):
         return str(error)
     if isinstance(error, TimeoutError):
         return f"{type(error).__name__}: no whole answer in {DEADLINE_S:g} s"
