@@ -148,7 +148,7 @@ def _list(file: Any, where: ContainerFile, left_out: LeftOut) -> Rows:
         recoded: Any = pa.transcoding_input_stream(pa.PythonFile(file), encoding, "utf-8")
         file = io.BufferedReader(recoded, _HEAD_BYTES)
     plain = where.kind == ".txt"
-    _take(file, _BEFORE_HEADER)
+    file.read(_BEFORE_HEADER.match(file.peek()).end())  # type: ignore[union-attr]
     if not file.peek():
         return
     line = b"" if plain else _LINE.match(file.peek())[0]  # type: ignore[index]
@@ -191,12 +191,6 @@ def _list(file: Any, where: ContainerFile, left_out: LeftOut) -> Rows:
             if inside := sum(pc.sum(count).as_py() or 0 for count in counts):
                 left_out.skipped[_IN_A_CELL] += inside
             yield _rows(batch, names.index(uri), names.index(name), where, left_out)
-
-
-def _take(file: io.BufferedReader, pattern: re.Pattern[bytes]) -> bytes:
-    """What matches at the place where a file is, which is read."""
-    match = pattern.match(file.peek())
-    return file.read(match.end() if match else 0)
 
 
 def _parquet(file: Any, where: ContainerFile, left_out: LeftOut) -> Rows:

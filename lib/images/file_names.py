@@ -114,15 +114,8 @@ def is_hidden(path: str, source: str = "") -> bool:
     )
 
 
-def unreadable(name: str, error: Exception) -> str:
-    """As what a folder or an archive counts of which nobody knows what images it has."""
-    says = getattr(error, "strerror", None) or str(error)
-    says = type(error).__name__ if says in ("", name) else says
-    return _UNREADABLE + printable(says if says.startswith(name) else f"{name}: {says}")
-
-
 def unreadable_ones(skipped: Counter[str]) -> list[str]:
-    """What `unreadable` made of each."""
+    """What was counted by `LeftOut.add_unreadable`."""
     return [what for what in skipped if what.startswith(_UNREADABLE)]
 
 
@@ -169,4 +162,7 @@ class LeftOut:
 
     def add_unreadable(self, name: str, error: Exception) -> None:
         """Count a folder or an archive of which nobody knows what images it has."""
-        self.skipped[valid_text(unreadable(name, error))] += 1
+        says = getattr(error, "strerror", None) or str(error)
+        says = type(error).__name__ if says in ("", name) else says
+        what = printable(says if says.startswith(name) else f"{name}: {says}")
+        self.skipped[_UNREADABLE + valid_text(what)] += 1

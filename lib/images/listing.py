@@ -1,6 +1,5 @@
 """Where images come from: what a directory, a glob, or a file of either kind lists."""
 
-import itertools
 import math
 import os
 import posixpath
@@ -232,16 +231,11 @@ class Listing:
             self.skipped[_ON_AND_ON] += 1
             return
         above = (*above, page)
-        inner = {
-            name: info["name"].rstrip("/")
-            for name, info in folders.items()
-            if name not in turns_back
-        }
-        inner = {
-            name: path
-            for name, path in inner.items()
-            if not self._left_out.hides(_below(root, path), root)
-        }
+        inner = {}
+        for name, info in folders.items():
+            path = info["name"].rstrip("/")
+            if name not in turns_back and not self._left_out.hides(_below(root, path), root):
+                inner[name] = path
         seen = self._not_hidden(root, ((info["name"], info) for info in files.values()))
         for name in self._of_database(fs, folder, set(inner)):
             del inner[name]
@@ -356,11 +350,9 @@ class _GlobbedDisk(LocalFileSystem):
 def _holds_descriptors(fs: Any, folder: str) -> bool:
     """Whether the first table in a folder is one of descriptors."""
     with suppress(OSError, pa.ArrowException):
-        tables = (
-            name for name in sorted(fs.ls(folder, detail=False)) if ending(name) == ".parquet"
-        )
-        for name in itertools.islice(tables, 1):
-            with fs.open(name) as file:
+        names = fs.ls(folder, detail=False)
+        if tables := [name for name in names if ending(name) == ".parquet"]:
+            with fs.open(min(tables)) as file:
                 return PROVENANCE_KEY in (pq.read_schema(file).metadata or {})
     return False
 
