@@ -140,13 +140,12 @@ def _merge_group(db: str, kind: str, group: _Group) -> None:
 def _finish(db: str, kind: str, grace_s: float) -> None:
     """Delete what merges that are done have replaced, and what killed ones have left."""
     now = time.time()
-    for file, record in merge_records(db, kind):
-        if now - file.changed >= (grace_s if record.written else min(_ABANDONED_S, grace_s)):
+    for record in merge_records(join(db, kind)):
+        if now - record.changed >= (grace_s if record.written else min(_ABANDONED_S, grace_s)):
             _end(db, kind, record)
 
 
 def _end(db: str, kind: str, record: MergeRecord) -> None:
     """Delete what the record keeps from being read, and only then the record."""
-    passed = record.sources if record.written else record.files
-    delete_all([join(db, kind, name) for name in passed])
+    delete_all([join(db, kind, name) for name in record.passed])
     delete_all([record.url])

@@ -87,16 +87,8 @@ class Failure:
 
     def row(self, image: ListedImage) -> dict[str, Any]:
         """A row of `DB/failures`."""
-        return {
-            "image_id": image.image_id,
-            "uri": image.uri,
-            "path": image.path,
-            "reason": self.reason,
-            "message": self.message,
-            "sha256": self.sha256,
-            "bytes": image.bytes if self.bytes < 0 else self.bytes,
-            "etag": image.etag,
-        }
+        size = image.bytes if self.bytes < 0 else self.bytes
+        return {**image._asdict(), **vars(self), "bytes": size}
 
 
 @dataclass(frozen=True)
@@ -106,30 +98,34 @@ class MergeRecord:
     url: str
     written: bool  # whether the new files count, no longer the old ones
     files: dict[str, list[str]]  # names: of a new file → of those that it replaces
+    changed: float = 0.0  # when it was written, seconds since 1970
 
     @property
     def sources(self) -> list[str]:
         """Names of the files that are replaced."""
         return [name for names in self.files.values() for name in names]
 
+    @property
+    def passed(self) -> list[str]:
+        """Names of the files that do not count: the old ones or, until it is written, the new."""
+        return self.sources if self.written else [*self.files]
+
     def content(self, written: bool = False) -> dict[str, Any]:
         """What its file says."""
         return {"written": written, "files": self.files}
 
 
-def merge_records(db: str, kind: str) -> list[tuple[StoredFile, MergeRecord]]:
-    """Merges that are at work, or whose old files are still there."""
-    return _read_records(join(db, kind), list_stored(join(db, kind), ".json"))
+def merge_records(directory: str) -> list[MergeRecord]:
+    """Merges in a directory that are at work, or whose old files are still there."""
+    return _read_records(directory, list_stored(directory, ".json"))
 
 
-def _read_records(
-    directory: str, files: Sequence[StoredFile]
-) -> list[tuple[StoredFile, MergeRecord]]:
+def _read_records(directory: str, files: Sequence[StoredFile]) -> list[MergeRecord]:
     records = []
     for file in files:
         url = join(directory, file.name)
         with suppress(MissingError):  # it ended just now
-            records.append((file, MergeRecord(url, **read_json(url))))
+            records.append(MergeRecord(url, **read_json(url), changed=file.changed))
     return records
 
 
@@ -144,14 +140,14 @@ def stored_files(db: str, kind: str) -> list[StoredFile]:
         entries = list_stored(directory, "")
         files = [file for file in entries if file.name.endswith(".parquet")]
         before = [file for file in entries if file.name.endswith(".json")]
-        records = [record for _, record in _read_records(directory, before)]
+        records = _read_records(directory, before)
         if list_stored(directory, ".json") != before:
             continue
         names = {file.name for file in files}
         lost = {name for each in records if each.written for name in each.files} - names
         if lost:
             raise BadInputError(f"{directory} lacks {min(lost)}, which a merge wrote there")
-        passed = {n for each in records for n in (each.sources if each.written else each.files)}
+        passed = {name for each in records for name in each.passed}
         return [file for file in files if file.name not in passed]
     raise ConflictError(f"files in {directory} are merged all the time; try again in a moment")
 
@@ -349,8 +345,8 @@ def apply_edits(states: Mapping[str, str], group: range, *edits: pa.Table) -> No
             changed.setdefault(directory, []).append(name)
     # A merge looks at the states of its files once it counts: one of the two notices the other.
     for directory, names in changed.items():
-        merges = [record for _, record in merge_records(*directory.rsplit("/", 1))]
-        merged = {name for record in merges if record.written for name in record.sources}
+        written = (record for record in merge_records(directory) if record.written)
+        merged = {name for record in written for name in record.sources}
         if lost := merged.intersection(names):
             raise ConflictError(
                 f"{directory}/{min(lost)} was merged with others meanwhile; run this one again"
