@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 
 from lib.descriptors.safe_pickle import load_arrays
 from lib.errors import BadArgumentError, BadInputError, MissingError
-from lib.storage import exists, filesystem, is_text, read_bytes, read_lines
+from lib.parquet import opened_parquet
+from lib.storage import exists, is_text, read_bytes, read_lines
 
 BATCH_ROWS = 16_384
 _ID_NAMES = ("image_id", "image_ids", "id", "ids", "keys")
@@ -131,16 +132,12 @@ def _rows(ids: list[str], matrix: np.ndarray, file: str) -> Iterator[Batch]:
 
 
 def _parquet(file: str) -> Iterator[Batch]:
-    fs, path = filesystem(file)
-    try:
-        with fs.open(path, "rb") as opened:
-            table = pq.ParquetFile(opened)
-            id_column, list_column = _columns(table.schema_arrow, file)
-            for batch in table.iter_batches(BATCH_ROWS, columns=[id_column, list_column]):
-                ids = _as_ids(batch.column(id_column).to_pylist())
-                yield ids, _lists(batch.column(list_column))
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise BadInputError(f"{file} is no readable Parquet file: {error}") from error
+    with opened_parquet(file) as opened:
+        table = pq.ParquetFile(opened)
+        id_column, list_column = _columns(table.schema_arrow, file)
+        for batch in table.iter_batches(BATCH_ROWS, columns=[id_column, list_column]):
+            ids = _as_ids(batch.column(id_column).to_pylist())
+            yield ids, _lists(batch.column(list_column))
 
 
 def _columns(schema: pa.Schema, file: str) -> tuple[str, str]:

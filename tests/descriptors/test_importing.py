@@ -274,7 +274,7 @@ def test_descriptors_of_another_origin_do_not_mix(tmp_path: Path) -> None:
             lambda p: np.savez(p, ids=np.array([1, 1, 1, 3]), x=MATRIX),
             "1 comes again.*2 such",
         ),
-        ("a.parquet", lambda p: p.write_bytes(b"PAR1"), "no readable Parquet"),
+        ("a.parquet", lambda p: p.write_bytes(b"PAR1"), "not a readable Parquet"),
         ("a.parquet", lambda p: pq.write_table(pa.table({"id": [1]}), p), "needs a column"),
         ("a.csv", lambda p: p.write_text("id,x"), "no known kind"),
         ("a.npz", lambda p: np.savez(p, ids=np.array(1), x=MATRIX), "4 descriptors and 1 ids"),
