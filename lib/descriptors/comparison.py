@@ -34,11 +34,8 @@ class Counts:
     def add(self, other: "Counts") -> None:
         """Count the images of another range of paths, too."""
         for name, value in vars(other).items():
-            setattr(
-                self,
-                name,
-                getattr(self, name) or value if name == "clash" else getattr(self, name) + value,
-            )
+            own = getattr(self, name)
+            setattr(self, name, own or value if name == "clash" else own + value)
 
 
 def compare(
