@@ -144,15 +144,21 @@ def _prepare_images(
     missing = [image for image in chosen if image["file_name"] not in there]
     size, sha256 = _IMAGES[split]
     archive = directory / f"{split}.zip"
-    if limit is not None or len(missing) <= _FEW * len(chosen):
-        done = download_all(list(_single_images(missing, images, base_url)))
-        _require_whole(done, images)
-        done.already_there += len(chosen) - len(missing)
+    one_by_one = limit is not None or len(missing) <= _FEW * len(chosen)
+    if one_by_one:
+        files = list(_single_images(missing, images, base_url))
     else:
         url = f"{OFFICIAL}/zips/{split}.zip"
-        remote = published(url, archive, base_url, size, f"sha256:{sha256}")
-        done = download_all([remote])
-        _require_whole(done, images)
+        files = [published(url, archive, base_url, size, f"sha256:{sha256}")]
+    done = download_all(files)
+    if done.failures:
+        reasons = list(done.failures.values())
+        more = f" … and {len(reasons) - 3} more" if len(reasons) > 3 else ""
+        raise DownloadError(
+            f"{len(reasons)} of {len(files)} files for {images} could not be fetched: "
+            f"{'; '.join(reasons[:3])}{more}. A rerun fetches these only"
+        )
+    if not one_by_one:
         prefix = f"{split}/"
         unpack(archive, directory, lambda name: name if name.startswith(prefix) else None)
         archive.unlink()
@@ -170,15 +176,3 @@ def _single_images(
         if base_url is None and own_url.startswith(("http://", "https://")) and own_url != url:
             remote = RemoteFile((own_url, url), images / name)
         yield remote
-
-
-def _require_whole(done: Downloads, images: Path) -> None:
-    """Raise DownloadError where files failed, with a few of the reasons."""
-    if not done.failures:
-        return
-    reasons = list(done.failures.values())
-    more = f" … and {len(reasons) - 3} more" if len(reasons) > 3 else ""
-    raise DownloadError(
-        f"{len(reasons)} of {len(reasons) + done.fetched + done.already_there} files for {images} "
-        f"could not be fetched: {'; '.join(reasons[:3])}{more}. A rerun fetches these only"
-    )
