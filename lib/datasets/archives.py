@@ -26,6 +26,7 @@ from lib.storage import TEMPORARY_PREFIX
 MOST_EXPANSION = 200
 ALWAYS_ALLOWED_BYTES = 256 << 20
 _BLOCK_BYTES = 1 << 20
+_MOST_MEMBER_BYTES = 1 << 30  # of one that is read into memory
 _SPECIAL = "a link or a special file"
 
 
@@ -164,7 +165,7 @@ def _write(content: IO[bytes], target: Path, directory: Path, size: int, archive
         raise
 
 
-def read_remote_member(url: str, name: str, most_bytes: int = 1 << 30) -> bytes:
+def read_remote_member(url: str, name: str) -> bytes:
     """One member of a zip that lies elsewhere, without fetching the rest; its CRC-32 is checked.
 
     Needs a server that answers range requests. Raises BadInputError where that or anything else
@@ -173,7 +174,7 @@ def read_remote_member(url: str, name: str, most_bytes: int = 1 << 30) -> bytes:
     try:
         with fsspec.open(url, "rb") as remote, zipfile.ZipFile(remote) as opened:
             member = opened.getinfo(name)
-            if member.file_size > most_bytes:
+            if member.file_size > _MOST_MEMBER_BYTES:
                 raise ValueError(f"{name} has {member.file_size} bytes")
             return opened.read(member)
     except Exception as error:

@@ -5,12 +5,12 @@ import io
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from lib.datasets.archives import unpack
 from lib.datasets.captions import Captions, load_captions, select
 from lib.errors import BadInputError, MissingError
-from lib.images.file_names import ENDINGS
+from lib.images.file_names import is_image
 from lib.storage import write_bytes_atomic
 
 
@@ -66,13 +66,9 @@ def prepare_webdataset(shards: Sequence[Path], output: Path) -> CaptionedFolder:
     for shard, name in zip(shards, names, strict=True):
         if not shard.is_file():
             raise MissingError(f"no WebDataset shard at {shard}")
-        unpack(shard, output / "images" / name, _only_images)
+        unpack(shard, output / "images" / name, lambda member: member if is_image(member) else None)
         parts.append((load_captions(str(shard)), f"{name}/"))
     return _write(parts, output / "images", output / "captions.csv")
-
-
-def _only_images(name: str) -> str | None:
-    return name if PurePosixPath(name).suffix.lower() in ENDINGS else None
 
 
 def _write(parts: Iterable[tuple[Captions, str]], images: Path, target: Path) -> CaptionedFolder:
@@ -84,7 +80,7 @@ def _write(parts: Iterable[tuple[Captions, str]], images: Path, target: Path) ->
         (Path(folder) / name).relative_to(images).as_posix()
         for folder, _, names in os.walk(images)
         for name in names
-        if _only_images(name)
+        if is_image(name)
     )
     kept: list[tuple[str, str]] = []
     missing: list[str] = []
