@@ -90,8 +90,6 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _sample(options: argparse.Namespace) -> dict[str, Any]:
-    from tqdm import tqdm
-
     from lib.datasets.sample import draw_sample
     from lib.storage import write_json_atomic
 
@@ -100,16 +98,7 @@ def _sample(options: argparse.Namespace) -> dict[str, Any]:
     if summary:
         print(f"the sample in {output} is there already, of the same count and seed")
         return summary
-    interval = 0.5 if sys.stderr.isatty() else 10.0
-    with tqdm(
-        total=options.count, unit="image", desc="drawing", delay=0.5, mininterval=interval
-    ) as bar:
-        drawn = draw_sample(
-            output,
-            options.count,
-            options.seed,
-            progress=lambda done, _: bar.update(done - bar.n),
-        )
+    drawn = draw_sample(output, options.count, options.seed)
     print(f"{drawn.images} images with {drawn.captions} captions drawn in {output}")
     _next_step(output / "images", output / "captions_train.json", output)
     summary = {

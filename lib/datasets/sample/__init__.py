@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +14,7 @@ from lib.cores import usable_cores
 from lib.datasets.sample.composing import compose, generator
 from lib.datasets.sample.wording import captions_of
 from lib.errors import BadArgumentError
+from lib.progress import Progress
 from lib.storage import write_json_atomic
 
 SPLITS = ("train", "validation", "test")
@@ -28,7 +29,6 @@ class SampleSummary:
     directory: Path
     images: int
     captions: int
-    images_per_split: dict[str, int]
 
 
 def split_of(index: int) -> str:
@@ -41,16 +41,14 @@ def draw_sample(
     count: int = 1200,
     seed: int = 0,
     workers: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
 ) -> SampleSummary:
     """Draw `count` captioned images into a directory, the same bytes for the same seed.
 
     Writes `images/<12-digit id>.jpg` and COCO's caption JSON for each part (`captions_train.json`,
     `captions_validation.json`, `captions_test.json`; five captions an image). An image depends on
     seed and index only, so a larger sample begins with the smaller one.
-    `workers` processes draw, one per CPU by default; `progress(done, count)` is called as images
-    are finished. Raises BadArgumentError for a count or a number of workers below 1, a negative
-    seed, or a directory that cannot be written.
+    `workers` processes draw, one per CPU by default. Raises BadArgumentError for a count or a
+    number of workers below 1, a negative seed, or a directory that cannot be written.
     """
     for name, value, least in (
         ("count", count, 1),
@@ -63,10 +61,10 @@ def draw_sample(
     drawn: list[tuple[_Entry, list[_Entry]]] = []
     try:
         (folder / "images").mkdir(parents=True, exist_ok=True)
-        for entries in _drawn(folder / "images", count, seed, workers):
-            drawn.append(entries)
-            if progress:
-                progress(len(drawn), count)
+        with Progress(count) as shown:
+            for entries in _drawn(folder / "images", count, seed, workers):
+                drawn.append(entries)
+                shown.advance(1)
         for split in SPLITS:
             rows = [row for index, row in enumerate(drawn) if split_of(index) == split]
             document = {
@@ -83,9 +81,6 @@ def draw_sample(
         directory=folder,
         images=count,
         captions=sum(len(captions) for _, captions in drawn),
-        images_per_split={
-            split: [split_of(index) for index in range(count)].count(split) for split in SPLITS
-        },
     )
 
 
