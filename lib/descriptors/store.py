@@ -270,8 +270,8 @@ def index_descriptors(db: str) -> DescriptorIndex:
             )
         raise MissingError(f"{db} holds no descriptors; run jobs.extract_descriptors first")
     provenance = Provenance.from_schema(read_schema(files[0]), files[0])
-    image_ids: list[pa.Array] = []
-    paths: list[pa.Array] = []
+    named = pa.schema([("image_id", pa.large_string()), ("path", pa.large_string())])
+    tables = []
     for file in files:
         require_same(
             f"the descriptors in {files[0]} and {file}",
@@ -279,11 +279,9 @@ def index_descriptors(db: str) -> DescriptorIndex:
             Provenance.from_schema(read_schema(file), file),
             "Extract one of them again with jobs.extract_descriptors",
         )
-        table = read_table(file, ["image_id", "path"])
-        for column, chunks in (("image_id", image_ids), ("path", paths)):
-            chunks.append(table[column].cast(pa.large_string()).combine_chunks())
-    ids, names = (pa.chunked_array(chunks, pa.large_string()) for chunks in (image_ids, paths))
-    return DescriptorIndex(files, ids, names, provenance)
+        tables.append(read_table(file, named.names).cast(named).combine_chunks())
+    table = pa.concat_tables(tables)
+    return DescriptorIndex(files, table["image_id"], table["path"], provenance)
 
 
 def read_descriptors(files: list[str], rows: np.ndarray) -> np.ndarray:
