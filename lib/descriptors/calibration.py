@@ -20,14 +20,15 @@ from lib.schemas import Fidelity
 
 def choose_forms(
     backbone: AnyBackbone,
-    fidelity: Fidelity,
+    fidelity: Fidelity | None,
     images: int,
     machines: float,
     sample: Callable[[int], Sequence[ListedImage]],
 ) -> Forms:
     """What workers compute with, of which so many images are to be described.
 
-    `machines`: how many times the cores of this one are at work; `sample` gives some of the images.
+    `fidelity`: fast unless given; `machines`: how many times the cores of this one are at work;
+    `sample` gives some of the images.
     """
     start = None
 
@@ -40,7 +41,7 @@ def choose_forms(
             tried = pool.map(partial(_try_picture, backbone.preprocessing), chosen)
             return [picture for picture in tried if picture is not None]
 
-    forms = prepare_for(backbone, fidelity, images, machines, pictures)
+    forms = prepare_for(backbone, fidelity or "fast", images, machines, pictures)
     if start is not None:
         print(f"{forms}, {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
     return forms

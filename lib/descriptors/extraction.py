@@ -207,7 +207,7 @@ def _as_before(
             backbone.provenance(settings.stored),
             "Use the same --backbone, --weights and --store-as, or another --db",
         )
-    computed = store.computation(db) if there is not None else None
+    computed = store.computation(db)
     fidelity = settings.fidelity or (computed.fidelity if computed else "fast")
     if computed is not None:
         require_same(
@@ -242,9 +242,8 @@ def _workers(
     print(placement, file=sys.stderr, flush=True)
     start = time.monotonic()
     if forms is None:
-        fidelity = settings.fidelity or "fast"
         machines = ray.cluster_resources().get("CPU", 1.0) / usable_cores()
-        forms = choose_forms(backbone, fidelity, pending.count, machines, pending.sample)
+        forms = choose_forms(backbone, settings.fidelity, pending.count, machines, pending.sample)
     network = forms.float32 is None or placement.gpus > 0
     payload = BackbonePayload.of(backbone, forms, with_network=network)
     run.preparation_seconds = time.monotonic() - start
