@@ -194,14 +194,7 @@ def _captioned(options: argparse.Namespace, name: str, output: Path) -> dict[str
     if done.uncaptioned:
         print(f"{done.uncaptioned} images have no caption; they are searched, not learned from")
     _next_step(done.images, done.captions, output)
-    return {
-        "images": str(done.images),
-        "captions": str(done.captions),
-        "image_count": done.image_count,
-        "caption_count": done.caption_count,
-        "missing": len(done.missing),
-        "uncaptioned": done.uncaptioned,
-    }
+    return {**vars(done), "missing": len(done.missing)}
 
 
 def _next_step(images: Path, captions: Path, output: Path) -> None:
