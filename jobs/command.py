@@ -41,6 +41,14 @@ ORDER = (
 )
 
 
+def seed(text: str) -> int:
+    """An option's value as what random numbers begin with, whichever generator makes them."""
+    number = int(text)
+    if not 0 <= number < 1 << 32:
+        raise argparse.ArgumentTypeError(f"must be 0 to {(1 << 32) - 1}, not {number}")
+    return number
+
+
 # Options that several jobs have.
 SHARED: dict[str, dict[str, Any]] = {
     "--db": {
@@ -76,6 +84,12 @@ SHARED: dict[str, dict[str, Any]] = {
         "action": "store_true",
         "help": "let http(s) addresses lead to this machine and network, not to public hosts alone",
     },
+    "--store-as": {
+        "choices": ["float32", "float16"],
+        "default": "float32",
+        "help": "type of the values in files (default: float32)",
+    },
+    "--seed": {"type": seed, "default": 0, "help": "of random numbers (default: 0)"},
     "--prune": {"action": "store_true", "help": "drop images that the source no longer has"},
 }
 
@@ -115,14 +129,6 @@ class _StoreOnce(argparse._StoreAction):
             parser.error(f"{option} is empty; give it a value")
         seen.add(self.dest)
         super().__call__(parser, namespace, values, option)
-
-
-def seed(text: str) -> int:
-    """An option's value as what random numbers begin with, whichever generator makes them."""
-    number = int(text)
-    if not 0 <= number < 1 << 32:
-        raise argparse.ArgumentTypeError(f"must be 0 to {(1 << 32) - 1}, not {number}")
-    return number
 
 
 def at_least(least: int, kind: type[float] = int) -> Callable[[str], float]:

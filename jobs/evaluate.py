@@ -28,13 +28,10 @@ def build_parser() -> argparse.ArgumentParser:
     arguments = command.parser(
         __doc__,
         "python -m jobs.evaluate --db my.db --captions test_captions.json",
-        "--db --word-vectors",
+        "--db --word-vectors --seed",
     )
     arguments.add_argument(
         "--captions", required=True, metavar="FILE", help="captions of images unseen in training"
-    )
-    arguments.add_argument(
-        "--seed", type=command.seed, default=0, help="of triples and intervals (default: 0)"
     )
     arguments.add_argument(
         "--output",

@@ -29,7 +29,8 @@ def build_parser() -> argparse.ArgumentParser:
     arguments = command.parser(
         DESCRIPTION,
         "python -m jobs.extract_descriptors --images photos/ --db demo/db",
-        "--images --include-hidden --allow-private-addresses --db --backbone --weights --prune",
+        "--images --include-hidden --allow-private-addresses --db --backbone --weights --store-as "
+        "--prune",
     )
     add = arguments.add_argument
     add(
@@ -45,7 +46,6 @@ def build_parser() -> argparse.ArgumentParser:
         help="fast: the fastest arithmetic whose descriptors have a cosine of at least 0.999 to "
         "float32's, as pictures of the collection show (default: that of the database, else fast)",
     )
-    add("--store-as", choices=["float32", "float16"], default="float32", help="type of values")
     add(
         "--shard-size",
         type=command.at_least(1),

@@ -11,7 +11,7 @@ def build_parser() -> argparse.ArgumentParser:
         "Take descriptors that another program made into a database, in place of extracting them.",
         "python -m jobs.import_descriptors resnet18_features.pkl --db course.db "
         "--captions captions_train2014.json",
-        "--db",
+        "--db --store-as",
     )
     arguments.add_argument(
         "file", metavar="FILE", help=".pkl (dict of image id → array), .npz, .npy or .parquet"
@@ -25,7 +25,6 @@ def build_parser() -> argparse.ArgumentParser:
     arguments.add_argument(
         "--backbone", default="imported", metavar="NAME", help="the network that made them"
     )
-    arguments.add_argument("--store-as", choices=["float32", "float16"], default="float32")
     return arguments
 
 

@@ -19,7 +19,7 @@ def build_parser() -> argparse.ArgumentParser:
     arguments = command.parser(
         __doc__,
         "python -m jobs.make_triples --db my.db --captions captions.json --output triples.parquet",
-        "--db --word-vectors",
+        "--db --word-vectors --seed",
     )
     arguments.add_argument("--captions", required=True, metavar="FILE")
     arguments.add_argument("--output", required=True, metavar="FILE", help="Parquet file to write")
@@ -30,7 +30,6 @@ def build_parser() -> argparse.ArgumentParser:
         help="how bad images are drawn, see lib/embedder/triples.py (default: uniform)",
     )
     arguments.add_argument("--per-caption", type=int, default=1, metavar="N", help="default: 1")
-    arguments.add_argument("--seed", type=command.seed, default=0)
     return arguments
 
 

@@ -19,7 +19,7 @@ def build_parser() -> argparse.ArgumentParser:
     arguments = command.parser(
         __doc__,
         "python -m jobs.train_embedder --db my.db --captions captions.json",
-        "--db --weights --word-vectors",
+        "--db --weights --word-vectors --seed",
     )
     arguments.add_argument(
         "--captions",
@@ -44,7 +44,6 @@ def build_parser() -> argparse.ArgumentParser:
         "--patience", type=int, default=defaults.patience, help="epochs without improvement"
     )
     arguments.add_argument("--batch-size", type=int, default=defaults.batch_size)
-    arguments.add_argument("--seed", type=command.seed, default=defaults.seed)
     arguments.add_argument("--workers", type=int, default=1, help="Ray Train workers (default: 1)")
     return arguments
 
