@@ -12,7 +12,7 @@ from importlib.resources import files
 from PIL import Image, ImageDraw, ImageFont
 
 from lib.errors import BadArgumentError
-from lib.images.thumbnails import UnreadableImageError, read_file, small_image
+from lib.images.thumbnails import UnreadableImageError, as_jpeg, read_file, small_image
 from lib.storage import write_bytes_atomic
 
 THUMBNAIL_SIZE = 240  # pixels, longer side
@@ -54,17 +54,17 @@ def write_sections(path: str, title: str, sections: Sequence[Section]) -> None:
         raise BadArgumentError(f"{path}: pictures are written as .html or .png")
 
 
-def thumbnail(uri: str, size: int = THUMBNAIL_SIZE) -> Image.Image | None:
-    """The image as RGB, upright, its longer side `size` pixels; None where it cannot be read."""
+def thumbnail(uri: str) -> Image.Image | None:
+    """The image, RGB and upright, its longer side THUMBNAIL_SIZE; None where it cannot be read."""
     try:
-        return small_image(read_file(uri), size)
+        return small_image(read_file(uri), THUMBNAIL_SIZE)
     except UnreadableImageError:
         return None
 
 
 def _thumbnails(sections: Sequence[Section]) -> list[list[Image.Image | None]]:
     with ThreadPoolExecutor(READERS) as pool:
-        return [list(pool.map(lambda tile: thumbnail(tile.uri), s.tiles)) for s in sections]
+        return [list(pool.map(thumbnail, [tile.uri for tile in s.tiles])) for s in sections]
 
 
 def contact_sheet(
@@ -160,11 +160,13 @@ def _html_section(section: Section, images: Sequence[Image.Image | None]) -> str
     figures = []
     for tile, image in zip(section.tiles, images, strict=True):
         alternative = html.escape(tile.captions[0] if tile.captions else tile.label, quote=True)
-        picture = '<div class="absent">image not readable</div>'
+        address = ""
         if image is not None:
-            picture = f'<img loading="lazy" src="{_data_uri(image)}" alt="{alternative}">'
+            address = f"data:image/jpeg;base64,{base64.b64encode(as_jpeg(image)).decode()}"
         elif tile.uri.startswith(("http://", "https://")):
             address = html.escape(tile.uri, quote=True)
+        picture = '<div class="absent">image not readable</div>'
+        if address:
             picture = f'<img loading="lazy" src="{address}" alt="{alternative}">'
         captions = "".join(f"<li>{html.escape(caption)}</li>" for caption in tile.captions)
         listed = f"<ul>{captions}</ul>" if captions else ""
@@ -176,9 +178,3 @@ def _html_section(section: Section, images: Sequence[Image.Image | None]) -> str
         f"<section><h2>{html.escape(section.heading)}</h2>{note}"
         f'<div class="tiles">{"".join(figures)}</div></section>'
     )
-
-
-def _data_uri(image: Image.Image) -> str:
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=82)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()

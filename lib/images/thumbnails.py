@@ -38,7 +38,7 @@ def for_browser(content: bytes) -> tuple[bytes, str]:
         raise UnreadableImageError("the file of this image is damaged") from error
     if kind in _SHOWN_BY_BROWSERS:
         return content, f"image/{kind.lower()}"
-    return _jpeg(_open(content)), "image/jpeg"
+    return as_jpeg(_open(content)), "image/jpeg"
 
 
 def small_jpeg(content: bytes, size: int) -> bytes:
@@ -46,7 +46,7 @@ def small_jpeg(content: bytes, size: int) -> bytes:
 
     Raises UnreadableImageError.
     """
-    return _jpeg(small_image(content, size))
+    return as_jpeg(small_image(content, size))
 
 
 def small_image(content: bytes, size: int) -> Image.Image:
@@ -66,7 +66,8 @@ def _open(content: bytes, enough: int | None = None) -> Image.Image:
         raise UnreadableImageError("the file of this image is damaged") from error
 
 
-def _jpeg(image: Image.Image) -> bytes:
+def as_jpeg(image: Image.Image) -> bytes:
+    """A picture as a JPEG of the quality that pages are shown in."""
     file = io.BytesIO()
     image.save(file, "JPEG", quality=85)
     return file.getvalue()
