@@ -27,14 +27,14 @@ class Workers:
 
 
 def dispatch(
-    take: Callable[[], Shard | None],
+    shards: Iterator[Shard | None],
     db: str,
     workers: Workers,
     more: Callable[[], bool] = lambda: False,
 ) -> Iterator[ShardReport | None]:
     """Extract shards on Ray's workers, a bounded number at a time.
 
-    take: the next shard, None where there is none just now; more: whether one may still come.
+    shards: None among them where there is none just now; more: whether one may still come.
     Gives a report for each finished shard, and None every second without one. A shard whose
     process or node died is handed out again. Raises what a worker raised, such as OSError where
     the storage refuses, and ImageSearchError where no node can hold a worker.
@@ -52,7 +52,7 @@ def dispatch(
         return task.remote(workers.package, workers.digest, place.settings, db, shard)
 
     for ended in run_bounded(
-        submit, lambda: again.popleft() if again else take(), placement.room, more
+        submit, lambda: again.popleft() if again else next(shards, None), placement.room, more
     ):
         if ended is None:
             yield None

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -138,7 +138,7 @@ def extract(
         workers = workers or _workers(plan.pending, backbone, settings, run, begun.forms)
         size = settings.shard_size or suitable_shard_size(plan.pending.count)
         shards = cut_shards(plan.pending, size)
-        _extract_shards(lambda: next(shards, None), plan.pending.count, db, workers, limit, run)
+        _extract_shards(shards, plan.pending.count, db, workers, limit, run)
     _account(run, db)
     if run.shards:
         with suppress(ConflictError):  # another run is at work: the next one merges
@@ -167,33 +167,29 @@ def _list_and_extract(
             there = list(listing.tables.values())
             pending = Pending([part.table for part in there], [part.rows for part in there])
             workers = _workers(pending, backbone, settings, run)
-            take = _shards_as_they_come(listing, settings.shard_size or LARGEST_SHARD)
-            _extract_shards(take, None, db, workers, limit, run, listing)
+            shards = _shards_as_they_come(listing, settings.shard_size or LARGEST_SHARD)
+            _extract_shards(shards, None, db, workers, limit, run, listing)
             listing.watch()
         return listing.result(), workers
     finally:
         listing.stop()
 
 
-def _shards_as_they_come(listing: BackgroundListing, size: int) -> Callable[[], Shard | None]:
-    """What gives the next shard of a listing that goes on, None where there is none just now."""
-    shards: Iterator[Shard] = iter(())
+def _shards_as_they_come(listing: BackgroundListing, size: int) -> Iterator[Shard | None]:
+    """The shards of a listing until it ends, None where there is none just now."""
     position = 0
-
-    def take() -> Shard | None:
-        nonlocal shards, position
-        while not listing.done:
-            if shard := next(shards, None):
-                return shard
-            if (part := listing.take()) is None:
-                return None
-            table = resolve(part.table)
-            table = table.filter(pc.invert(without_version(table)))
-            shards = cut_shards(enumerate(rows_of([table]), position), size)
-            position += len(table)
-        return None
-
-    return take
+    while not listing.done:
+        part = listing.take()
+        if part is None:
+            yield None
+            continue
+        table = resolve(part.table)
+        table = table.filter(pc.invert(without_version(table)))
+        for shard in cut_shards(enumerate(rows_of([table]), position), size):
+            if listing.done:
+                return
+            yield shard
+        position += len(table)
 
 
 def _as_before(
@@ -252,7 +248,7 @@ def _workers(
 
 
 def _extract_shards(
-    take: Callable[[], Shard | None],
+    shards: Iterator[Shard | None],
     total: int | None,
     db: str,
     workers: Workers,
@@ -260,13 +256,13 @@ def _extract_shards(
     run: Run,
     listing: BackgroundListing | None = None,
 ) -> None:
-    """Extract the shards that `take` gives, `total` images or those of a listing that goes on."""
+    """Extract shards, those of `total` images or of a listing that goes on."""
     start = time.monotonic()
     before = run.described + run.failed
     metrics = _Metrics()
     more = (lambda: not listing.done) if listing else lambda: False
     with Progress(total) as progress:
-        for report in dispatch(take, db, workers, more):
+        for report in dispatch(shards, db, workers, more):
             if report is None:
                 progress.note = _note(run, listing)
                 progress.show(workers.placement.waiting())

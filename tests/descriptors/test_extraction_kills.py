@@ -179,7 +179,7 @@ def test_an_image_that_kills_its_worker_is_found_and_the_rest_described(
     backbone = load_backbone("resnet18", "random")
     payload = BackbonePayload.of(backbone, Forms("fast", None), with_network=True)
     workers = Workers(Placement(ExtractionSettings()), payload)
-    ended = dispatch(lambda: next(shards, None), str(tmp_path), workers)
+    ended = dispatch(shards, str(tmp_path), workers)
     reports = [report for report in ended if report is not None]
     assert sum(report.described for report in reports) == 2
     (failure,) = rows(tmp_path, "failures")
