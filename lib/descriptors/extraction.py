@@ -4,7 +4,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 
 import pyarrow.compute as pc
@@ -160,9 +160,8 @@ def _list_and_extract(
     addresses may a name come twice. When the listing is complete it is compared with what is there
     by then, like any other, so that all are accounted for.
     """
-    listing = BackgroundListing(images, settings, run.skipped)
     workers = None
-    try:
+    with closing(BackgroundListing(images, settings, run.skipped)) as listing:
         if not listing.watch(_EARLY_IMAGES):
             there = list(listing.tables.values())
             pending = Pending([part.table for part in there], [part.rows for part in there])
@@ -171,8 +170,6 @@ def _list_and_extract(
             _extract_shards(shards, None, db, workers, limit, run, listing)
             listing.watch()
         return listing.result(), workers
-    finally:
-        listing.stop()
 
 
 def _shards_as_they_come(listing: BackgroundListing, size: int) -> Iterator[Shard | None]:

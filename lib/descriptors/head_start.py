@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from threading import Thread
@@ -76,7 +76,7 @@ class HeadStart:
             return begun
         return Begun()
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """End the process now, if it has not ended."""
         self._process.kill()
         self._process.wait()
@@ -101,8 +101,5 @@ def head_start(
     if not here or captions or settings.shard_size is not None:
         yield None
         return
-    started = HeadStart(images, db, backbone, settings)
-    try:
+    with closing(HeadStart(images, db, backbone, settings)) as started:
         yield started
-    finally:
-        started.stop()

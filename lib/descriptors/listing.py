@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 from concurrent.futures import Future
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -68,12 +68,9 @@ def list_source(
 
     `skipped` counts what is left out.
     """
-    listing = BackgroundListing(source, settings, skipped)
-    try:
+    with closing(BackgroundListing(source, settings, skipped)) as listing:
         listing.watch()
         return listing.result()
-    finally:
-        listing.stop()
 
 
 def list_piecemeal(
@@ -98,7 +95,7 @@ class BackgroundListing:
         self.note = ""  # how far the tasks are
         self._arrived: SimpleQueue[tuple[_Place, ListedTable]] = SimpleQueue()
         self._taken: set[_Place] = set()
-        self._stopped = False
+        self._closed = False
         self._end: Future[None] = Future()
         # A daemon, so that Ctrl-C does not wait for a store that gives no answer.
         listing = partial(self._list, source, settings, skipped)
@@ -114,7 +111,7 @@ class BackgroundListing:
 
     def _list(self, source: str, settings: ExtractionSettings, skipped: Counter[str]) -> None:
         for place, table, self.note in list_piecemeal(source, settings, skipped):
-            if self._stopped:
+            if self._closed:
                 return
             if table is not None:
                 self.tables[place] = table
@@ -158,9 +155,9 @@ class BackgroundListing:
         ordered = sorted(self.tables, key=lambda place: (place not in self._taken, place))
         return [self.tables[place] for place in ordered]
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """End it within a second or two."""
-        self._stopped = True
+        self._closed = True
 
 
 def _list_in_tasks(

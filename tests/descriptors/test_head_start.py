@@ -84,7 +84,7 @@ def test_what_a_killed_one_wrote_is_there_for_the_run(
     images, db = make_images(tmp_path / "images", COUNT), tmp_path / "db"
     started = begin()
     first_file(db)
-    started.stop()
+    started.close()
     run = extract(str(images), str(db), backbone, SETTINGS, head_start=started)
     assert run.already_described > 0
     assert run.already_described + run.described == len(rows(db)) == COUNT
@@ -123,7 +123,7 @@ def test_one_that_dies_is_as_if_there_were_none(
 ) -> None:
     make_images(tmp_path / "images", 3)
     started = begin()
-    started.stop()
+    started.close()
     assert started.end() == Begun()
 
 
