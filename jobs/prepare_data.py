@@ -24,6 +24,7 @@ def build_parser() -> argparse.ArgumentParser:
         "Draw the sample collection, or fetch real data. What is there is not fetched again; what "
         "was interrupted goes on.",
         "python -m jobs.prepare_data --coco val2017 --limit 500",
+        "--seed",
     )
     arguments.add_argument(
         "--output", metavar="DIR", help="where to (default data/sample for the sample, else data)"
@@ -31,12 +32,14 @@ def build_parser() -> argparse.ArgumentParser:
     arguments.add_argument(
         "--count", type=command.at_least(1), default=1200, help="images of the drawn sample"
     )
-    arguments.add_argument("--seed", type=int, default=0, help="seed of the drawn sample")
     arguments.add_argument(
         "--coco", choices=["val2017", "train2017", "val2014", "train2014"], help="MS-COCO split"
     )
     arguments.add_argument(
-        "--limit", type=int, metavar="N", help="of COCO, only the first N images by id"
+        "--limit",
+        type=command.at_least(1),
+        metavar="N",
+        help="of COCO, only the first N images by id",
     )
     arguments.add_argument(
         "--glove", type=int, choices=[50, 100, 200, 300], help="GloVe 6B word vectors"

@@ -15,7 +15,7 @@ from lib.datasets.download import (
     download_all,
     published,
 )
-from lib.errors import BadArgumentError, BadInputError
+from lib.errors import BadInputError
 from lib.storage import write_bytes_atomic, write_json_atomic
 
 OFFICIAL = "http://images.cocodataset.org"
@@ -55,17 +55,13 @@ class PreparedCoco:
 def prepare_coco(
     split: str, directory: Path, limit: int | None = None, base_url: str | None = None
 ) -> PreparedCoco:
-    """Bring images and captions of a split below `directory`, as far as they are not there.
+    """Bring images and captions of one of SPLITS below `directory`, as far as they are not there.
 
     With `limit`, only the first images by id: each through its `coco_url`, with a caption file of
     their own; of the annotations, only the captions are read out of the zip on the server.
     `base_url` names a mirror (see `download.published`). Raises DownloadError where something
     cannot be had; what came until then stays and is not fetched again.
     """
-    if split not in SPLITS:
-        raise BadArgumentError(f"COCO has no split {split!r}; there are {', '.join(SPLITS)}")
-    if limit is not None and limit < 1:
-        raise BadArgumentError("--limit must be at least 1")
     captions = _prepare_captions(split, directory, limit is not None, base_url)
     document = _read_captions(captions)
     chosen = sorted(document["images"], key=lambda image: int(image["id"]))[:limit]

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
@@ -9,7 +10,6 @@ from lib.datasets.archives import unpack
 from lib.datasets.download import DownloadError, RemoteFile, download, published
 from lib.errors import BadArgumentError, BadInputError, MissingError
 
-GLOVE_DIMENSIONS = (50, 100, 200, 300)
 _GLOVE = "https://nlp.stanford.edu/data/glove.6B.zip"
 _GLOVE_MIRROR = "https://downloads.cs.stanford.edu/nlp/data/glove.6B.zip"
 # As torchtext, Embeddings.jl and others record it; Stanford itself publishes no digest.
@@ -22,12 +22,9 @@ RESNET18_URL = "https://download.pytorch.org/models/resnet18-f37072fd.pth"
 def prepare_glove(dimension: int, directory: Path, base_url: str | None = None) -> Path:
     """Bring `glove.6B.<dimension>d.txt` below `directory`, as far as it is not there.
 
-    The zip holds all four dimensions and stays beside it, so that another one is unpacked without a
-    second download. Raises DownloadError where it cannot be had.
+    The zip holds 50, 100, 200 and 300 dimensions and stays beside it, so that others are unpacked
+    without a second download. Raises DownloadError where it cannot be had.
     """
-    if dimension not in GLOVE_DIMENSIONS:
-        choices = ", ".join(map(str, GLOVE_DIMENSIONS))
-        raise BadArgumentError(f"GloVe 6B has no {dimension} dimensions; there are {choices}")
     name = f"glove.6B.{dimension}d.txt"
     target = directory / name
     if target.exists():
@@ -35,7 +32,7 @@ def prepare_glove(dimension: int, directory: Path, base_url: str | None = None) 
     archive = directory / "glove.6B.zip"
     remote = published(_GLOVE, archive, base_url, _GLOVE_SIZE, f"sha256:{_GLOVE_SHA256}")
     if base_url is None:
-        remote = RemoteFile((_GLOVE, _GLOVE_MIRROR), archive, remote.size, remote.digest)
+        remote = replace(remote, urls=(_GLOVE, _GLOVE_MIRROR))
     download(remote)
 
     def only_it(member: str) -> str | None:

@@ -5,7 +5,6 @@ import re
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -239,16 +238,6 @@ def test_progress_is_told_of_every_image(
 ) -> None:
     draw_sample(tmp_path, 3, workers=1)
     assert capsys.readouterr().err.startswith("3/3 images, ")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "named"),
-    [({"count": 0}, "count"), ({"seed": -1}, "seed"), ({"workers": 0}, "workers")],
-)
-def test_bad_arguments_are_named(tmp_path: Path, arguments: dict[str, Any], named: str) -> None:
-    with pytest.raises(BadArgumentError, match=named):
-        draw_sample(tmp_path / "sample", **arguments)
-    assert not (tmp_path / "sample").exists()
 
 
 def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:

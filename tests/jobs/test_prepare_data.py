@@ -49,10 +49,12 @@ def test_without_internet_it_says_what_to_do(tmp_path: Path) -> None:
         ["--limit", "3"],
         ["--coco", "val2018"],
         ["--coco", "val2017", "--limit", "0"],
+        ["--coco", "val2017", "--limit", "-1"],
         ["--glove", "60"],
         ["--folder", "x"],
         ["--base-url", "x"],
         ["--count", "0"],
+        ["--seed", "-1"],
     ],
     ids=" ".join,
 )

@@ -47,16 +47,9 @@ def draw_sample(
     Writes `images/<12-digit id>.jpg` and COCO's caption JSON for each part (`captions_train.json`,
     `captions_validation.json`, `captions_test.json`; five captions an image). An image depends on
     seed and index only, so a larger sample begins with the smaller one.
-    `workers` processes draw, one per CPU by default. Raises BadArgumentError for a count or a
-    number of workers below 1, a negative seed, or a directory that cannot be written.
+    `workers` processes draw, one per CPU by default. Raises BadArgumentError for a directory that
+    cannot be written.
     """
-    for name, value, least in (
-        ("count", count, 1),
-        ("workers", 1 if workers is None else workers, 1),
-        ("seed", seed, 0),
-    ):
-        if value < least:
-            raise BadArgumentError(f"{name} is {value}; give {least} or more")
     folder = Path(directory)
     drawn: list[tuple[_Entry, list[_Entry]]] = []
     try:
