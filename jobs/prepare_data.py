@@ -97,7 +97,8 @@ def _sample(options: argparse.Namespace) -> dict[str, Any]:
     from lib.storage import write_json_atomic
 
     output = Path(options.output or "data/sample")
-    summary = _drawn_already(output, options)
+    drawn_with = {"count": options.count, "seed": options.seed, "program": _program()}
+    summary = _drawn_already(output, drawn_with)
     if summary:
         print(f"the sample in {output} is there already, of the same count and seed")
         return summary
@@ -109,21 +110,19 @@ def _sample(options: argparse.Namespace) -> dict[str, Any]:
         "image_count": drawn.images,
         "caption_count": drawn.captions,
     }
-    record = {"count": options.count, "seed": options.seed, "program": _program(), **summary}
-    write_json_atomic(str(output / _RECORD), record)
+    write_json_atomic(str(output / _RECORD), {**drawn_with, **summary})
     return summary
 
 
-def _drawn_already(output: Path, options: argparse.Namespace) -> dict[str, Any] | None:
+def _drawn_already(output: Path, drawn_with: dict[str, Any]) -> dict[str, Any] | None:
     """What an earlier run with this count, seed and program reported; None where there is none."""
     from lib.storage import exists, read_json
 
     if not exists(str(output / _RECORD)):
         return None
     record = read_json(str(output / _RECORD))
-    same = {"count": options.count, "seed": options.seed, "program": _program()}
-    whole = len(list((output / "images").glob("*.jpg"))) == options.count
-    if not whole or {name: record.pop(name, None) for name in same} != same:
+    whole = len(list((output / "images").glob("*.jpg"))) == drawn_with["count"]
+    if not whole or {name: record.pop(name, None) for name in drawn_with} != drawn_with:
         return None
     return record | {"images": str(output / "images")}
 
