@@ -44,34 +44,21 @@ GRACE_S = 24 * 3600.0
 _ABANDONED_S = 24 * 3600.0  # a merge that is still being written after so long was killed
 
 
-@dataclass(frozen=True)
-class MergeReport:
-    """What a merge did."""
-
-    files_before: int = 0
-    files_after: int = 0
-
-
 def merge_files(
     db: str, file_rows: int = FILE_ROWS, run: Runner = run_here, grace_s: float = GRACE_S
-) -> MergeReport:
+) -> None:
     """Merge neighbours among files of descriptors, and of failures, to `file_rows` rows or more.
 
     A task holds the rows of one new file. What is left over, fewer than `file_rows` rows, stays as
     it is until there are more. Files that were replaced longer than `grace_s` seconds ago go away.
     Raises ConflictError where another run changed one of the files meanwhile: nothing is merged.
     """
-    before = after = 0
     for kind in KINDS:
         sweep_temporary(join(db, kind))
         _finish(db, kind, grace_s)
-        groups = _groups(db, kind, file_rows)
-        if groups:
+        if groups := _groups(db, kind, file_rows):
             _merge(db, kind, groups, run)
-            before += sum(len(group.files) for group in groups)
-            after += len(groups)
             _finish(db, kind, grace_s)
-    return MergeReport(before, after)
 
 
 @dataclass(frozen=True)
