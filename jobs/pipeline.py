@@ -77,15 +77,15 @@ def pipeline(options: argparse.Namespace) -> dict[str, Any]:
     settings = ExtractionSettings(
         include_hidden=options.include_hidden, private_addresses=options.allow_private_addresses
     )
-    parts = captions.read if captions else ()
-    with head_start(options.images, options.db, backbone, settings, parts) as head, connect():
+    named = captions.read
+    with head_start(options.images, options.db, backbone, settings, named) as head, connect():
         _announce("describe the images")
         summary["extract_descriptors"] = extraction_job.extract_source(
             options.images,
             options.db,
             backbone,
             settings,
-            parts,
+            named,
             prune=options.prune,
             head_start=head,
         )
@@ -95,15 +95,15 @@ def pipeline(options: argparse.Namespace) -> dict[str, Any]:
         report = embed_database(options.db, run_on_workers)
         print(f"{report.images:,} images can be searched; {report.files_embedded} files embedded")
         summary["embed_database"] = vars(report)
-        test = captions.test if captions else None
+        test = captions.test
         tested = [*test.texts_in(index_descriptors(options.db).images()).values()] if test else []
-        if captions:
+        if captions.read:
             _announce("evaluate on images that training did not see")
         if test and tested:
             from jobs.evaluate import evaluate  # PyTorch, as above
 
             summary["evaluate"] = evaluate(options.db, test, options.word_vectors)
-        elif captions:
+        elif captions.read:
             print(
                 f"no image of the collection is kept apart: {options.captions} names too few of "
                 "them; to evaluate, give --test-captions"
@@ -119,7 +119,7 @@ def pipeline(options: argparse.Namespace) -> dict[str, Any]:
             query_job.build_parser().parse_args([*arguments, "--", *queries])
         )
     print(f"\nopen {page}")
-    if not captions:
+    if not captions.read:
         print(
             "To make it better: captions for some of the images (--captions FILE, a CSV with the "
             "columns image and caption), or an embedder that was trained elsewhere (--embedder)"
@@ -131,21 +131,21 @@ def pipeline(options: argparse.Namespace) -> dict[str, Any]:
 class CaptionParts:
     """Captions by what they are for, and as they were read."""
 
-    training: Captions | None
-    validation: Captions | None
-    test: Captions | None  # their source is a file to read them from
-    read: tuple[Captions, ...]  # of each file that was named: they say which images they are of
+    training: Captions | None = None
+    validation: Captions | None = None
+    test: Captions | None = None  # their source is a file to read them from
+    read: tuple[Captions, ...] = ()  # of each file named: they say which images they are of
 
 
-def load_parts(options: argparse.Namespace) -> CaptionParts | None:
-    """The captions of the files given, or two parts of one, kept in the database; None without."""
+def load_parts(options: argparse.Namespace) -> CaptionParts:
+    """The captions of the files given, or two parts of one, kept in the database."""
     if not options.captions:
         if options.validation_captions:
             raise BadInputError("--validation-captions judge what --captions train; give both")
         if options.test_captions:
             test = command.load_captions(options.test_captions)
-            return CaptionParts(None, None, test, (test,))
-        return None
+            return CaptionParts(test=test, read=(test,))
+        return CaptionParts()
     captions = command.load_captions(options.captions)
     validation = options.validation_captions and command.load_captions(options.validation_captions)
     read = (captions, validation) if validation else (captions,)
@@ -164,9 +164,7 @@ def load_parts(options: argparse.Namespace) -> CaptionParts | None:
     return CaptionParts(training, validation, test, read)
 
 
-def choose_embedder(
-    options: argparse.Namespace, captions: CaptionParts | None
-) -> Mapping[str, Any]:
+def choose_embedder(options: argparse.Namespace, captions: CaptionParts) -> Mapping[str, Any]:
     """The embedder that was named, else the one that is there if it is still valid, else train.
 
     It is valid until pairs of caption and image, or the word vectors, change; without captions,
@@ -184,7 +182,7 @@ def choose_embedder(
     pairs = _digest_of_pairs(options, captions, index)
     try:
         done = read_json(record)
-        grown = not captions and len(index) >= 2 * done["images"]
+        grown = not captions.read and len(index) >= 2 * done["images"]
         current = load_semantic_space(options.db, options.word_vectors).digest
         same = done["pairs"] == pairs and done["summary"]["digest"] == current
         if same and not grown and not options.retrain:
@@ -196,7 +194,7 @@ def choose_embedder(
     from jobs.train_embedder import split, teach
     from lib.embedder.fitting import FitSettings
 
-    training, validation = (captions.training, captions.validation) if captions else (None, None)
+    training, validation = captions.training, captions.validation
     if training and not validation:
         training, validation = split(training)
     summary = teach(
@@ -214,13 +212,13 @@ def choose_embedder(
 
 
 def _digest_of_pairs(
-    options: argparse.Namespace, captions: CaptionParts | None, index: "DescriptorIndex"
+    options: argparse.Namespace, captions: CaptionParts, index: "DescriptorIndex"
 ) -> str:
     """Digest of all that training depends on, but for images without a caption."""
     from lib.descriptors.store import contents_of
 
     lines = [f"{index.provenance}", f"{options.word_vectors}"]
-    if captions:
+    if captions.read:
         contents = contents_of(index.files)
         for name, part in (("training", captions.training), ("validation", captions.validation)):
             if part:

@@ -92,5 +92,5 @@ def test_what_is_left_out_of_captions_is_said_once(
     (tmp_path / "captions.csv").write_text("\n".join(["image,caption", *lines, *lines]))
     arguments = ["--images", str(tmp_path), "--db", str(tmp_path / "db")]
     arguments += ["--captions", str(tmp_path / "captions.csv")]
-    assert pipeline.load_parts(pipeline.build_parser().parse_args(arguments)) is not None
+    assert pipeline.load_parts(pipeline.build_parser().parse_args(arguments)).read
     assert capsys.readouterr().err.count("every caption twice") == 1
