@@ -64,7 +64,7 @@ def name_by_captions(
 
 @contextmanager
 def _sorted(listing: Iterable[ListedImage]) -> Iterator[Callable[[], Iterator[ListedImage]]]:
-    """What gives the images in order of path, from a temporary file that may exceed memory."""
+    """What reads the images in order of path, from a temporary file: they may exceed memory."""
     with closing(sqlite3.connect("")) as table:
         try:
             table.execute(f"CREATE TABLE unsorted ({', '.join(ListedImage._fields)})")
