@@ -61,7 +61,7 @@ def connect() -> Iterator[None]:
             ray.init(
                 address=address,
                 log_to_driver=False,
-                logging_level=logging.WARNING,
+                logging_level=logging.ERROR,
                 runtime_env=None if submitted else {"working_dir": str(PROJECT_ROOT)},
             )
         except (OSError, ValueError) as error:

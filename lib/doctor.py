@@ -1,24 +1,19 @@
 """Finds in seconds what usually goes wrong on a cluster, before hours of work are spent."""
 
-import os
 import platform
 import subprocess
-import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
-import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
 from lib.cluster import PROJECT_ROOT
 from lib.errors import ImageSearchError
-from lib.storage import delete, join, read_bytes, write_bytes_atomic
+from lib.nodes import ask_all, marked, nodes_for_work
+from lib.storage import absolute, exists
 
 PACKAGES = ("ray", "torch", "torchvision", "numpy", "pyarrow", "gensim", "timm")
 UPLOAD_LIMIT_BYTES = 100 * 2**20  # `ray job submit` refuses more than 500 MiB
-_ANSWER_S = 60
 
 
 @dataclass(frozen=True)
@@ -56,12 +51,11 @@ def diagnose(db: str | None, backbone: str, weights: str | None) -> Iterator[Fin
         "none are needed: jobs.pipeline --images DIR --db DB takes the names of the backbone's "
         "classes, or --embedder DB_OR_FILE_OR_URL; captions of some images make it better",
     )
-    nodes = [node for node in ray.nodes() if node["Alive"]]
-    workers = [node for node in nodes if node["Resources"].get("CPU", 0) > 0]
+    workers = nodes_for_work()
     if not workers:
         yield Finding("nodes", "error", "no node has a CPU for work", "add workers to the cluster")
         return
-    answers = _ask_all(workers, describe_process)
+    answers = ask_all(workers, describe_process)
     yield _check("versions", lambda: _versions(answers))
     yield _check("devices", lambda: _devices(workers, answers))
     if db is not None:
@@ -114,27 +108,6 @@ def _word_vectors() -> str:
     return f"{len(vectors):,} words of {vectors.vector_size} values"
 
 
-def _ask_all(
-    nodes: list[dict[str, Any]], question: Callable[..., Any], *arguments: Any
-) -> list[Any]:
-    """The answer of a process on each node; None of one that does not answer in time."""
-    task = ray.remote(num_cpus=0, max_retries=0)(question)
-    answers: list[Any] = []
-    references = [
-        task.options(
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        ).remote(*arguments)
-        for node in nodes
-    ]
-    ready, _ = ray.wait(references, num_returns=len(references), timeout=_ANSWER_S)
-    for reference in references:
-        try:
-            answers.append(ray.get(reference) if reference in ready else None)
-        except ray.exceptions.RayError:
-            answers.append(None)
-    return answers
-
-
 def _versions(answers: list[Any]) -> str:
     own = describe_process()
     if None in answers:
@@ -173,20 +146,15 @@ def _devices(nodes: list[dict[str, Any]], answers: list[Any]) -> str:
 
 def _storage(nodes: list[dict[str, Any]], db: str) -> str:
     """Whether each node reads what this process writes under the database."""
-    mark = uuid.uuid4().hex
-    url = join(db, f".doctor-{mark}")
     try:
-        write_bytes_atomic(url, mark.encode())
+        with marked(absolute(db)) as mark:
+            answers = ask_all(nodes, exists, mark)
     except OSError as error:
         raise _Fault(f"{db} cannot be written: {error}", "check permissions") from error
-    try:
-        answers = _ask_all(nodes, _reads, url)
-    finally:
-        delete(url)
     strangers = [
         node["NodeManagerAddress"]
         for node, answer in zip(nodes, answers, strict=True)
-        if answer != mark
+        if not answer
     ]
     if strangers:
         raise _Fault(
@@ -194,10 +162,3 @@ def _storage(nodes: list[dict[str, Any]], db: str) -> str:
             "use a directory that all nodes share, or a URL such as s3://bucket/db",
         )
     return f"{db} is shared by {len(nodes)} nodes"
-
-
-def _reads(url: str) -> str:
-    try:
-        return read_bytes(url).decode()
-    except (ImageSearchError, OSError) as error:
-        return f"{os.uname().nodename}: {error}"

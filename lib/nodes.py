@@ -4,15 +4,19 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from lib.errors import ImageSearchError
+from lib.storage import delete, exists, is_local, join, write_bytes_atomic
 
 _AUTOSCALER_WITHIN_S = 20.0  # after a head without a node for work answers
+_NODES_ANSWER_WITHIN_S = 60.0
 _HEAD_ANSWERS_WITHIN_S = 180.0  # it starts a worker process for it, on a machine that may be busy
 
 
@@ -41,7 +45,7 @@ def resources_in_words(cpus: float, gpus: float) -> str:
 
 def node_shapes() -> list[NodeShape]:
     """What the cluster has, and what its autoscaler may add to it. Ray must be up."""
-    up = _nodes_for_work()
+    up = _sizes_of_nodes()
     shapes = dict.fromkeys(up, 0)
     for size, most in _node_types().items():
         shapes[size] = shapes.get(size, 0) + most
@@ -51,7 +55,7 @@ def node_shapes() -> list[NodeShape]:
     ]
 
 
-def _nodes_for_work() -> dict[tuple[float, float], list[str]]:
+def _sizes_of_nodes() -> dict[tuple[float, float], list[str]]:
     """Ids of the nodes that are up and have CPUs or GPUs, by how many."""
     import ray
 
@@ -93,7 +97,7 @@ def _node_types_of(job: str) -> dict[tuple[float, float], int]:
     while not (config := _ask_head()):
         # A head without a node for work may have been started just now, its autoscaler not yet.
         deadline = deadline or time.monotonic() + _AUTOSCALER_WITHIN_S
-        if _nodes_for_work() or time.monotonic() > deadline:
+        if _sizes_of_nodes() or time.monotonic() > deadline:
             return {}
         time.sleep(1)
     most = config.get("max_workers", 1_000)
@@ -163,6 +167,70 @@ def _autoscaling_config() -> dict[str, Any]:
         except (OSError, yaml.YAMLError):
             continue
     return {}
+
+
+def nodes_for_work() -> list[dict[str, Any]]:
+    """What Ray knows of each node that is up and has CPUs. Ray must be up."""
+    import ray
+
+    return [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) > 0]
+
+
+def ask_all(
+    nodes: list[dict[str, Any]], question: Callable[..., Any], *arguments: Any
+) -> list[Any]:
+    """The answer of a process on each node; None of one that does not answer in time."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    task = ray.remote(num_cpus=0, max_retries=0)(question)
+    answers: list[Any] = []
+    references = [
+        task.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        ).remote(*arguments)
+        for node in nodes
+    ]
+    ready, _ = ray.wait(references, num_returns=len(references), timeout=_NODES_ANSWER_WITHIN_S)
+    for reference in references:
+        try:
+            answers.append(ray.get(reference) if reference in ready else None)
+        except ray.exceptions.RayError:
+            answers.append(None)
+    return answers
+
+
+@contextmanager
+def marked(directory: str) -> Iterator[str]:
+    """A file in a directory, by which a process elsewhere knows whether it sees the same one."""
+    mark = join(directory, f".mark-{uuid.uuid4().hex}")
+    write_bytes_atomic(mark, b"here")
+    try:
+        yield mark
+    finally:
+        delete(mark)
+
+
+def require_shared(db: str, image: str | None) -> None:
+    """Raise ImageSearchError where a node for work sees another database, or not such an image.
+
+    What it wrote there would be lost. Only what lies in this machine's file system is asked about,
+    and only nodes that a cluster has by now. Ray must be up.
+    """
+    if not os.environ.get("RAY_ADDRESS"):
+        return
+    nodes = nodes_for_work()
+    with marked(db) if is_local(db) else nullcontext() as mark:
+        for name, file in ((db, mark), (image, image)):
+            if not (name and file and is_local(file) and exists(file)):
+                continue
+            answers = zip(nodes, ask_all(nodes, exists, file), strict=True)
+            if blind := {node["NodeManagerAddress"] for node, seen in answers if seen is False}:
+                raise ImageSearchError(
+                    f"{name} is here, but not on {', '.join(sorted(blind))} of the cluster: use a "
+                    "directory that all nodes share, or a URL such as s3://bucket/name; to use "
+                    "this machine alone, unset RAY_ADDRESS"
+                )
 
 
 def require_workers(workers: int, cpus: float, gpus: float, remedy: str) -> None:

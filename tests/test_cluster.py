@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,7 @@ import grpc
 import httpx
 import pytest
 import yaml
+from PIL import Image
 
 from benchmarks import free_port
 from lib import doctor as diagnosis
@@ -269,14 +271,15 @@ def findings(db: Path, **options: Any) -> dict[str, Finding]:
 
 @pytest.mark.usefixtures("ray_local")
 def test_the_doctor_finds_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    well = findings(tmp_path)
+    monkeypatch.chdir(tmp_path)  # not the working directory of the workers
+    well = findings(Path())
     assert {finding.level for finding in well.values()} == {"ok"}, well
     assert {"storage", "versions", "devices", "backbone", "word vectors"} <= well.keys()
-    assert not list(tmp_path.glob(".doctor*"))
+    assert not list(tmp_path.glob(".mark*"))
     monkeypatch.setattr(diagnosis, "UPLOAD_LIMIT_BYTES", 10)
     own = {**diagnosis.describe_process(), "torch": "1.0"}
     monkeypatch.setattr(diagnosis, "describe_process", lambda: own)
-    monkeypatch.setattr(diagnosis, "_reads", lambda url: "another disk")
+    monkeypatch.setattr(diagnosis, "exists", lambda url: False)
     ill = findings(tmp_path, weights=str(tmp_path / "absent.pth"))
     assert {check for check, finding in ill.items() if finding.level == "error"} >= {
         "working directory",
@@ -284,6 +287,25 @@ def test_the_doctor_finds_what_is_wrong(tmp_path: Path, monkeypatch: pytest.Monk
         "storage",
     }
     assert all(finding.remedy for finding in ill.values() if finding.level == "error")
+
+
+@pytest.mark.usefixtures("ray_local")
+@pytest.mark.parametrize("private", ["db", "images"])
+def test_what_other_nodes_do_not_see_is_refused_before_work(
+    private: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows that a node keeps on its own disk were lost, with the advice to run the job again."""
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (64, 64)).save(tmp_path / "images" / "a.jpg")
+    monkeypatch.setenv("RAY_ADDRESS", "the cluster that runs")
+    # Which place this is depends on the process: the workers' is another one.
+    places = {"db": "db", "images": "images"} | {private: f"/proc/self/cwd/{private}"}
+    arguments = (word for name, place in places.items() for word in (f"--{name}", place))
+    job = ("extract_descriptors", *arguments, "--weights", "random")
+    _, refused = run_job(*job, status=1, cwd=tmp_path)
+    assert re.search(rf"/proc/self/cwd/{private}\S* is here, but not on \d.*share", refused)
+    assert not [*tmp_path.glob("db/.mark*")]
+    assert not [*tmp_path.glob("db/**/*.parquet")]
 
 
 def test_versions_and_devices_that_differ_are_errors() -> None:

@@ -39,6 +39,8 @@ from lib.descriptors.worker import BackbonePayload
 from lib.errors import BadInputError, ConflictError, ImageSearchError
 from lib.images.file_names import skipped_in_words, unreadable_ones
 from lib.images.listed import rows_of, tabulate
+from lib.images.reading import source_of
+from lib.nodes import require_shared
 from lib.progress import STAGES, Progress
 from lib.schemas import Provenance, require_same
 from lib.storage import absolute
@@ -135,7 +137,7 @@ def extract(
     carry_out(plan)  # before anything is described anew, so that no image ever has two rows
     run.count(plan, prune)
     if plan.pending.count:
-        workers = workers or _workers(plan.pending, backbone, settings, run, begun.forms)
+        workers = workers or _workers(plan.pending, db, backbone, settings, run, begun.forms)
         size = settings.shard_size or suitable_shard_size(plan.pending.count)
         shards = cut_shards(plan.pending, size)
         _extract_shards(shards, plan.pending.count, db, workers, limit, run)
@@ -165,7 +167,7 @@ def _list_and_extract(
         if not listing.watch(_EARLY_IMAGES):
             there = list(listing.tables.values())
             pending = Pending([part.table for part in there], [part.rows for part in there])
-            workers = _workers(pending, backbone, settings, run)
+            workers = _workers(pending, db, backbone, settings, run)
             shards = _shards_as_they_come(listing, settings.shard_size or LARGEST_SHARD)
             _extract_shards(shards, None, db, workers, limit, run, listing)
             listing.watch()
@@ -226,11 +228,13 @@ def _require_images(images: str, listed: int, skipped: Counter[str], prune: bool
 
 def _workers(
     pending: Pending,
+    db: str,
     backbone: AnyBackbone,
     settings: ExtractionSettings,
     run: Run,
     forms: Forms | None = None,
 ) -> Workers:
+    require_shared(db, source_of(pending.sample(1)[0].uri))
     placement = Placement(settings)
     print(placement, file=sys.stderr, flush=True)
     start = time.monotonic()

@@ -44,6 +44,12 @@ def read_uri(uri: str) -> bytes:
     return read_image(ListedImage("", uri, -1, "", ""), attempts=1)
 
 
+def source_of(uri: str) -> str:
+    """The file in which an image lies: itself, or an archive or a table."""
+    kind, _, rest = uri.partition("://")
+    return rest.partition("::")[2] if kind in _MEMBERS else uri
+
+
 def read_image(image: ListedImage, attempts: int = ATTEMPTS) -> bytes:
     """Bytes of an image.
 
@@ -54,8 +60,7 @@ def read_image(image: ListedImage, attempts: int = ATTEMPTS) -> bytes:
     if image.bytes > MAX_FILE_BYTES:
         raise _too_large(f"{image.bytes:,} bytes")
     end = time.monotonic() + DEADLINE_S
-    kind, _, rest = image.uri.partition("://")
-    source = rest.partition("::")[2] if kind in _MEMBERS else image.uri
+    source = source_of(image.uri)
     if "://" not in source or source.startswith("file://"):
         attempts = 1  # a disk does not answer otherwise the next time
     for attempt in range(attempts):

@@ -114,3 +114,4 @@ def test_shards_lie_on_nodes_of_their_own_and_a_job_searches_on_its_cluster(
     query = ("-m", "jobs.query", "--db", job_db, "--k", 2, "red ball")
     printed = cluster.run(*query, timeout=400, RAY_ADDRESS=cluster.address)
     assert "1 queries over 8 images" in printed
+    assert "WARNING" not in printed  # of what Ray leaves out of the working directory
