@@ -1,5 +1,6 @@
 """Semantic image search: descriptors, the text-to-image embedding space, and exact search."""
 
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -7,10 +8,10 @@ if TYPE_CHECKING:
 
 
 def open_search(
-    db: str,
-    captions: str | None = None,
-    word_vectors: str | None = None,
-    weights: str | None = None,
+    db: str | os.PathLike[str],
+    captions: str | os.PathLike[str] | None = None,
+    word_vectors: str | os.PathLike[str] | None = None,
+    weights: str | os.PathLike[str] | None = None,
 ) -> "Searcher":
     """A database ready to be searched: `search = open_search("my.db"); search("dog -cat", k=5)`.
 
@@ -19,4 +20,6 @@ def open_search(
     """
     from lib.search.engine import Searcher  # only now: it brings torch
 
-    return Searcher.load(db, captions, word_vectors, weights=weights)
+    given = (captions, word_vectors, weights)
+    captions, word_vectors, weights = (None if f is None else os.fspath(f) for f in given)
+    return Searcher.load(os.fspath(db), captions, word_vectors, weights=weights)

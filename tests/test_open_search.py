@@ -129,6 +129,16 @@ def test_odd_words_are_told(search: Searcher) -> None:
     assert search("ball").suggestion is None
 
 
-def test_there_must_be_a_database(tmp_path: Path) -> None:
-    with pytest.raises(MissingError, match="holds no descriptors"):
-        open_search(str(tmp_path))
+def test_there_must_be_a_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # which a notebook's user may take for another one
+    with pytest.raises(MissingError, match=f"^{tmp_path}/my.db holds no descriptors"):
+        open_search("my.db")
+
+
+def test_files_are_named_by_paths_as_well(directory: Path, search: Searcher) -> None:
+    by_path = open_search(directory / "db", captions_file(directory), weights=WEIGHTS)
+    image = directory / "images" / "7.jpg"
+    assert by_path(image=image, k=3).ids == search(image=str(image), k=3).ids
+    assert by_path.captions == search.captions
+    with pytest.raises(ImageError, match=r"absent\.jpg"):
+        search(image=directory / "absent.jpg")

@@ -16,7 +16,15 @@ from lib.errors import BadInputError, ConflictError, MissingError
 from lib.images.listed import ListedImage
 from lib.parquet import content_of, opened_parquet, parquet_bytes, read_schema, read_table
 from lib.schemas import Computation, Provenance, column_to_vectors, require_same, vectors_to_column
-from lib.storage import StoredFile, join, list_stored, read_json, replace_bytes, sweep_temporary
+from lib.storage import (
+    StoredFile,
+    absolute,
+    join,
+    list_stored,
+    read_json,
+    replace_bytes,
+    sweep_temporary,
+)
 
 # The values of descriptors do not shrink; read without decompression they cost no time. Names do.
 DESCRIPTOR_WRITING = {
@@ -268,7 +276,9 @@ def index_descriptors(db: str) -> DescriptorIndex:
                 f"{db} holds no descriptors: all {failed:,} images failed, see {db}/failures; mend "
                 "them, and run jobs.extract_descriptors --retry-failed"
             )
-        raise MissingError(f"{db} holds no descriptors; run jobs.extract_descriptors first")
+        raise MissingError(
+            f"{absolute(db)} holds no descriptors; run jobs.extract_descriptors first"
+        )
     provenance = Provenance.from_schema(read_schema(files[0]), files[0])
     named = pa.schema([("image_id", pa.large_string()), ("path", pa.large_string())])
     tables = []

@@ -1,5 +1,6 @@
 """Answers searches over one version of a database, for the service, the jobs and notebooks."""
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -152,7 +153,7 @@ class Searcher:
         k: int = 10,
         *,
         like: str | None = None,
-        image: str | bytes | None = None,
+        image: str | os.PathLike[str] | bytes | None = None,
         text_weight: float = 0.5,
         **conditions: Any,
     ) -> SearchResult:
@@ -187,15 +188,15 @@ class Searcher:
                 raise problem
         return batch.embeddings
 
-    def se_image(self, image: str | bytes | np.ndarray) -> np.ndarray:
+    def se_image(self, image: str | os.PathLike[str] | bytes | np.ndarray) -> np.ndarray:
         """Semantic embedding of an image: (d,) float32 unit.
 
         image: path, URL or content of a file; or descriptors, (D,) or (N, D), which give (d,) or
         (N, d). Raises ImageError where a file cannot be read.
         """
-        if isinstance(image, str):
+        if isinstance(image, str | os.PathLike):
             try:
-                return self.se_image(read_uri(image))
+                return self.se_image(read_uri(os.fspath(image)))
             except ImageError as error:
                 raise ImageError(error.reason, f"{image}: {error}") from error
         if isinstance(image, bytes):

@@ -8,12 +8,16 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 import yaml
 
 from jobs.pipeline import build_parser
 from lib.text.query import parse_query
+from tests.serving_database import make_database
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -42,6 +46,25 @@ def test_every_command_that_is_shown_parses(document: str, module: str, argument
     elif arguments:
         parser = importlib.import_module(module).build_parser()
         _parse(parser, shlex.split(arguments))
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/data.md", "docs/search.md"])
+def test_python_that_is_shown_runs(
+    document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_database(tmp_path, images=6)
+    for name in ("my.db", "course.db", "DB"):
+        (tmp_path / name).symlink_to("db")
+    monkeypatch.chdir(tmp_path)
+    ids = [f"{number}.jpg" for number in range(6)]
+    rows = np.random.default_rng(1).normal(size=(6, 512)).astype(np.float32)
+    known: dict[str, Any] = {"descriptors": rows, "image_ids": ids, "embeddings": rows[:, :50] / 10}
+    known["queries"] = known["embeddings"][:2]
+    known["table_with_image_id"] = pa.table({"image_id": ids, "licence": ["free"] * 6})
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
+    assert blocks
+    for block in blocks:
+        exec(block, known)
 
 
 def _parse(parser: argparse.ArgumentParser, words: list[str]) -> None:
