@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from lib.cluster import choose_token
+from lib.cluster import PROJECT_ROOT, choose_token, is_submitted
 from lib.errors import BadArgumentError, ImageSearchError
-from lib.storage import is_of_store, write_json_atomic
+from lib.storage import absolute, exists, is_of_store, write_json_atomic
 
 if TYPE_CHECKING:
     from lib.datasets.captions import Captions
@@ -189,6 +189,7 @@ def run(arguments: argparse.ArgumentParser, job: Job, argv: list[str] | None = N
     try:
         if options.json and Path(options.json).is_dir():
             raise BadArgumentError(f"--json {options.json} is a directory; name a file")
+        _require_lasting(options)
         _write(options.json, job(options))
         sys.stdout.flush()
     except BrokenPipeError:  # who read has enough, as in `| head -1`
@@ -210,6 +211,18 @@ def run(arguments: argparse.ArgumentParser, job: Job, argv: list[str] | None = N
             print(f"{arguments.prog}: {unwritten}", file=sys.stderr)
         sys.exit(1)
     sys.exit(0)
+
+
+def _require_lasting(options: argparse.Namespace) -> None:
+    """Raise BadArgumentError for a result in a submitted job's copy of the working directory."""
+    for name in ("db", "output", "page", "json") if is_submitted() else ():
+        place = getattr(options, name, None)
+        if place and Path(absolute(place)).is_relative_to(PROJECT_ROOT) and not exists(place):
+            raise BadArgumentError(
+                f"--{name} {place} would lie in the copy of the working directory that Ray makes "
+                "for a job and deletes; name a URL such as s3://bucket/name, or the whole path of "
+                "a directory that all nodes share"
+            )
 
 
 def _of_unknown(words: list[str]) -> str:

@@ -54,15 +54,13 @@ def connect() -> Iterator[None]:
     _require_utf8()
     address = os.environ.get("RAY_ADDRESS")
     if address:
-        # A submitted job has brought its working directory along; any other driver sends this one.
-        submitted = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
         try:
             reach(address)
             ray.init(
                 address=address,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
-                runtime_env=None if submitted else {"working_dir": str(PROJECT_ROOT)},
+                runtime_env=None if is_submitted() else {"working_dir": str(PROJECT_ROOT)},
             )
         except (OSError, ValueError) as error:
             reason = str(error).rstrip(".")
@@ -92,6 +90,14 @@ def connect() -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def is_submitted() -> bool:
+    """Whether `ray job submit` started this process, in the working directory that came along.
+
+    Any other driver sends this project's.
+    """
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
 
 
 def starts_here() -> bool:

@@ -79,6 +79,17 @@ def test_training_settings_are_looked_at_before_training(option: tuple[str, str]
     assert f"{option[0]} must be" in errors
 
 
+@pytest.mark.parametrize("option", ["--db", "--page", "--json"])
+def test_a_submitted_job_leaves_no_result_where_ray_deletes_it(
+    option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    places = {"--db": str(tmp_path / "db"), "--images": str(tmp_path)} | {option: "kept/here"}
+    words = [word for place in places.items() for word in place]
+    _, refused = run_job("pipeline", *words, status=2)
+    assert f"{option} kept/here would lie in the copy" in refused
+
+
 def test_closed_streams_end_no_job() -> None:
     command = f"exec {sys.executable} -m jobs.compact_database --db none"
     for closed in (">&-", "2>&-", ">&- 2>&-"):
