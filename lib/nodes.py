@@ -6,7 +6,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -211,19 +211,21 @@ def marked(directory: str) -> Iterator[str]:
         delete(mark)
 
 
-def require_shared(db: str, image: str | None) -> None:
-    """Raise ImageSearchError where a node for work sees another database, or not such an image.
+def require_shared(*places: object, written: str | None = None) -> None:
+    """Raise ImageSearchError where a node for work does not see what lies here.
 
-    What it wrote there would be lost. Only what lies in this machine's file system is asked about,
-    and only nodes that a cluster has by now. Ray must be up.
+    places: of these the absolute paths at which this process sees something; written: a directory,
+    in which it makes a file to look for. What such a node wrote would be lost, and what it does not
+    find would be taken for damaged or gone. Only nodes that are up are asked. Ray must be.
     """
     if not os.environ.get("RAY_ADDRESS"):
         return
     nodes = nodes_for_work()
-    with marked(db) if is_local(db) else nullcontext() as mark:
-        for name, file in ((db, mark), (image, image)):
-            if not (name and file and is_local(file) and exists(file)):
-                continue
+    with ExitStack() as marks:
+        files = {p: p for p in places if isinstance(p, str) and Path(p).is_absolute() and exists(p)}
+        if written and is_local(written):
+            files[written] = marks.enter_context(marked(written))
+        for name, file in files.items():
             answers = zip(nodes, ask_all(nodes, exists, file), strict=True)
             if blind := {node["NodeManagerAddress"] for node, seen in answers if seen is False}:
                 raise ImageSearchError(

@@ -8,7 +8,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from lib.cluster import connect
-from lib.nodes import cluster_cpus
+from lib.nodes import cluster_cpus, require_shared
 
 if TYPE_CHECKING:
     from ray import ObjectRef
@@ -100,11 +100,13 @@ def run_on_workers(
     """A Ray task for each item, results as they end: a `Runner`. Ray must be up.
 
     What the tasks share is stored once, not sent with each of them; twice as many are in flight as
-    the cluster has CPUs, so that no worker waits. Raises what a task raised.
+    the cluster has CPUs, so that no worker waits. Raises what a task raised, and ImageSearchError
+    where a path among what they share is not there on all nodes.
     """
     import ray
     from ray.exceptions import RayTaskError
 
+    require_shared(*shared)
     task: Any = ray.remote(function)
     references = [ray.put(value) for value in shared]
     source = iter(items)

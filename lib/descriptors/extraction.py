@@ -234,7 +234,7 @@ def _workers(
     run: Run,
     forms: Forms | None = None,
 ) -> Workers:
-    require_shared(db, source_of(pending.sample(1)[0].uri))
+    require_shared(source_of(pending.sample(1)[0].uri), written=db)
     placement = Placement(settings)
     print(placement, file=sys.stderr, flush=True)
     start = time.monotonic()

@@ -9,7 +9,7 @@ import pytest
 
 from jobs.query import build_parser, query
 from lib.database.opening import open_database
-from lib.errors import BadArgumentError
+from lib.errors import BadArgumentError, ImageSearchError
 from lib.search.batch import ANSWERS, run_batch_queries
 from lib.search.engine import Request, Searcher
 from lib.search.results import answer
@@ -28,6 +28,23 @@ def queries(tmp_path: Path) -> Path:
     path = tmp_path / "queries.txt"
     path.write_text("\n".join(f"{TEXTS[n % 5]}" for n in range(53)) + "\n\n")
     return path
+
+
+@pytest.mark.usefixtures("ray_local")
+@pytest.mark.parametrize("private", ["db", "answers"])
+def test_what_other_nodes_do_not_see_is_refused_before_work(
+    private: str, db: Path, queries: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Answers that a node kept on its own disk were lost, and counted as given."""
+    (tmp_path / "db").symlink_to(db)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RAY_ADDRESS", "the cluster that runs")
+    names = ("db", queries.name, "answers")
+    # A place that each process has for itself: it begins where the process works.
+    db_there, file, output = ("/proc/self/cwd/" * (name == private) + name for name in names)
+    with pytest.raises(ImageSearchError, match=f"/proc/self/cwd/{private}.* is here, but not on"):
+        run_batch_queries(db_there, file, output, k=2)
+    assert not [*tmp_path.glob("answers/*.parquet")]
 
 
 @pytest.mark.usefixtures("ray_local")
