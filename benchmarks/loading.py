@@ -102,7 +102,9 @@ def downloads(directory: Path) -> None:
 
 def main() -> None:
     """Run all of it in a temporary directory."""
-    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     arguments.add_argument("--descriptors", type=int, default=40_000)
     arguments.add_argument("--images", type=int, default=10_000_000, help="of the database")
     options = arguments.parse_args()

@@ -230,7 +230,9 @@ def build_and_measure(
 
 def main() -> None:
     """Run all steps for 1/10 of the images and for all."""
-    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     arguments.add_argument("--images", type=int, default=1_000_000)
     arguments.add_argument("--backbone", default="test_vit", help="default: one of 64 values")
     arguments.add_argument("--s3", action="store_true", help="the database lies on an S3 server")

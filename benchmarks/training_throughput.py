@@ -94,10 +94,10 @@ def main() -> None:
         "threads": options.threads,
     }
     print(
-        f"{triples:,} triples an epoch of {steps} batches of {batch}: "
+        f"{triples:,} triples an epoch of {steps} batches of {batch}:\n"
         f"{report['triples_per_second']:,.0f} triples/s "
-        f"({report['captions_per_second']:,.0f} captions/s, one an image and epoch), "
-        f"{report['times_the_products']:.2f} × the time of the matrix products alone; "
+        f"({report['captions_per_second']:,.0f} captions/s, one an image and epoch),\n"
+        f"{report['times_the_products']:.2f} × the time of the matrix products alone;\n"
         f"the closed form takes {report['seconds_of_closed_form']:.1f} s"
     )
     benchmarks.write_json(options.json, report)

@@ -77,7 +77,8 @@ class Progress:
         parts = [f"{self.done:,.0f}{of} {self.unit}"]
         parts.append(f"{current:,.0f}/s now, {overall:,.0f}/s overall")
         if self.total is not None:
-            left = tqdm.format_interval((self.total - self.done) / overall) if self.done else "?"
+            rest = max(0.0, self.total - self.done)
+            left = tqdm.format_interval(rest / overall) if self.done else "?"
             parts.append(f"{left} left")
         parts += [f"{self.failed:,} failed"] * bool(self.failed)
         return ", ".join(parts) + (f"; {self.note}" if self.note else "")

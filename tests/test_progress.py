@@ -51,3 +51,11 @@ def test_without_a_total_only_what_is_done_is_told() -> None:
     with Progress(None, "MB", stream) as progress:
         progress.advance(1_234.4)
     assert stream.getvalue().startswith("1,234 MB, ")
+
+
+def test_more_than_was_expected_leaves_no_negative_time() -> None:
+    stream = io.StringIO()
+    with Progress(0, "MB", stream) as progress:  # an archive of less than half a megabyte
+        time.sleep(0.02)
+        progress.advance(0.4)
+    assert ", 00:00 left" in stream.getvalue()
