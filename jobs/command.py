@@ -8,6 +8,7 @@ import math
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -186,6 +187,9 @@ def run(arguments: argparse.ArgumentParser, job: Job, argv: list[str] | None = N
     if isinstance(sys.stdout, io.TextIOWrapper):  # whose encoding may lack what names are made of
         sys.stdout.reconfigure(errors="backslashreplace")
     choose_token()
+    if threading.current_thread() is threading.main_thread():
+        # As Ctrl-C: of systemd, Kubernetes, `timeout` and `ray job stop`.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if options.json and Path(options.json).is_dir():
             raise BadArgumentError(f"--json {options.json} is a directory; name a file")
@@ -198,7 +202,8 @@ def run(arguments: argparse.ArgumentParser, job: Job, argv: list[str] | None = N
     except BadArgumentError as error:
         arguments.error(str(error))
     except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
         print(f"{arguments.prog}: interrupted; a rerun goes on from here", file=sys.stderr)
         _end_at_once()
     except Exception as error:

@@ -3,8 +3,10 @@
 import logging
 import os
 import secrets
+import signal
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,6 +55,7 @@ def connect() -> Iterator[None]:
         return
     _require_utf8()
     address = os.environ.get("RAY_ADDRESS")
+    at_end = signal.getsignal(signal.SIGTERM) or signal.SIG_DFL
     if address:
         try:
             reach(address)
@@ -86,6 +89,9 @@ def connect() -> Iterator[None]:
                 f"{_temporary()[1]}/ray; where other programs take its time (load {load:.0f} on "
                 f"{cores} cores), try again when they are done"
             ) from error
+    if threading.current_thread() is threading.main_thread():
+        # Ray's handlers end the process without a word, or with a dump.
+        signal.signal(signal.SIGTERM, at_end)
     try:
         yield
     finally:

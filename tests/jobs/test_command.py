@@ -110,14 +110,25 @@ def test_without_credentials_a_store_is_one_line(tmp_path: Path) -> None:
     assert re.fullmatch(named, done.stderr)
 
 
-def test_an_interrupt_at_any_moment_is_one_line_and_a_status(tmp_path: Path) -> None:
+@pytest.mark.ray
+@pytest.mark.parametrize(
+    "text",
+    [
+        "os.kill(os.getpid(), signal.SIGINT); [i for i in range(10**6)]",
+        "os.kill(os.getpid(), signal.SIGTERM); [i for i in range(10**6)]",
+        "with connect(): os.kill(os.getpid(), signal.SIGTERM); [i for i in range(10**6)]",
+    ],
+    ids=["Ctrl-C", "SIGTERM", "SIGTERM with Ray"],
+)
+def test_an_interrupt_at_any_moment_is_one_line_and_a_status(text: str, tmp_path: Path) -> None:
     """Also within `exec`, as in an import: Python alone ends by the signal then."""
     (tmp_path / "interrupted.py").write_text(
         "import atexit, os, signal\n"
         "from jobs import command\n"
+        "from lib.cluster import connect\n"
         "atexit.register(print, 'stopped')\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored in the background
-        "text = 'os.kill(os.getpid(), signal.SIGINT); [i for i in range(10**6)]'\n"
+        f"text = {text!r}\n"
         "command.run(command.parser('', 'python -m jobs.x'), lambda _: exec(text), [])\n"
     )
     done = subprocess.run(
