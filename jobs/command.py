@@ -201,7 +201,10 @@ def run(arguments: argparse.ArgumentParser, job: Job, argv: list[str] | None = N
         sys.exit(128 + signal.SIGPIPE)
     except BadArgumentError as error:
         arguments.error(str(error))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as end:
+        # While Ray starts, its handler of SIGTERM is in place.
+        if isinstance(end, SystemExit) and end.code != signal.SIGTERM:
+            raise
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
         print(f"{arguments.prog}: interrupted; a rerun goes on from here", file=sys.stderr)

@@ -116,9 +116,10 @@ def test_without_credentials_a_store_is_one_line(tmp_path: Path) -> None:
     [
         "os.kill(os.getpid(), signal.SIGINT); [i for i in range(10**6)]",
         "os.kill(os.getpid(), signal.SIGTERM); [i for i in range(10**6)]",
+        "import sys; sys.exit(signal.SIGTERM)",  # what Ray's handler does
         "with connect(): os.kill(os.getpid(), signal.SIGTERM); [i for i in range(10**6)]",
     ],
-    ids=["Ctrl-C", "SIGTERM", "SIGTERM with Ray"],
+    ids=["Ctrl-C", "SIGTERM", "SIGTERM while Ray starts", "SIGTERM with Ray"],
 )
 def test_an_interrupt_at_any_moment_is_one_line_and_a_status(text: str, tmp_path: Path) -> None:
     """Also within `exec`, as in an import: Python alone ends by the signal then."""
