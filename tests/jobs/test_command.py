@@ -117,7 +117,10 @@ def test_without_credentials_a_store_is_one_line(tmp_path: Path) -> None:
         "os.kill(os.getpid(), signal.SIGINT); [i for i in range(10**6)]",
         "os.kill(os.getpid(), signal.SIGTERM); [i for i in range(10**6)]",
         "import sys; sys.exit(signal.SIGTERM)",  # what Ray's handler does
-        "with connect(): os.kill(os.getpid(), signal.SIGTERM); [i for i in range(10**6)]",
+        pytest.param(
+            "with connect(): os.kill(os.getpid(), signal.SIGTERM); [i for i in range(10**6)]",
+            marks=pytest.mark.long,  # starts a Ray of its own
+        ),
     ],
     ids=["Ctrl-C", "SIGTERM", "SIGTERM while Ray starts", "SIGTERM with Ray"],
 )
