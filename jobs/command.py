@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from lib.cluster import PROJECT_ROOT, choose_token, is_submitted
+from lib.cluster import PROJECT_ROOT, choose_token
 from lib.errors import BadArgumentError, ImageSearchError
 from lib.storage import absolute, exists, is_of_store, write_json_atomic
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Job = Callable[[argparse.Namespace], object]  # returns its summary, see `as_json`
 Main = Callable[..., NoReturn]
+_OF_COPIES = "working_dir_files"  # Ray's folder of the working directories that come with jobs
 
 # In the order in which a collection meets them.
 ORDER = (
@@ -223,7 +224,8 @@ def run(arguments: argparse.ArgumentParser, job: Job, argv: list[str] | None = N
 
 def _require_lasting(options: argparse.Namespace) -> None:
     """Raise BadArgumentError for a result in a submitted job's copy of the working directory."""
-    for name in ("db", "output", "page", "json") if is_submitted() else ():
+    copied = _OF_COPIES in PROJECT_ROOT.parts
+    for name in ("db", "output", "page", "json") if copied else ():
         place = getattr(options, name, None)
         if place and Path(absolute(place)).is_relative_to(PROJECT_ROOT) and not exists(place):
             raise BadArgumentError(

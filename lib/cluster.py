@@ -57,13 +57,15 @@ def connect() -> Iterator[None]:
     address = os.environ.get("RAY_ADDRESS")
     at_end = signal.getsignal(signal.SIGTERM) or signal.SIG_DFL
     if address:
+        # A submitted job has brought its working directory along; any other driver sends this one.
+        submitted = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
         try:
             reach(address)
             ray.init(
                 address=address,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
-                runtime_env=None if is_submitted() else {"working_dir": str(PROJECT_ROOT)},
+                runtime_env=None if submitted else {"working_dir": str(PROJECT_ROOT)},
             )
         except (OSError, ValueError) as error:
             reason = str(error).rstrip(".")
@@ -96,14 +98,6 @@ def connect() -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
-
-
-def is_submitted() -> bool:
-    """Whether `ray job submit` started this process, in the working directory that came along.
-
-    Any other driver sends this project's.
-    """
-    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
 
 
 def starts_here() -> bool:

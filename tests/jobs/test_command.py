@@ -83,10 +83,12 @@ def test_training_settings_are_looked_at_before_training(option: tuple[str, str]
 def test_a_submitted_job_leaves_no_result_where_ray_deletes_it(
     option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    copy = tmp_path / "runtime_resources" / "working_dir_files" / "_ray_pkg_0123"
+    copy.mkdir(parents=True)
+    monkeypatch.setattr(command, "PROJECT_ROOT", copy)
     places = {"--db": str(tmp_path / "db"), "--images": str(tmp_path)} | {option: "kept/here"}
     words = [word for place in places.items() for word in place]
-    _, refused = run_job("pipeline", *words, status=2)
+    _, refused = run_job("pipeline", *words, status=2, cwd=copy)
     assert f"{option} kept/here would lie in the copy" in refused
 
 
