@@ -43,6 +43,7 @@ def test_a_name_that_the_terminal_lacks_ends_no_job(
 ) -> None:
     terminal = io.TextIOWrapper(io.BytesIO(), encoding)
     monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # see `run_job`
     arguments = command.parser("", "python -m jobs.query")
     with pytest.raises(SystemExit) as ended:
         command.run(arguments, lambda _: print("狗é\udcff"), [])
@@ -112,7 +113,6 @@ def test_without_credentials_a_store_is_one_line(tmp_path: Path) -> None:
     assert re.fullmatch(named, done.stderr)
 
 
-@pytest.mark.ray
 @pytest.mark.parametrize(
     "text",
     [
@@ -121,7 +121,7 @@ def test_without_credentials_a_store_is_one_line(tmp_path: Path) -> None:
         "import sys; sys.exit(signal.SIGTERM)",  # what Ray's handler does
         pytest.param(
             "with connect(): os.kill(os.getpid(), signal.SIGTERM); [i for i in range(10**6)]",
-            marks=pytest.mark.long,  # starts a Ray of its own
+            marks=[pytest.mark.ray, pytest.mark.long],  # starts a Ray of its own
         ),
     ],
     ids=["Ctrl-C", "SIGTERM", "SIGTERM while Ray starts", "SIGTERM with Ray"],
