@@ -13,6 +13,7 @@ from pathlib import Path
 
 from lib.cores import usable_cores
 from lib.errors import ImageSearchError
+from lib.storage import is_text
 
 _SOCKET_BYTES = 103 if sys.platform == "darwin" else 107  # of a socket's path
 PROJECT_ROOT = Path(__file__).parents[1]
@@ -110,14 +111,12 @@ def _require_utf8() -> None:
     """Raise ImageSearchError for a name that Ray, which records the command line, cannot encode."""
     arguments = [("an argument", argument) for argument in sys.argv]
     for what, name in (("the working directory", str(Path.cwd())), *arguments):
-        try:
-            name.encode()
-        except UnicodeEncodeError as error:
+        if not is_text(name):
             shown = os.fsencode(name).decode(errors="backslashreplace")
             raise ImageSearchError(
                 f"{what} is {shown}, which is no UTF-8, and Ray takes no such name: rename it, or "
                 "make a link to it (ln -s) and name that"
-            ) from error
+            )
 
 
 def _require_room_for_sockets() -> None:

@@ -219,7 +219,7 @@ def _rows(
     """The rows of a list that have a URI, without a Python object for each."""
     uris = _bare(_texts(batch.column(uri), partial(_address, where)))
     opens, slash = _from_anywhere(uris, where)
-    paths = pc.replace_substring(_bare(_texts(batch.column(name), valid_text)), "\\", slash)
+    paths = _slashed(_bare(_texts(batch.column(name), valid_text)), slash)
     columns = [
         paths := pc.coalesce(pc.if_else(pc.equal(paths, ""), uris, paths), uris),
         opens,
@@ -352,8 +352,13 @@ def _from_anywhere(uris: pa.Array, where: ContainerFile) -> tuple[pa.Array, str]
         return sum(("://" in path and "\\" not in path) or os.path.lexists(path) for path in paths)
 
     base, slash = max(itertools.product(bases, "\\/"), key=there)
-    opens = pc.binary_join_element_wise(base, pc.replace_substring(uris, "\\", slash), "/")
+    opens = pc.binary_join_element_wise(base, _slashed(uris, slash), "/")
     return pc.if_else(stays, uris, opens), slash
+
+
+def _slashed(texts: pa.Array, slash: str) -> pa.Array:
+    """Texts with what their backslashes stand for; as they are where that is a backslash."""
+    return texts if slash == "\\" else pc.replace_substring(texts, "\\", slash)
 
 
 def _folder(where: ContainerFile) -> str:

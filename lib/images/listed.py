@@ -8,6 +8,8 @@ from urllib.parse import quote
 import pyarrow as pa
 from fsspec.implementations.local import LocalFileSystem
 
+from lib.storage import is_text
+
 TABLE_ROWS = 250_000  # of a listing, at a time
 BATCH_ROWS = 65_536  # of a table, as Python objects or at one read
 
@@ -90,11 +92,7 @@ def uri_of(fs: Any, name: str) -> str:
     """What opens a file: its local path, or, where that is no UTF-8, that path as a file:// URL."""
     if not isinstance(fs, LocalFileSystem):
         return str(fs.unstrip_protocol(name))
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return f"file://{quote(os.fsencode(name))}"
-    return name
+    return name if is_text(name) else f"file://{quote(os.fsencode(name))}"
 
 
 def version(info: dict[str, Any]) -> str:
