@@ -141,7 +141,8 @@ def _read_range(
             if size is None and whole > MAX_FILE_BYTES:
                 raise TooLargeError(f"{whole:,} bytes")
             file.seek(start)
-            return file.read(MAX_FILE_BYTES if size is None else size)
+            # Asked for more than there is, Python maps memory for all of that and most of it back.
+            return file.read((whole or MAX_FILE_BYTES) if size is None else size)
     end: int | None = MAX_FILE_BYTES + 1 if size is None else start + size
     if size is None and not known:
         whole = fs.size(path) or 0

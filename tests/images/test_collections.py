@@ -7,6 +7,7 @@ import os
 import socket
 import struct
 import tarfile
+import tracemalloc
 import zipfile
 from collections import Counter
 from collections.abc import Callable
@@ -219,6 +220,17 @@ def test_a_row_of_hugging_face_may_hold_a_path_instead_of_bytes(tmp_path: Path) 
         with pytest.raises(ImageError, match="has no image in row") as caught:
             read_image(image)
         assert caught.value.reason == "missing"
+
+
+def test_a_small_file_takes_little_memory_to_read(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"x" * 100_000)
+    (image,) = list_images(str(tmp_path))
+    tracemalloc.start()
+    try:
+        assert len(read_image(image)) == 100_000
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("kind", [pa.large_binary(), pa.binary_view(), pa.binary(1), "dictionary"])
