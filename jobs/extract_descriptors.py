@@ -50,7 +50,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--shard-size",
         type=command.at_least(1),
         metavar="N",
-        help="images a task and file (default: a 32nd of the images, at least 32, at most 1000)",
+        help="images a task and file (default: a 32nd of the images, at least 32, at most 1000, "
+        "4000 on GPUs)",
     )
     add(
         "--cpus-per-worker",
@@ -62,7 +63,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--gpus-per-worker",
         type=command.at_least(0, float),
         metavar="N",
-        help="default 1 where nodes have GPUs or may come, else 0",
+        help="default a share, so that each worker has four CPUs or more, where nodes have GPUs or "
+        "may come, else 0",
     )
     add("--retry-failed", action="store_true", help="try images again that failed before")
     add(

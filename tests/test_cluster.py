@@ -79,7 +79,7 @@ def test_the_manifests_give_each_gpu_worker_what_a_shard_asks_for() -> None:
     derived = derive(cluster)
     validate_config(derived)
     virtual = yaml.safe_load((ROOT / "cluster.yaml").read_text())
-    for config, cpus in ((derived, 15), (virtual, 16)):
+    for config, share in ((derived, (5, 0.3333)), (virtual, (4, 0.25))):
         types = [
             NodeShape(
                 kind["resources"]["CPU"], kind["resources"].get("GPU", 0), kind["max_workers"]
@@ -88,19 +88,22 @@ def test_the_manifests_give_each_gpu_worker_what_a_shard_asks_for() -> None:
             if kind["resources"].get("CPU")
         ]
         size = size_of_workers(ExtractionSettings(), types)
-        assert (size.cpus, size.gpus) == (cpus, 1)
+        assert (size.cpus, size.gpus) == share
 
 
 @pytest.mark.parametrize(
     ("shapes", "asked", "size"),
     [
         ([NodeShape(2, 0, 1)], {}, (1, 0)),
-        ([NodeShape(16, 1, 8)], {}, (16, 1)),
-        ([NodeShape(96, 8, 1), NodeShape(4, 0, 5)], {}, (12, 1)),
+        ([NodeShape(16, 1, 8)], {}, (4, 0.25)),
+        ([NodeShape(64, 1, 8)], {}, (16, 0.25)),
+        ([NodeShape(7, 1, 8)], {}, (7, 1)),
+        ([NodeShape(96, 8, 1), NodeShape(4, 0, 5)], {}, (4, 0.3333)),
         ([NodeShape(96, 8, 1), NodeShape(16, 4, 1)], {}, (4, 1)),
-        ([NodeShape(16, 1, 1)], {"gpus_per_worker": 0.25}, (4, 0.25)),
+        ([NodeShape(16, 1, 1)], {"gpus_per_worker": 1.0}, (16, 1)),
+        ([NodeShape(16, 1, 1)], {"gpus_per_worker": 0.5}, (8, 0.5)),
         ([NodeShape(16, 1, 1)], {"gpus_per_worker": 0.0}, (1, 0)),
-        ([NodeShape(16, 1, 1)], {"cpus_per_worker": 3}, (3, 1)),
+        ([NodeShape(16, 1, 1)], {"cpus_per_worker": 3}, (3, 0.25)),
         ([], {}, (1, 0)),
     ],
 )
@@ -253,8 +256,8 @@ def test_an_autoscaled_cluster_is_asked_for_gpus_with_their_cpus(tmp_path: Path)
         )
     assert done.returncode == 0, done.stderr[-3000:]
     told = json.loads(done.stdout.splitlines()[-1])
-    assert [["CPU", 16.0], ["GPU", 1.0]] in told["demand"], told["errors"]
-    assert "each worker takes 1 GPU and 16 CPUs" in told["errors"]
+    assert [["CPU", 4.0], ["GPU", 0.25]] in told["demand"], told["errors"]
+    assert "each worker takes 0.25 GPUs and 4 CPUs" in told["errors"]
     assert "can have, 2 × 1 GPU and 16 CPUs" in told["errors"]
     import torch
 

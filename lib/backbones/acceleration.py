@@ -5,7 +5,6 @@ does not know stays as it is, and no worker waits for a compiler.
 """
 
 import operator
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,7 +13,6 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 aten = torch.ops.aten
-Forward = Callable[[torch.Tensor], torch.Tensor]
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
@@ -25,8 +23,8 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 
 
 @torch.no_grad()
-def accelerate(network: nn.Module, example: torch.Tensor, bfloat16: bool) -> Forward:
-    """The network for inputs of exactly the shape, device and layout of `example` (float32).
+def accelerate(network: nn.Module, example: torch.Tensor, bfloat16: bool) -> fx.GraphModule:
+    """The network for inputs of the shape, device and layout of `example` (float32).
 
     Computes in bfloat16 or float32, and gives its output in that type.
     """

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,8 @@ class Backbone(Origin):
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
         """Float32 network input of uint8 RGB images; same shape."""
-        mean = torch.tensor(self.preprocessing.mean, device=images.device).view(3, 1, 1)
-        std = torch.tensor(self.preprocessing.std, device=images.device).view(3, 1, 1)
+        mean = _channels(self.preprocessing.mean, images.device)
+        std = _channels(self.preprocessing.std, images.device)
         return (images.float() / 255 - mean) / std
 
     @torch.inference_mode()
@@ -62,6 +63,12 @@ class Backbone(Origin):
     def loaded(self) -> "Backbone":
         """Itself, see `lib.backbones.kept.LazyBackbone`."""
         return self
+
+
+@lru_cache(maxsize=16)
+def _channels(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
+    """(3, 1, 1) float32, kept: a GPU that is sent a number first ends what it is at."""
+    return torch.tensor(values, device=device).view(3, 1, 1)
 
 
 def as_batch(pixels: np.ndarray) -> torch.Tensor:

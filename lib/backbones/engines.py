@@ -8,16 +8,18 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from lib.backbones import graphs
 from lib.backbones.graphs import Graph, cosines_of, run_each
+from lib.images.preprocessing import EncodedJpeg
 from lib.schemas import Computation, Fidelity
 
 if TYPE_CHECKING:  # PyTorch: where OpenVINO computes nobody waits for it
     from lib.backbones.backbone import Backbone
+    from lib.images.gpu_decoding import GpuDecoder
 
 LEAST_COSINE = 0.999  # of fast descriptors to float32's
 
@@ -28,15 +30,22 @@ class Engine(Protocol):
     name: str
     batch_size: int  # pictures that are best computed together
 
-    def __call__(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
+    @property
+    def decoder(self) -> "GpuDecoder | None":
+        """What decodes JPEG files on the device where it computes, if anything does."""
+
+    def __call__(self, pictures: Sequence[Any]) -> np.ndarray:
         """(N, D) float32 descriptors of at most `batch_size` pictures (height, width, 3) uint8.
 
-        A picture's descriptor is the same whichever others come with it.
+        They are arrays, or what `decoder` gives. A picture's descriptor is the same whichever
+        others come with it.
         """
 
 
 class OpenVinoEngine:
     """A graph compiled for this CPU."""
+
+    decoder = None
 
     def __init__(self, graph: Graph, name: str, threads: int, bfloat16: bool = False) -> None:
         self.name = f"OpenVINO {name}"
@@ -65,6 +74,7 @@ class Forms:
     int8_name: str = ""
     pictures: list[np.ndarray] = field(default_factory=list)  # (height, width, 3) uint8
     reference: np.ndarray | None = None  # (pictures, D) float32 descriptors of them, in float32
+    jpegs: list[EncodedJpeg | None] = field(default_factory=list)  # their files, for GPUs
 
     def __str__(self) -> str:
         return self.int8_name or "nothing faster than float32, or than bfloat16 where it is"
@@ -91,11 +101,25 @@ def choose(
         engine = build()
         if forms.reference is None:
             return engine, Computation(forms.fidelity, engine.name)
-        descriptors = np.concatenate([engine([picture]) for picture in forms.pictures])
+        try:
+            descriptors = np.concatenate([engine([each]) for each in _decoded(forms, engine)])
+        except RuntimeError:
+            if engine.decoder is None:
+                raise
+            continue  # nvJPEG is not there, or refuses these files
         cosine = float(cosines_of(descriptors, forms.reference).min())
         if cosine >= LEAST_COSINE:
             break
     return engine, Computation(forms.fidelity, engine.name, round(cosine, 6), len(forms.pictures))
+
+
+def _decoded(forms: Forms, engine: Engine) -> list[Any]:
+    """The judging pictures as the engine gets them."""
+    if engine.decoder is None:
+        return list(forms.pictures)
+    decoded = iter(engine.decoder([jpeg for jpeg in forms.jpegs if jpeg]))
+    pairs = zip(forms.pictures, forms.jpegs, strict=True)
+    return [next(decoded) if jpeg else picture for picture, jpeg in pairs]
 
 
 def _in_order_of_speed(
@@ -106,7 +130,8 @@ def _in_order_of_speed(
     if forms.float32 is None or not device.startswith("cpu"):
         from lib.backbones.torch_engine import torch_engines  # takes seconds to import
 
-        yield from torch_engines(backbone(), device, fast)
+        decodes = device.startswith("cuda") and any(forms.jpegs)
+        yield from torch_engines(backbone(), device, fast, decodes)
         return
     bfloat16 = graphs.has_bfloat16()
     if forms.int8 is not None:

@@ -1,6 +1,7 @@
 """The forms of a network that workers choose among, made once on the driver."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from lib.backbones.graphs import compiled, cosines_of, run_each
 from lib.backbones.kept import AnyBackbone, NamedGraph, converted, keep_int8, kept_int8
 from lib.backbones.quantization import HARD, Quantized, observe, search
 from lib.cores import usable_cores
+from lib.images.preprocessing import EncodedJpeg
 from lib.schemas import Fidelity
 
 # Of the pictures that int8 is made with: those not among them fare a little worse.
@@ -20,6 +22,23 @@ _CALIBRATION = 64
 # Below the first number of images nothing but float32 pays, up to the second no search for int8,
 # which takes as long as some 300 images in float32, or 500 faster ones.
 _LEAST, _FEW = 256, 1_000
+
+
+class Sample(NamedTuple):
+    """Some images of a collection."""
+
+    pictures: Sequence[np.ndarray] = ()  # (height, width, 3) uint8
+    jpegs: Sequence[EncodedJpeg | None] = ()  # their files, where a GPU can decode those
+
+
+def prepare_for_gpus(
+    backbone: AnyBackbone, fidelity: Fidelity, images: int, sample: Callable[[int], Sample]
+) -> Forms:
+    """The forms of a backbone for so many images where every worker has a GPU: PyTorch computes."""
+    if fidelity == "float32" or images < _LEAST:
+        return Forms(fidelity, None)
+    pictures, jpegs = sample(_JUDGES)
+    return replace(_judged_by_torch(backbone, fidelity, pictures), jpegs=list(jpegs))
 
 
 def prepare_for(
@@ -70,11 +89,7 @@ def prepare(backbone: AnyBackbone, fidelity: Fidelity, pictures: Sequence[np.nda
     if not pictures:
         return Forms(fidelity, graph)
     if graph is None:
-        from lib.backbones.backbone import as_batch
-
-        extract = backbone.loaded().extract
-        reference = np.concatenate([extract(as_batch(picture)).numpy() for picture in pictures])
-        return Forms(fidelity, None, pictures=list(pictures), reference=reference)
+        return _judged_by_torch(backbone, fidelity, pictures)
     bfloat16 = graphs.has_bfloat16()
     model = graphs.unpack(graph)
     form = _kept_form(backbone, model, pictures, bfloat16)
@@ -82,6 +97,18 @@ def prepare(backbone: AnyBackbone, fidelity: Fidelity, pictures: Sequence[np.nda
     judges = form.hardest or range(min(len(pictures), _JUDGES))
     chosen = [pictures[row] for row in judges]
     return Forms(fidelity, graph, *form.int8, chosen, form.descriptors[list(judges)])
+
+
+def _judged_by_torch(
+    backbone: AnyBackbone, fidelity: Fidelity, pictures: Sequence[np.ndarray]
+) -> Forms:
+    from lib.backbones.backbone import as_batch
+
+    extract = backbone.loaded().extract
+    reference = [extract(as_batch(picture)).numpy() for picture in pictures]
+    if not reference:  # none of them could be read
+        return Forms(fidelity, None)
+    return Forms(fidelity, None, pictures=list(pictures), reference=np.concatenate(reference))
 
 
 class _Form(NamedTuple):

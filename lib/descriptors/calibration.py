@@ -10,10 +10,10 @@ import numpy as np
 
 from lib.backbones.engines import Forms
 from lib.backbones.kept import AnyBackbone
-from lib.backbones.preparation import prepare_for
+from lib.backbones.preparation import Sample, prepare_for, prepare_for_gpus
 from lib.images.decoding import ImageError
 from lib.images.listed import ListedImage
-from lib.images.preprocessing import Preprocessing, decode
+from lib.images.preprocessing import EncodedJpeg, Preprocessing, decode, for_gpu
 from lib.images.reading import read_image
 from lib.schemas import Fidelity
 
@@ -27,28 +27,37 @@ def choose_forms(
 ) -> Forms:
     """What workers compute with, of which so many images are to be described.
 
-    `fidelity`: fast unless given; `machines`: how many times the cores of this one are at work;
-    `sample` gives some of the images.
+    `fidelity`: fast unless given; `machines`: how many times the cores of this one are at work, 0
+    where only GPUs are; `sample` gives some of the images.
     """
     start = None
 
-    def pictures(count: int) -> list[np.ndarray]:
+    def read(count: int) -> Sample:
         nonlocal start
         start = start or time.monotonic()
         chosen = sample(count)
         print(f"looking for the fastest arithmetic with {len(chosen)} images", file=sys.stderr)
         with ThreadPoolExecutor() as pool:
-            tried = pool.map(partial(_try_picture, backbone.preprocessing), chosen)
-            return [picture for picture in tried if picture is not None]
+            tried = pool.map(partial(_try_image, backbone.preprocessing), chosen)
+            return Sample(*zip(*filter(None, tried), strict=True))
 
-    forms = prepare_for(backbone, fidelity or "fast", images, machines, pictures)
+    fidelity = fidelity or "fast"
+    if machines:
+        forms = prepare_for(backbone, fidelity, images, machines, lambda n: read(n).pictures)
+    else:
+        forms = prepare_for_gpus(backbone, fidelity, images, read)
     if start is not None:
-        print(f"{forms}, {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
+        result = f"{forms}, " if machines else "each GPU's worker judges its own, "
+        print(f"{result}{time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
     return forms
 
 
-def _try_picture(preprocessing: Preprocessing, image: ListedImage) -> np.ndarray | None:
+def _try_image(
+    preprocessing: Preprocessing, image: ListedImage
+) -> tuple[np.ndarray, EncodedJpeg | None] | None:
     try:
-        return np.ascontiguousarray(decode(read_image(image), preprocessing).pixels)
+        content = read_image(image)
+        pixels = np.ascontiguousarray(decode(content, preprocessing).pixels)
     except ImageError:
         return None
+    return pixels, for_gpu(content)

@@ -27,6 +27,7 @@ from lib.descriptors.naming import name_by_captions
 from lib.descriptors.placement import Placement
 from lib.descriptors.plan import ExtractionPlan, Pending, carry_out, make_plan, resolve
 from lib.descriptors.shards import (
+    LARGEST_GPU_SHARD,
     LARGEST_SHARD,
     ExtractionSettings,
     FailureLimit,
@@ -138,7 +139,8 @@ def extract(
     run.count(plan, prune)
     if plan.pending.count:
         workers = workers or _workers(plan.pending, db, backbone, settings, run, begun.forms)
-        size = settings.shard_size or suitable_shard_size(plan.pending.count)
+        largest = _largest_shard(workers)
+        size = settings.shard_size or suitable_shard_size(plan.pending.count, largest)
         shards = cut_shards(plan.pending, size)
         _extract_shards(shards, plan.pending.count, db, workers, limit, run)
     _account(run, db)
@@ -168,7 +170,8 @@ def _list_and_extract(
             there = list(listing.tables.values())
             pending = Pending([part.table for part in there], [part.rows for part in there])
             workers = _workers(pending, db, backbone, settings, run)
-            shards = _shards_as_they_come(listing, settings.shard_size or LARGEST_SHARD)
+            size = settings.shard_size or _largest_shard(workers)
+            shards = _shards_as_they_come(listing, size)
             _extract_shards(shards, None, db, workers, limit, run, listing)
             listing.watch()
         return listing.result(), workers
@@ -238,14 +241,19 @@ def _workers(
     placement = Placement(settings)
     print(placement, file=sys.stderr, flush=True)
     start = time.monotonic()
-    if forms is None:
+    if forms is None or placement.gpus:  # a head start has chosen for CPUs
         machines = ray.cluster_resources().get("CPU", 1.0) / usable_cores()
+        machines *= not placement.gpus_alone
         forms = choose_forms(backbone, settings.fidelity, pending.count, machines, pending.sample)
     network = forms.float32 is None or placement.gpus > 0
     payload = BackbonePayload.of(backbone, forms, with_network=network)
     run.preparation_seconds = time.monotonic() - start
     run.seconds += run.preparation_seconds
     return Workers(placement, payload)
+
+
+def _largest_shard(workers: Workers) -> int:
+    return LARGEST_GPU_SHARD if workers.placement.gpus else LARGEST_SHARD
 
 
 def _extract_shards(

@@ -24,9 +24,11 @@ from lib.images.listed import ListedImage
 from lib.images.preprocessing import (
     RESIZES_FAST,
     DecodedImage,
+    EncodedJpeg,
     Preprocessing,
     Resize,
     decode,
+    for_gpu,
     resize,
     resize_with_torch,
 )
@@ -36,6 +38,7 @@ from lib.schemas import FAILURES, descriptor_schema
 
 if TYPE_CHECKING:  # PyTorch: where OpenVINO computes nobody waits for it
     from lib.backbones.backbone import Backbone
+    from lib.images.gpu_decoding import GpuDecoder
 
 _READERS = 16  # threads that wait for storage
 _CHUNK_BYTES, _AHEAD_BYTES = 64_000_000, 512_000_000  # of files that are read ahead
@@ -93,6 +96,7 @@ class DescriptorExtractor:
         # On a single core a second thread only takes turns with the network, which costs 6 %.
         overlap = overlap or threads > 1
         self.decoders = ThreadPoolExecutor(threads, "decode") if overlap else None
+        self.gpu = ThreadPoolExecutor(1, "decode on the GPU") if engine.decoder else None
         self.ahead = 2 * engine.batch_size // _CHUNK + threads
 
     def extract(self, images: Sequence[ListedImage]) -> ExtractedShard:
@@ -102,9 +106,9 @@ class DescriptorExtractor:
         failures: list[dict[str, Any]] = []
         size = self.schema.field("descriptor").type.list_size
         descriptors = np.empty((len(images), size), np.float32)
-        batches: defaultdict[tuple[int, ...], dict[int, np.ndarray]] = defaultdict(dict)
+        batches: defaultdict[tuple[int, ...], dict[int, Any]] = defaultdict(dict)
 
-        def forward(batch: dict[int, np.ndarray]) -> None:
+        def forward(batch: dict[int, Any]) -> None:
             """Fill the rows of a batch of pictures that have one shape."""
             with clock.time("forward"):
                 descriptors[list(batch)] = self.engine(list(batch.values()))
@@ -139,7 +143,14 @@ class DescriptorExtractor:
         decoding = partial(_decode, clock, self._decode)
         if self.decoders is None:
             return map(decoding, contents)
-        return _ahead(self.decoders, self.ahead, decoding, contents)
+        if self.gpu is None or self.engine.decoder is None:
+            return _ahead(self.decoders, self.ahead, decoding, contents)
+        from lib.images.gpu_decoding import windows
+
+        leaving = partial(_leave_to_gpu, clock, self._decode)
+        prepared = _ahead(self.decoders, self.ahead, leaving, contents)
+        on_gpu = partial(_decode_on_gpu, clock, self.engine.decoder, self._decode)
+        return _ahead(self.gpu, 2, on_gpu, windows(itertools.chain.from_iterable(prepared)))
 
 
 def build_extractor(
@@ -186,6 +197,36 @@ def _decode(
 ) -> list[DecodedImage | Failure]:
     with clock.time("decode"):
         return [_decode_one(content, decode) for content in contents]
+
+
+def _leave_to_gpu(
+    clock: Clock, decode: Callable[[bytes], DecodedImage], contents: list[bytes | Failure]
+) -> list[DecodedImage | EncodedJpeg | Failure]:
+    """What a GPU can decode as it is, the others decoded here."""
+    with clock.time("decode"):
+        left = [for_gpu(each) if isinstance(each, bytes) else None for each in contents]
+        pairs = zip(left, contents, strict=True)
+        return [jpeg or _decode_one(content, decode) for jpeg, content in pairs]
+
+
+def _decode_on_gpu(
+    clock: Clock,
+    decoder: "GpuDecoder",
+    decode: Callable[[bytes], DecodedImage],
+    window: list[DecodedImage | EncodedJpeg | Failure],
+) -> list[DecodedImage | Failure]:
+    with clock.time("decode"):
+        jpegs = [each for each in window if isinstance(each, EncodedJpeg)]
+        try:
+            pixels = iter(decoder(jpegs) if jpegs else ())
+        except RuntimeError:  # a damaged one among them: this decoder tells which
+            return [
+                _decode_one(each.content, decode) if isinstance(each, EncodedJpeg) else each
+                for each in window
+            ]
+        return [
+            each.decoded(next(pixels)) if isinstance(each, EncodedJpeg) else each for each in window
+        ]
 
 
 def _decode_one(

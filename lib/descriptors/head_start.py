@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
 
@@ -93,13 +94,19 @@ def head_start(
     """One for the length of a `with` block.
 
     None where Ray is up or will run elsewhere, where images or database are not on this machine,
-    and where captions say what images are called.
+    where a GPU will do it, and where captions say what images are called.
     """
     # Unlike `Path.is_dir` this raises nothing: the run tells what is wrong with the name.
     folder = os.path.isdir(images)  # noqa: PTH112
     here = starts_here() and folder and "://" not in db
+    here = here and not (_has_gpu() and settings.gpus_per_worker != 0)
     if not here or captions or settings.shard_size is not None:
         yield None
         return
     with closing(HeadStart(images, db, backbone, settings)) as started:
         yield started
+
+
+def _has_gpu() -> bool:
+    """Whether this machine has one, as far as can be said without PyTorch."""
+    return any(Path("/dev").glob("nvidia[0-9]*"))

@@ -7,7 +7,7 @@ from typing import Any
 
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from lib.descriptors.shards import ExtractionSettings
+from lib.descriptors.shards import ExtractionSettings, workers_at_a_gpu
 from lib.nodes import NodeShape, node_shapes, require_workers, resources_in_words
 
 _HELP_AFTER_S = 300
@@ -17,15 +17,17 @@ _MOST_AHEAD = 1_000  # shards that wait so that an autoscaler sees the demand
 def size_of_workers(settings: ExtractionSettings, shapes: list[NodeShape]) -> ExtractionSettings:
     """Settings with the CPUs and GPUs of a worker filled in, as the cluster is or can become.
 
-    A GPU for each worker where any node has one or may come with one, and with it a GPU's share of
-    that node's CPUs, the smallest share where nodes differ; otherwise one CPU.
+    A GPU's share where any node has one or may come with one, see `workers_at_a_gpu`, and with it
+    that share of the node's CPUs, the smallest where nodes differ; otherwise one CPU.
     """
     gpus = settings.gpus_per_worker
     if gpus is None:
-        gpus = 1.0 if any(shape.gpus >= 1 for shape in shapes) else 0.0
+        beside = [shape.cpus / shape.gpus for shape in shapes if shape.gpus >= 1]
+        # Ray counts in 1/10,000.
+        gpus = int(10_000 / workers_at_a_gpu(min(beside))) / 10_000 if beside else 0.0
     cpus = settings.cpus_per_worker
     if cpus is None:
-        shares = [int(s.cpus * gpus / s.gpus) for s in shapes if gpus and s.gpus >= gpus]
+        shares = [int(s.cpus * gpus / s.gpus + 0.01) for s in shapes if gpus and s.gpus >= gpus]
         cpus = max(1, min(shares, default=1))
     return replace(settings, cpus_per_worker=cpus, gpus_per_worker=gpus)
 
@@ -66,6 +68,12 @@ class Placement:
     def gpus(self) -> float:
         """GPUs that a worker takes, on nodes that have any."""
         return self._size.gpus
+
+    @property
+    def gpus_alone(self) -> bool:
+        """Whether every worker has a GPU."""
+        cpus_alone = self._mixed and any(not shape.gpus and shape.nodes for shape in self._shapes)
+        return self._size.gpus > 0 and not cpus_alone
 
     def __str__(self) -> str:
         nodes = ", ".join(map(str, self._shapes)) or "nothing yet"

@@ -11,6 +11,8 @@ from lib.schemas import Fidelity, Precision
 
 SHARDS_WANTED = 32  # of a small collection, so that several workers have their share
 LEAST_SHARD, LARGEST_SHARD = 32, 1000
+LARGEST_GPU_SHARD = 4_000  # a second of a GPU, which is idle where one begins and ends
+CPUS_AT_A_GPU, MOST_AT_A_GPU = 4, 4  # of a worker, workers
 
 
 @dataclass(frozen=True)
@@ -73,9 +75,17 @@ class Shard:
         ]
 
 
-def suitable_shard_size(images: int) -> int:
-    """Images a shard: 1,000, and fewer of a small collection, down to 32."""
-    return min(max(-(-images // SHARDS_WANTED), LEAST_SHARD), LARGEST_SHARD)
+def suitable_shard_size(images: int, largest: int = LARGEST_SHARD) -> int:
+    """Images a shard: `largest`, and fewer of a small collection, down to 32."""
+    return min(max(-(-images // SHARDS_WANTED), LEAST_SHARD), largest)
+
+
+def workers_at_a_gpu(cpus: float) -> int:
+    """How many share a GPU beside which there are so many CPUs.
+
+    Each is a process with threads that decode, which hinder each other within one.
+    """
+    return max(1, min(MOST_AT_A_GPU, int(cpus // CPUS_AT_A_GPU)))
 
 
 def cut_shards(pending: Iterable[tuple[int, ListedImage]], shard_size: int) -> Iterator[Shard]:

@@ -3,6 +3,7 @@
 import io
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -16,6 +17,7 @@ _SRGB_TOLERANCE = 4  # of 255
 _LARGEST_PROFILE = 4_000_000  # bytes; those of printers have up to 3 million
 _SRGB_PRIMARIES = (0.3127, 0.3290, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)  # white, red, green, blue
 _STRIP_PIXELS = 4_000_000
+_TABLE_STEPS = 33
 
 # Scales that samples are kept in: its end, and the least that the brightest sample must have for
 # the scale to be meant. 8 bits, 12, 16, and 32 with and without sign.
@@ -50,6 +52,22 @@ def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     converted = np.asarray(transform.apply(sample), np.int16)
     moved = np.abs(converted - np.asarray(sample.convert("RGB"), np.int16)).max()
     return transform if moved > _SRGB_TOLERANCE else None
+
+
+@dataclass(frozen=True, eq=False)  # compared by identity: one for each profile
+class ColorTable:
+    """A transform of colours at the corners of a grid, between which it is linear."""
+
+    values: np.ndarray  # (33, 33, 33, 3) float32: red, green, blue of each red, green, blue
+
+
+@lru_cache(maxsize=16)
+def color_table(transform: ImageCms.ImageCmsTransform) -> ColorTable:
+    """The table of a transform from RGB; of common profiles it is right to a level or two."""
+    steps = np.linspace(0, 255, _TABLE_STEPS).round().astype(np.uint8)
+    colors = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), -1)
+    converted = transform.apply(Image.fromarray(colors.reshape(1, -1, 3)))
+    return ColorTable(np.asarray(converted, np.float32).reshape(colors.shape))
 
 
 def profile_of(info: dict[Any, Any]) -> bytes:

@@ -55,6 +55,7 @@ class PlainJpeg(NamedTuple):
     width: int
     height: int
     to_srgb: ImageCms.ImageCmsTransform | None  # see lib.images.colors.to_srgb
+    usual: bool  # one scan of grey or YCbCr, as most are: what decoders in hardware take
 
 
 def plain_jpeg(content: bytes) -> PlainJpeg | None:
@@ -64,7 +65,7 @@ def plain_jpeg(content: bytes) -> PlainJpeg | None:
     """
     if content[:3] != b"\xff\xd8\xff":
         return None
-    size, components, progressive, exif = None, 0, False, False
+    size, components, progressive, exif, rgb = None, 0, False, False, False
     profile: list[bytes] = []
     position = 2
     while position + 9 < len(content) and content[position] == 0xFF:
@@ -76,6 +77,7 @@ def plain_jpeg(content: bytes) -> PlainJpeg | None:
                 return None
             height, width = (int.from_bytes(content[start + n : start + n + 2]) for n in (1, 3))
             size, components, progressive = (width, height), content[start + 5], marker == 0xC2
+            rgb |= content[start + 6 : end : 3] == b"RGB"  # the names of its components
         elif marker == 0xE1 and content.startswith(b"Exif\0\0", start):
             if exif or not _is_upright(content, start + 6, end):
                 return None
@@ -84,6 +86,8 @@ def plain_jpeg(content: bytes) -> PlainJpeg | None:
             tag = XMP_ORIENTATION.search(content, start, end)
             if tag and tag[1] != b"1":
                 return None
+        elif marker == 0xEE and content.startswith(b"Adobe", start):
+            rgb |= content[start + 11 : start + 12] == b"\0"  # no transform to YCbCr
         elif marker == 0xE2 and content.startswith(b"ICC_PROFILE\0", start):
             profile.append(content[start + 12 : end])
         elif marker == 0xDA:
@@ -97,7 +101,9 @@ def plain_jpeg(content: bytes) -> PlainJpeg | None:
             one_scan = not progressive and content[start] == components
             few = one_scan or count_scans(content) <= MAX_SCANS
             whole = content.endswith(b"\xff\xd9") or content.rfind(b"\xff\xd9") > position
-            return PlainJpeg(*size, _transform(profile, components)) if few and whole else None
+            if not (few and whole):
+                return None
+            return PlainJpeg(*size, _transform(profile, components), one_scan and not rgb)
         elif marker in _OTHER_FRAMES:
             return None
         position = end

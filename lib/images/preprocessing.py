@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import simplejpeg
 from PIL import Image
 
+from lib.images.colors import ColorTable, color_table
 from lib.images.decoding import MAX_PIXELS, decode_upright
 from lib.images.jpeg import PlainJpeg, plain_jpeg
 from lib.schemas import content_digest
@@ -24,6 +25,7 @@ _FILTERS = {"bilinear": "bilinear", "bicubic": "catmull_rom"}  # as cykooz_resiz
 # common networks), up to thrice the shorter, so that a collection has few shapes.
 _STEP = 32
 _LONGEST = 3
+_LEAST_SIDE, _LONGEST_SIDE, _MOST_PIXELS = 64, 8_192, 25_000_000  # of a JPEG that a GPU decodes
 
 
 @dataclass(frozen=True)
@@ -88,11 +90,26 @@ class Frame(NamedTuple):
 class DecodedImage:
     """An image ready for a network."""
 
-    pixels: np.ndarray  # (height, width, 3) uint8 RGB, as large as its frame's `size`
+    pixels: Any  # (height, width, 3) uint8 RGB, its frame's `size`: an array, or on a GPU a tensor
     width: int  # of the whole image as a person sees it
     height: int
     bytes: int  # of the file
     digest: str  # `content_digest` of the file
+
+
+@dataclass(frozen=True)
+class EncodedJpeg:
+    """A JPEG file that a GPU can decode."""
+
+    content: bytes
+    width: int  # as its header says
+    height: int
+    digest: str  # `content_digest` of the file
+    colors: ColorTable | None  # what turns its own colours into sRGB
+
+    def decoded(self, pixels: Any) -> DecodedImage:
+        """Itself as an image with these pixels."""
+        return DecodedImage(pixels, self.width, self.height, len(self.content), self.digest)
 
 
 def resize(pixels: np.ndarray, size: tuple[int, int], interpolation: str) -> np.ndarray:
@@ -153,6 +170,18 @@ def decode(
         except ValueError:
             pass  # Pillow decides, and says what is wrong.
     return _decode_with_pillow(content, preprocessing, max_pixels)
+
+
+def for_gpu(content: bytes) -> EncodedJpeg | None:
+    """A JPEG file that a GPU decodes as `decode` does, or None where it might not."""
+    jpeg = plain_jpeg(content)
+    if jpeg is None or not jpeg.usual or (jpeg.to_srgb and jpeg.to_srgb.input_mode != "RGB"):
+        return None
+    short, longer = sorted((jpeg.width, jpeg.height))
+    if short < _LEAST_SIDE or longer > _LONGEST_SIDE or not _is_usual(short, longer, _MOST_PIXELS):
+        return None
+    colors = color_table(jpeg.to_srgb) if jpeg.to_srgb else None
+    return EncodedJpeg(content, jpeg.width, jpeg.height, content_digest(content), colors)
 
 
 def _is_usual(width: int, height: int, max_pixels: int) -> bool:

@@ -22,6 +22,7 @@ from lib.backbones.backbone import Backbone, as_batch, load_backbone
 from lib.backbones.engines import LEAST_COSINE
 from lib.datasets.captions import CaptionedImage, Captions
 from lib.descriptors import extraction, listing, store
+from lib.descriptors.calibration import choose_forms
 from lib.descriptors.extraction import Run, extract
 from lib.descriptors.extractor import _ahead, _bytes, _chunks
 from lib.descriptors.shards import (
@@ -33,6 +34,7 @@ from lib.descriptors.shards import (
 )
 from lib.errors import BadInputError, ImageSearchError, MismatchError
 from lib.images.listed import ListedImage
+from lib.images.listing import list_images
 from lib.schemas import Computation
 from lib.storage import write_bytes_atomic
 from tests.http_server import FileServer
@@ -377,6 +379,27 @@ def test_fast_descriptors_are_judged_by_pictures_of_the_collection(
     mixed = Computation.of_both(computed, Computation("fast", "OpenVINO float32"))
     assert mixed.least_cosine == computed.least_cosine
     assert store.index_descriptors(db).provenance == backbone.provenance("float32")
+
+
+def test_where_only_gpus_work_nothing_is_searched_on_the_driver(
+    backbone: Backbone, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    images = make_images(tmp_path / "images", 12)
+    (images / "00001.jpg").write_bytes(b"not a picture")
+    listed = list(list_images(str(images)))
+    bad = [image for image in listed if image.path == "00001.jpg"]
+    few = choose_forms(backbone, None, 100, 0, lambda count: listed)
+    assert (few.reference, few.pictures) == (None, [])
+    exact = choose_forms(backbone, "float32", 10_000, 0, lambda count: listed)
+    assert exact.reference is None
+    forms = choose_forms(backbone, None, 10_000, 0, lambda count: listed)
+    assert (forms.float32, forms.int8, forms.fidelity) == (None, None, "fast")
+    assert forms.reference is not None
+    assert len(forms.pictures) == len(forms.reference) == len(forms.jpegs) == 11
+    assert all(jpeg is not None for jpeg in forms.jpegs)
+    assert "each GPU's worker judges its own" in capfd.readouterr().err
+    none = choose_forms(backbone, None, 10_000, 0, lambda count: bad)
+    assert none.reference is None
 
 
 def test_float16_halves_the_values(run: Callable[..., Run], tmp_path: Path) -> None:

@@ -141,6 +141,10 @@ def test_there_is_none_where_it_would_be_of_no_use(
         with head_start(images, db, loading, settings, captions) as head:
             return head is not None
 
+    monkeypatch.setattr("lib.descriptors.head_start._has_gpu", lambda: True)
+    assert not started(True, there, db, SETTINGS, [])
+    assert started(True, there, db, ExtractionSettings(gpus_per_worker=0.0), [])
+    monkeypatch.setattr("lib.descriptors.head_start._has_gpu", lambda: False)
     assert started(True, there, db, SETTINGS, [])
     assert not started(False, there, db, SETTINGS, [])
     assert not started(True, f"{there}/list.csv", db, SETTINGS, [])

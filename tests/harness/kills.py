@@ -143,9 +143,9 @@ def photograph(file: Path, seed: int | None) -> None:
 class Shades:
     """An engine: the mean shade of each eighth of a picture."""
 
-    name, batch_size = "shades", 4
+    name, batch_size, decoder = "shades", 4, None
 
-    def __call__(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
+    def __call__(self, pictures: Sequence[Any]) -> np.ndarray:
         """See `Engine`."""
         parts = np.stack(pictures).reshape(len(pictures), 8, -1)
         return parts.mean(axis=2).astype(np.float32) - 128
