@@ -3,7 +3,8 @@
     python -m benchmarks.extraction --images DIR [--json FILE]
     python -m benchmarks.extraction --images DIR --engines
 
-The second compares what could do the forward pass, and what could resize, by the time of one core.
+The second compares what could do the forward pass, what could resize, and the scales at which large
+pictures could be decoded, by the time of one core.
 All on the same photographs in one run. `limit` is what the machine could do if the stages cost
 nothing beyond themselves: on a CPU 1/(1/decode + 1/forward), on a GPU the slower of the two; what
 is set against it is the job without the preparation of its network, which takes as long however
@@ -11,6 +12,7 @@ many images follow.
 """
 
 import argparse
+import io
 import itertools
 import multiprocessing
 import os
@@ -40,7 +42,7 @@ from torchvision.transforms import (
 )
 
 import benchmarks
-from lib.backbones.backbone import Backbone, load_backbone
+from lib.backbones.backbone import Backbone, as_batch, load_backbone
 from lib.backbones.engines import Engine, Forms, OpenVinoEngine, choose
 from lib.backbones.graphs import cosines_of, has_bfloat16
 from lib.backbones.preparation import prepare
@@ -61,6 +63,7 @@ def main() -> None:
     if options.engines:
         compare_engines(backbone, files)
         compare_resizers(backbone, files)
+        compare_scales(backbone, files)
         return
     device = "cuda" if torch.cuda.is_available() else "cpu"
     processes = 1 if device == "cuda" else os.cpu_count() or 1
@@ -305,6 +308,37 @@ def compare_resizers(backbone: Backbone, files: list[str]) -> None:
         other = [a != b for a, b in zip(results, expected, strict=True)]
         share = np.concatenate([differs.ravel() for differs in other]).mean()
         print(f"{name:60} {1e3 * spent:8.2f} ms a picture, {share:.2%} of values not Pillow's")
+
+
+def compare_scales(backbone: Backbone, files: list[str]) -> None:
+    """Print milliseconds a picture of 11 megapixels, on one core, decoded whole and at the scale
+    that the job takes, and the cosine between the descriptors.
+
+    The pictures are mosaics of 36 photographs: they are as sharp as a camera's at best.
+    """
+    contents = [mosaic(files[first:] + files[:first]) for first in range(12)]
+    descriptors = []
+    for scaled in (False, True):
+        start = time.process_time()
+        pictures = [decode(each, backbone.preprocessing, scaled=scaled).pixels for each in contents]
+        spent = (time.process_time() - start) / len(pictures)
+        extracted = [backbone.extract(as_batch(picture)).numpy() for picture in pictures]
+        descriptors.append(np.concatenate(extracted))
+        cosine = float(cosines_of(descriptors[-1], descriptors[0]).min())
+        name = f"decoded {'at a smaller scale' if scaled else 'whole'}"
+        print(f"{name:60} {1e3 * spent:8.1f} ms a picture, least cosine {cosine:.5f}")
+
+
+def mosaic(files: list[str]) -> bytes:
+    """A JPEG file of 3840 × 2880 pixels: six rows of six photographs."""
+    size = 640, 480
+    large = Image.new("RGB", (6 * size[0], 6 * size[1]))
+    for place, file in zip(range(36), itertools.cycle(files), strict=False):
+        picture = Image.open(file).convert("RGB").resize(size)
+        large.paste(picture, (place % 6 * size[0], place // 6 * size[1]))
+    sink = io.BytesIO()
+    large.save(sink, "JPEG", quality=92)
+    return sink.getvalue()
 
 
 if __name__ == "__main__":

@@ -38,7 +38,8 @@ def choose_forms(
         chosen = sample(count)
         print(f"looking for the fastest arithmetic with {len(chosen)} images", file=sys.stderr)
         with ThreadPoolExecutor() as pool:
-            tried = pool.map(partial(_try_image, backbone.preprocessing), chosen)
+            scaled = fidelity == "fast"
+            tried = pool.map(partial(_try_image, backbone.preprocessing, scaled), chosen)
             return Sample(*zip(*filter(None, tried), strict=True))
 
     fidelity = fidelity or "fast"
@@ -53,11 +54,11 @@ def choose_forms(
 
 
 def _try_image(
-    preprocessing: Preprocessing, image: ListedImage
+    preprocessing: Preprocessing, scaled: bool, image: ListedImage
 ) -> tuple[np.ndarray, EncodedJpeg | None] | None:
     try:
         content = read_image(image)
-        pixels = np.ascontiguousarray(decode(content, preprocessing).pixels)
+        pixels = np.ascontiguousarray(decode(content, preprocessing, scaled=scaled).pixels)
     except ImageError:
         return None
     return pixels, for_gpu(content)

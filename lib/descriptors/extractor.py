@@ -85,13 +85,15 @@ class DescriptorExtractor:
         threads: int,
         overlap: bool = False,
         resize: Resize = resize,
+        scaled: bool = False,
     ) -> None:
-        """`threads` decode; `overlap`: on cores that the engine does not need.
+        """`threads` decode; `overlap`: on cores that the engine does not need; `scaled`: see
+        `lib.images.preprocessing.decode`.
 
         `schema`: that of `lib.schemas.descriptor_schema`.
         """
         self.engine, self.schema = engine, schema
-        self._decode = partial(decode, preprocessing=preprocessing, resize=resize)
+        self._decode = partial(decode, preprocessing=preprocessing, resize=resize, scaled=scaled)
         self.readers = ThreadPoolExecutor(_READERS, "read")
         # On a single core a second thread only takes turns with the network, which costs 6 %.
         overlap = overlap or threads > 1
@@ -177,6 +179,7 @@ def build_extractor(
         settings.cpus,
         overlap=device != "cpu",
         resize=resize_with_torch if with_torch else resize,
+        scaled=forms.fidelity == "fast",
     )
 
 

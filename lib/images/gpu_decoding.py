@@ -34,31 +34,44 @@ class GpuDecoder:
         """
         files = [torch.frombuffer(jpeg.content, dtype=torch.uint8) for jpeg in jpegs]
         planes = decode_jpeg(files, mode=ImageReadMode.RGB, device=self._device)
-        alike: defaultdict[torch.Size, list[int]] = defaultdict(list)
-        for row, each in enumerate(planes):
-            alike[each.shape].append(row)
+        alike: defaultdict[tuple[torch.Size, int], list[int]] = defaultdict(list)
+        for row, (each, jpeg) in enumerate(zip(planes, jpegs, strict=True)):
+            alike[each.shape, jpeg.orientation].append(row)
         pixels: list[torch.Tensor] = [torch.empty(0)] * len(jpegs)
-        for rows in alike.values():
-            for row, each in zip(rows, self._resize([planes[row] for row in rows]), strict=True):
+        for (_, orientation), rows in alike.items():
+            resized = self._resize([planes[row] for row in rows], orientation)
+            for row, each in zip(rows, resized, strict=True):
                 colors = jpegs[row].colors
                 pixels[row] = _in_srgb(each, colors) if colors else each
         return pixels
 
-    def _resize(self, planes: list[torch.Tensor]) -> torch.Tensor:
-        """(N, height, width, 3) uint8 of N pictures (3, H, W) of one size.
+    def _resize(self, planes: list[torch.Tensor], orientation: int) -> torch.Tensor:
+        """(N, height, width, 3) uint8, upright, of N stored pictures (3, H, W) of one size.
 
         To resize is linear, one way after the other: two products of matrices, which matrix units
         do some ten times as fast as PyTorch's own kernel resizes.
         """
         _, height, width = planes[0].shape
-        frame = self._preprocessing.frame(width, height)
-        mode, (across, down) = self._preprocessing.interpolation, frame.size
-        rows = _weights(height, frame.resized[1], mode, self._device)
-        columns = _weights(width, frame.resized[0], mode, self._device)
+        swapped = orientation >= 5
+        frame = self._preprocessing.frame(*((height, width) if swapped else (width, height)))
+        across, down = frame.resized[::-1] if swapped else frame.resized  # as it is stored
+        mode = self._preprocessing.interpolation
+        rows = _weights(height, down, mode, self._device)  # (down, H)
+        columns = _weights(width, across, mode, self._device)  # (across, W)
         pixels = torch.stack(planes).to(rows.dtype)  # (N, 3, H, W)
-        narrow = pixels @ columns[frame.left : frame.left + across].T  # (N, 3, H, width)
-        resized = rows[frame.top : frame.top + down] @ narrow  # (N, 3, height, width)
-        return resized.round_().clamp_(0, 255).byte().permute(0, 2, 3, 1)
+        resized = rows @ (pixels @ columns.T)  # (N, 3, down, across)
+        bytes_ = resized.round_().clamp_(0, 255).byte().permute(0, 2, 3, 1)
+        upright = _turned(bytes_, orientation)
+        across, down = frame.size
+        return upright[:, frame.top : frame.top + down, frame.left : frame.left + across]
+
+
+def _turned(pixels: torch.Tensor, orientation: int) -> torch.Tensor:
+    """Stored pixels (N, height, width, 3) as a person sees them (Exif 2.32, 4.6.5, table 6)."""
+    if orientation >= 5:
+        pixels = pixels.transpose(1, 2)
+    turned = (1,) * (orientation in (3, 4, 7, 8)) + (2,) * (orientation in (2, 3, 6, 7))
+    return pixels.flip(turned) if turned else pixels
 
 
 def _in_srgb(pixels: torch.Tensor, colors: ColorTable) -> torch.Tensor:

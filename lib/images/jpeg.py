@@ -47,13 +47,14 @@ def lacks_only_its_end(content: bytes) -> bool:
 
 
 class PlainJpeg(NamedTuple):
-    """A JPEG that every decoder reads alike: whole, 8 bits, RGB or grey, few scans, upright.
+    """A JPEG that every decoder reads alike: whole, 8 bits, RGB or grey, few scans.
 
     Of at most 50 megapixels; a larger one is better read at a smaller scale.
     """
 
-    width: int
+    width: int  # as it is stored
     height: int
+    orientation: int  # 1 to 8, as Exif numbers them: 1 is upright
     to_srgb: ImageCms.ImageCmsTransform | None  # see lib.images.colors.to_srgb
     usual: bool  # one scan of grey or YCbCr, as most are: what decoders in hardware take
 
@@ -65,7 +66,8 @@ def plain_jpeg(content: bytes) -> PlainJpeg | None:
     """
     if content[:3] != b"\xff\xd8\xff":
         return None
-    size, components, progressive, exif, rgb = None, 0, False, False, False
+    size, components, progressive, rgb = None, 0, False, False
+    exif, by_exif, by_xmp = False, None, None  # orientations
     profile: list[bytes] = []
     position = 2
     while position + 9 < len(content) and content[position] == 0xFF:
@@ -79,13 +81,13 @@ def plain_jpeg(content: bytes) -> PlainJpeg | None:
             size, components, progressive = (width, height), content[start + 5], marker == 0xC2
             rgb |= content[start + 6 : end : 3] == b"RGB"  # the names of its components
         elif marker == 0xE1 and content.startswith(b"Exif\0\0", start):
-            if exif or not _is_upright(content, start + 6, end):
+            by_exif = _exif_orientation(content, start + 6, end)
+            if exif or by_exif == 0:
                 return None
             exif = True
         elif marker == 0xE1 and content.startswith(_XMP, start):
-            tag = XMP_ORIENTATION.search(content, start, end)
-            if tag and tag[1] != b"1":
-                return None
+            if tag := XMP_ORIENTATION.search(content, start, end):
+                by_xmp = int(tag[1])
         elif marker == 0xEE and content.startswith(b"Adobe", start):
             rgb |= content[start + 11 : start + 12] == b"\0"  # no transform to YCbCr
         elif marker == 0xE2 and content.startswith(b"ICC_PROFILE\0", start):
@@ -103,32 +105,38 @@ def plain_jpeg(content: bytes) -> PlainJpeg | None:
             whole = content.endswith(b"\xff\xd9") or content.rfind(b"\xff\xd9") > position
             if not (few and whole):
                 return None
-            return PlainJpeg(*size, _transform(profile, components), one_scan and not rgb)
+            return PlainJpeg(
+                *size, by_exif or by_xmp or 1, _transform(profile, components), one_scan and not rgb
+            )
         elif marker in _OTHER_FRAMES:
             return None
         position = end
     return None
 
 
-def _is_upright(content: bytes, start: int, end: int) -> bool:
-    """Whether the Exif data there has no orientation, or 1, in a form that all readers take."""
+def _exif_orientation(content: bytes, start: int, end: int) -> int | None:
+    """1 to 8 where the Exif data there say so in a form that all readers take, None where they say
+    nothing of it; otherwise 0.
+    """
     order = {b"II*\0": "little", b"MM\0*": "big"}.get(content[start : start + 4])
     if order is None:
-        return False
+        return 0
 
     def number(position: int, length: int) -> int:
         return int.from_bytes(content[position : position + length], order)  # type: ignore[arg-type]
 
     entries = start + number(start + 4, 4)
     if entries + 2 > end:
-        return False
+        return 0
     first, count = entries + 2, number(entries, 2)
     if first + 12 * count > end:
-        return False
+        return 0
     for entry in range(first, first + 12 * count, 12):
         if number(entry, 2) == 0x0112:
-            return (number(entry + 2, 2), number(entry + 4, 4), number(entry + 8, 2)) == (3, 1, 1)
-    return True
+            one_short = number(entry + 2, 2) == 3 and number(entry + 4, 4) == 1
+            value = number(entry + 8, 2)
+            return value if one_short and value <= 8 else 0
+    return None
 
 
 def _transform(segments: list[bytes], components: int) -> ImageCms.ImageCmsTransform | None:

@@ -46,15 +46,15 @@ PLAIN: dict[str, Callable[[], bytes]] = {
     "grey": lambda: encoded(scene().convert("L")),
     "upright by Exif": lambda: encoded(scene(), exif=exif(1)),
     "upright by XMP": lambda: with_segments(JPEG, segment(0xE1, XMP + xmp(1))),
+    "turned by Exif": lambda: encoded(scene(), exif=exif(6)),
+    "turned by XMP": lambda: with_segments(JPEG, segment(0xE1, XMP + xmp(6))),
     "sRGB by profile": lambda: encoded(scene(), icc_profile=SRGB),
     "a damaged profile": lambda: encoded(scene(), icc_profile=b"\xff" * 500),
     "something behind its end": lambda: JPEG + b"\0" * 100,
     "a film behind its end": lambda: JPEG + b"\xff\xda" * 2000,
 }
 NOT_PLAIN: dict[str, Callable[[], bytes]] = {
-    "turned by Exif": lambda: encoded(scene(), exif=exif(6)),
-    "turned by XMP": lambda: with_segments(JPEG, segment(0xE1, XMP + xmp(6))),
-    "turned by XMP in other quotes": lambda: with_segments(JPEG, segment(0xE1, XMP + xmp(8, "'"))),
+    "turned by a number that means nothing": lambda: encoded(scene(), exif=exif(9)),
     "damaged Exif": lambda: with_segments(JPEG, segment(0xE1, b"Exif\0\0II*\0\xff\xff\xff\xff")),
     "900 empty Exif segments": lambda: with_segments(JPEG, segment(0xE1, b"Exif\0\0") * 900),
     "Adobe RGB": lambda: encoded(scene(), icc_profile=rgb_profile("adobe", 2.2)),

@@ -1,5 +1,7 @@
 """What a GPU decodes: the same code runs here on a CPU, with libjpeg in the place of nvJPEG."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,7 @@ from lib.images.preprocessing import EncodedJpeg, Preprocessing, decode, for_gpu
 from lib.schemas import Computation, column_to_vectors, descriptor_schema
 from tests.images.odd_images import SRGB, encoded, exif, rgb_profile, scene
 
-USUAL = {
+USUAL: dict[str, Callable[[], bytes]] = {
     "4:2:0": lambda: encoded(scene()),
     "4:4:4": lambda: encoded(scene(), subsampling=0),
     "grey": lambda: encoded(scene().convert("L")),
@@ -28,12 +30,12 @@ USUAL = {
     "sRGB": lambda: encoded(scene(), icc_profile=SRGB),
     "Adobe RGB": lambda: encoded(scene(), icc_profile=rgb_profile("adobe", 2.2)),
     "Display P3": lambda: encoded(scene(), icc_profile=rgb_profile("p3", 2.2)),
+    **{f"turned {n}": partial(encoded, scene(), exif=exif(n)) for n in range(2, 9)},
 }
-OTHERS = {
+OTHERS: dict[str, Callable[[], bytes]] = {
     "progressive": lambda: encoded(scene(), progressive=True),
     "RGB without YCbCr": lambda: encoded(scene(), keep_rgb=True),
     "CMYK": lambda: encoded(scene().convert("CMYK")),
-    "turned": lambda: encoded(scene(), exif=exif(6)),
     "tiny": lambda: encoded(scene(63, 100)),
     "long": lambda: encoded(Image.new("RGB", (9_000, 1_000))),
     "25 megapixels and more": lambda: encoded(Image.new("RGB", (5_001, 5_000))),
@@ -83,8 +85,8 @@ def test_a_profile_of_few_colours_is_kept_for_the_next_picture() -> None:
 
 
 def test_windows_hold_so_many_images_and_so_many_pixels() -> None:
-    small = EncodedJpeg(b"", 640, 480, "", None)
-    large = EncodedJpeg(b"", 6_000, 4_000, "", None)
+    small = EncodedJpeg(b"", 640, 480, 1, "", None)
+    large = EncodedJpeg(b"", 6_000, 4_000, 1, "", None)
     assert [len(each) for each in windows([small] * 600)] == [256, 256, 88]
     assert [len(each) for each in windows([large] * 7)] == [3, 3, 1]
     assert [len(each) for each in windows([None, large] * 4)] == [7, 1]

@@ -5,9 +5,11 @@ import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import simplejpeg
 from PIL import Image
 
 from lib.images.decoding import ImageError
@@ -233,6 +235,39 @@ def test_a_huge_picture_keeps_its_size_and_what_it_shows() -> None:
     picture = decode(content, SMALL)
     looks_like_scene(picture.pixels)
     assert (picture.width, picture.height) == (9000, 6000)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize(
+    ("size", "scale"),
+    [
+        ((1_343, 1_800), 1),  # a pixel less than thrice 448
+        ((1_344, 1_800), 2),
+        ((3_600, 2_688), 4),
+        ((5_376, 7_168), 8),
+        ((20_000, 1_344), 2),  # 672 × 224: the shorter side decides
+    ],
+)
+def test_a_large_jpeg_may_be_decoded_at_a_smaller_scale(
+    size: tuple[int, int], scale: int, orientation: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes: list[tuple[int, ...]] = []
+
+    def spy(content: bytes, *arguments: Any, **options: Any) -> np.ndarray:
+        pixels = decode_jpeg(content, *arguments, **options)
+        shapes.append(pixels.shape[1::-1])
+        return pixels
+
+    decode_jpeg = simplejpeg.decode_jpeg
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", spy)
+    content = encoded(scene(*size), quality=80, exif=exif(orientation))
+    part = decode(content, WHOLE, scaled=True)
+    assert shapes == [tuple(-(-side // scale) for side in size)]
+    whole = decode(content, WHOLE)
+    assert shapes[1] == size
+    assert (part.width, part.height) == (whole.width, whole.height)
+    assert (part.width, part.height) == (size if orientation == 1 else size[::-1])
+    assert np.abs(part.pixels.astype(int) - whole.pixels).mean() < 1
 
 
 @pytest.mark.reports
