@@ -29,9 +29,9 @@ from benchmarks.extraction import available_weights, pictures_of
 from lib.backbones.backbone import Backbone, as_batch, load_backbone
 from lib.backbones.engines import Forms
 from lib.backbones.graphs import cosines_of
-from lib.backbones.preparation import Sample, prepare_for_gpus
 from lib.backbones.torch_engine import TorchEngine
 from lib.cores import usable_cores
+from lib.descriptors.calibration import choose_forms
 from lib.descriptors.extractor import DescriptorExtractor, build_extractor
 from lib.descriptors.shards import LARGEST_GPU_SHARD, ExtractionSettings, workers_at_a_gpu
 from lib.images.listed import ListedImage
@@ -154,14 +154,10 @@ def files_to_parquet(
     """
     workers = workers_at_a_gpu(usable_cores())
     settings = ExtractionSettings(cpus_per_worker=usable_cores() // workers)
-    contents = [Path(file).read_bytes() for file in files[:32]]
-    sample = Sample(pictures_of(backbone, files[:32]), list(map(for_gpu, contents)))
-    forms = prepare_for_gpus(backbone, "fast", options.count, lambda _: sample)
+    judges = [listed(file) for file in files[:32]]
+    forms = choose_forms(backbone, "fast", options.count, 0, True, lambda _: judges)
     names = itertools.islice(itertools.cycle(files), options.count)
-    images = [
-        ListedImage(f"{row}", name, Path(name).stat().st_size, "", f"{row}")
-        for row, name in enumerate(names)
-    ]
+    images = list(map(listed, names))
     size = min(LARGEST_GPU_SHARD, -(-options.count // workers))
     shards = [images[first : first + size] for first in range(0, len(images), size)]
     context = get_context("spawn")
@@ -187,6 +183,11 @@ def files_to_parquet(
         "least_cosine": float(cosines.min()),
         "median_cosine": float(np.median(cosines)),
     }
+
+
+def listed(file: str) -> ListedImage:
+    """A file as extraction lists it."""
+    return ListedImage(file, file, Path(file).stat().st_size, "", file)
 
 
 _extractor: DescriptorExtractor

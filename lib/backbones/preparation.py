@@ -1,7 +1,6 @@
 """The forms of a network that workers choose among, made once on the driver."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +11,6 @@ from lib.backbones.graphs import compiled, cosines_of, run_each
 from lib.backbones.kept import AnyBackbone, NamedGraph, converted, keep_int8, kept_int8
 from lib.backbones.quantization import HARD, Quantized, observe, search
 from lib.cores import usable_cores
-from lib.images.preprocessing import EncodedJpeg
 from lib.schemas import Fidelity
 
 # Of the pictures that int8 is made with: those not among them fare a little worse.
@@ -24,21 +22,16 @@ _CALIBRATION = 64
 _LEAST, _FEW = 256, 1_000
 
 
-class Sample(NamedTuple):
-    """Some images of a collection."""
-
-    pictures: Sequence[np.ndarray] = ()  # (height, width, 3) uint8
-    jpegs: Sequence[EncodedJpeg | None] = ()  # their files, where a GPU can decode those
-
-
 def prepare_for_gpus(
-    backbone: AnyBackbone, fidelity: Fidelity, images: int, sample: Callable[[int], Sample]
+    backbone: AnyBackbone,
+    fidelity: Fidelity,
+    images: int,
+    pictures: Callable[[int], Sequence[np.ndarray]],
 ) -> Forms:
     """The forms of a backbone for so many images where every worker has a GPU: PyTorch computes."""
     if fidelity == "float32" or images < _LEAST:
         return Forms(fidelity, None)
-    pictures, jpegs = sample(_JUDGES)
-    return replace(_judged_by_torch(backbone, fidelity, pictures), jpegs=list(jpegs))
+    return _judged_by_torch(backbone, fidelity, pictures(_JUDGES))
 
 
 def prepare_for(

@@ -116,8 +116,7 @@ def torch_engines(
 
     `decodes`: whether one may decode JPEG files.
     """
-    if fast and has_fast_bfloat16(torch.device(device)):
-        if decodes:
-            yield partial(TorchEngine, deepcopy(backbone), device, True, True)
-        yield partial(TorchEngine, deepcopy(backbone), device, True)
-    yield partial(TorchEngine, backbone, device, False)
+    bfloat16 = fast and has_fast_bfloat16(torch.device(device))
+    for quick in (True, False) if bfloat16 else (False,):
+        for decoding in (True, False) if fast and decodes else (False,):
+            yield partial(TorchEngine, deepcopy(backbone), device, quick, decoding)

@@ -244,7 +244,14 @@ def _workers(
     if forms is None or placement.gpus:  # a head start has chosen for CPUs
         machines = ray.cluster_resources().get("CPU", 1.0) / usable_cores()
         machines *= not placement.gpus_alone
-        forms = choose_forms(backbone, settings.fidelity, pending.count, machines, pending.sample)
+        forms = choose_forms(
+            backbone,
+            settings.fidelity,
+            pending.count,
+            machines,
+            placement.gpus > 0,
+            pending.sample,
+        )
     network = forms.float32 is None or placement.gpus > 0
     payload = BackbonePayload.of(backbone, forms, with_network=network)
     run.preparation_seconds = time.monotonic() - start

@@ -68,7 +68,7 @@ def _describe(
         return [listed[row] for row in np.unique(rows)]
 
     backbone = LazyBackbone(**vars(origin), load=_must_not_load)
-    forms = choose_forms(backbone, settings.fidelity, len(listed), 1.0, sample)
+    forms = choose_forms(backbone, settings.fidelity, len(listed), 1.0, False, sample)
     start = time.monotonic()
     extractor = build_extractor(origin, forms, backbone.loaded, "cpu", settings)
     reports = []

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from lib.backbones import graphs
 from lib.backbones.backbone import Backbone, as_batch, load_backbone
 from lib.backbones.engines import LEAST_COSINE
 from lib.datasets.captions import CaptionedImage, Captions
@@ -388,17 +389,20 @@ def test_where_only_gpus_work_nothing_is_searched_on_the_driver(
     (images / "00001.jpg").write_bytes(b"not a picture")
     listed = list(list_images(str(images)))
     bad = [image for image in listed if image.path == "00001.jpg"]
-    few = choose_forms(backbone, None, 100, 0, lambda count: listed)
+    few = choose_forms(backbone, None, 100, 0, True, lambda count: listed)
     assert (few.reference, few.pictures) == (None, [])
-    exact = choose_forms(backbone, "float32", 10_000, 0, lambda count: listed)
+    exact = choose_forms(backbone, "float32", 10_000, 0, True, lambda count: listed)
     assert exact.reference is None
-    forms = choose_forms(backbone, None, 10_000, 0, lambda count: listed)
+    forms = choose_forms(backbone, None, 10_000, 0, True, lambda count: listed)
     assert (forms.float32, forms.int8, forms.fidelity) == (None, None, "fast")
     assert forms.reference is not None
     assert len(forms.pictures) == len(forms.reference) == len(forms.jpegs) == 11
     assert all(jpeg is not None for jpeg in forms.jpegs)
     assert "each GPU's worker judges its own" in capfd.readouterr().err
-    none = choose_forms(backbone, None, 10_000, 0, lambda count: bad)
+    beside = choose_forms(backbone, None, 500, 9.0, True, lambda count: listed)
+    assert (beside.float32 is None) == (graphs.openvino is None)
+    assert len(beside.pictures) == len(beside.jpegs) == 11
+    none = choose_forms(backbone, None, 10_000, 0, True, lambda count: bad)
     assert none.reference is None
 
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
-from lib.backbones import engines
+from lib.backbones import engines, torch_engine
 from lib.backbones.backbone import Backbone, as_batch, load_backbone
 from lib.backbones.engines import Forms, choose
 from lib.backbones.graphs import cosines_of
-from lib.backbones.torch_engine import TorchEngine
+from lib.backbones.torch_engine import TorchEngine, torch_engines
 from lib.descriptors.extractor import DescriptorExtractor
 from lib.errors import ImageSearchError
 from lib.images.gpu_decoding import GpuDecoder, windows
@@ -157,6 +157,28 @@ def test_only_a_decoder_that_keeps_the_promise_is_chosen(
 
     monkeypatch.setattr(decodes, "decoder", refuse)
     assert choose(forms, lambda: backbone, "cuda", 1)[0] is plain
+
+
+@pytest.mark.parametrize(
+    ("bfloat16", "fast", "decodes", "names"),
+    [
+        (True, True, True, ["bfloat16, nvJPEG", "bfloat16", "float32, nvJPEG", "float32"]),
+        (True, True, False, ["bfloat16", "float32"]),
+        (False, True, True, ["float32, nvJPEG", "float32"]),  # a GPU before Ampere
+        (True, False, True, ["float32"]),
+    ],
+)
+def test_engines_come_in_order_of_speed(
+    bfloat16: bool,
+    fast: bool,
+    decodes: bool,
+    names: list[str],
+    backbone: Backbone,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch_engine, "has_fast_bfloat16", lambda _: bfloat16)
+    built = [build() for build in torch_engines(backbone, "cpu", fast, decodes)]
+    assert [engine.name for engine in built] == [f"PyTorch {name}" for name in names]
 
 
 def test_a_network_is_rewritten_for_two_shapes_and_holds_for_all(backbone: Backbone) -> None:
