@@ -1,6 +1,7 @@
 """What a GPU decodes: the same code runs here on a CPU, with libjpeg in the place of nvJPEG."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -181,17 +182,27 @@ def test_engines_come_in_order_of_speed(
     assert [engine.name for engine in built] == [f"PyTorch {name}" for name in names]
 
 
-def test_a_network_is_rewritten_for_two_shapes_and_holds_for_all(backbone: Backbone) -> None:
+class OfItsPicturesSize(torch.nn.Module):
+    """A network whose trace holds how large its pictures are."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images.mean((2, 3)) * images.shape[3] + images.amax((2, 3))
+
+
+@pytest.mark.parametrize("alike", [True, False])
+def test_a_network_is_rewritten_anew_only_for_shapes_that_it_heeds(
+    alike: bool, backbone: Backbone
+) -> None:
+    if not alike:
+        backbone = replace(backbone, network=OfItsPicturesSize())
     engine = TorchEngine(backbone, "cpu", False)
     random = np.random.default_rng(0)
-    shapes = (224, 288), (224, 320), (288, 224), (256, 352)
-    pictures = [random.integers(0, 256, (*shape, 3), dtype=np.uint8) for shape in shapes]
-    rewritten = []
-    for picture in pictures:
+    shapes = (224, 288), (224, 320), (288, 224)
+    for shape in shapes:
+        picture = random.integers(0, 256, (*shape, 3), dtype=np.uint8)
         expected = backbone.extract(as_batch(picture)).numpy()
-        assert cosines_of(engine([picture]), expected).min() > 0.99999
-        rewritten.append(len(engine._networks))
-    assert rewritten == [1, 2, 3, 3]  # the third is the first that shares no side with another
+        np.testing.assert_allclose(engine([picture]), expected, rtol=1e-3, atol=1e-3)
+    assert len(engine._networks) == (1 if alike else 3)
 
 
 def test_a_gpu_without_memory_is_named(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
