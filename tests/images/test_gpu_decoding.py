@@ -23,6 +23,8 @@ from lib.images.preprocessing import EncodedJpeg, Preprocessing, decode, for_gpu
 from lib.schemas import Computation, column_to_vectors, descriptor_schema
 from tests.images.odd_images import SRGB, encoded, exif, rgb_profile, scene
 
+pytestmark = pytest.mark.slow
+
 USUAL: dict[str, Callable[[], bytes]] = {
     "4:2:0": lambda: encoded(scene()),
     "4:4:4": lambda: encoded(scene(), subsampling=0),
