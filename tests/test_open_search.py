@@ -9,6 +9,7 @@ import pytest
 
 from lib import open_search
 from lib.database.interface import UnknownImageError
+from lib.database.opening import open_database
 from lib.errors import BadArgumentError, MissingError, QueryError
 from lib.images.decoding import ImageError
 from lib.search.engine import Searcher
@@ -57,6 +58,16 @@ def test_the_whole_query_language(search: Searcher) -> None:
         search('ball "red')
     with pytest.raises(BadArgumentError, match="k must be at least 1"):
         search("ball", k=0)
+
+
+def test_several_texts_give_the_images_for_each(search: Searcher, directory: Path) -> None:
+    texts = ["ball -red", "red", "ball -red"]
+    several = search(texts, k=3)
+    assert [result.ids for result in several] == [search(text, k=3).ids for text in texts]
+    assert search([], k=3) == []
+    with pytest.raises(QueryError, match="never closed"):
+        search(["ball", 'ball "red'])
+    assert open_database(directory / "db").look_up("7.jpg")[0].image_id == "7.jpg"
 
 
 def test_more_like_one_or_like_an_image_file(search: Searcher, directory: Path) -> None:

@@ -51,12 +51,13 @@ _COPIED = ("images.arrow", "embeddings.npy")
 _log = logging.getLogger(__name__)
 
 
-def open_database(db: str) -> LocalCollection:
+def open_database(db: str | os.PathLike[str]) -> LocalCollection:
     """The current version. Raises MissingError where there is none.
 
     A version is immutable: its manifest names its files. Where it was replaced and its files were
     deleted meanwhile, the new version is opened instead.
     """
+    db = os.fspath(db)
     while True:
         manifest = read_manifest(db)
         try:

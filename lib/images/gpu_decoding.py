@@ -48,8 +48,8 @@ class GpuDecoder:
     def _resize(self, planes: list[torch.Tensor], orientation: int) -> torch.Tensor:
         """(N, height, width, 3) uint8, upright, of N stored pictures (3, H, W) of one size.
 
-        To resize is linear, one way after the other: two products of matrices, which matrix units
-        do some ten times as fast as PyTorch's own kernel resizes.
+        To resize is linear, one way after the other: two products of matrices, for which GPUs are
+        built.
         """
         _, height, width = planes[0].shape
         swapped = orientation >= 5

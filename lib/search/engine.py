@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import pyarrow as pa
@@ -147,17 +147,24 @@ class Searcher:
         """Number of the database version, counted up by each change."""
         return self.collection.version
 
+    @overload
+    def __call__(self, text: str = "", k: int = 10, **options: Any) -> SearchResult: ...
+
+    @overload
+    def __call__(self, text: Sequence[str], k: int = 10, **options: Any) -> list[SearchResult]: ...
+
     def __call__(
         self,
-        text: str = "",
+        text: str | Sequence[str] = "",
         k: int = 10,
         *,
         like: str | None = None,
         image: str | os.PathLike[str] | bytes | None = None,
         text_weight: float = 0.5,
         **conditions: Any,
-    ) -> SearchResult:
-        """The k images for a text of the query language, an image, or both together.
+    ) -> SearchResult | list[SearchResult]:
+        """The k images for a text of the query language, an image, or both together; for several
+        texts, those for each.
 
         like: id of an image of the database. image: path, URL or content of any other image file.
         text_weight: how much the text counts beside the image, 0 to 1. conditions: fields of
@@ -169,11 +176,14 @@ class Searcher:
         except TypeError as error:
             raise BadArgumentError(f"no such condition on images: {error}") from error
         embedding = None if image is None else self.se_image(image)
-        request = Request(text, k, like, embedding, text_weight, image_filter)
-        (result,) = self.answer([request])
-        if isinstance(result, ImageSearchError):
-            raise result
-        return result
+        options = k, like, embedding, text_weight, image_filter
+        texts = [text] if isinstance(text, str) else text
+        results = []
+        for result in self.answer([Request(each, *options) for each in texts]):
+            if isinstance(result, ImageSearchError):
+                raise result
+            results.append(result)
+        return results[0] if isinstance(text, str) else results
 
     def se_text(self, text: str | Sequence[str]) -> np.ndarray:
         """Semantic embedding of a query, (d,) float32 unit, or of N of them, (N, d).
