@@ -1,6 +1,7 @@
 """Files that list images: archives, tables of images, lists of addresses, COCO's JSON."""
 
 import csv
+import gzip
 import io
 import itertools
 import json
@@ -9,7 +10,9 @@ import posixpath
 import re
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -50,8 +53,10 @@ _DELIMITERS = (",", "\t", ";", "|")
 # A mark, blank lines, and Excel's line that says which delimiter follows.
 _BEFORE_HEADER = re.compile(rb'(?:\xef\xbb\xbf)?(?:(?:"?sep=."?)?[ \t]*[\r\n])*')
 _LINE = re.compile(rb"[^\r\n]*[\r\n]*")
+_LONGEST_LINE = 10_000_000  # characters
 _NOT_IN_PLACE = "links and sparse files in archives"
 _OF_OTHER_LENGTH = "rows of another length than the header"
+_NO_OBJECTS = "lines that are no JSON object"
 _IN_A_CELL = "rows inside of a quoted cell"
 _WITHOUT_ADDRESS = "rows without an address"
 _WINDOWS_PATHS = "paths on a Windows machine"
@@ -71,9 +76,18 @@ class ContainerFile(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """Its ending."""
+        """Its ending; of a compressed list that before `.gz`."""
+        return container_kind(self._name)
+
+    @property
+    def is_compressed(self) -> bool:
+        """Whether it is a list that gzip made smaller."""
+        return self.kind != ending(self._name)
+
+    @property
+    def _name(self) -> str:
         http = self.path.startswith(("http://", "https://"))
-        return ending(urlsplit(self.path).path if http else self.path)
+        return urlsplit(self.path).path if http else self.path
 
     @property
     def prefix(self) -> str:
@@ -191,6 +205,40 @@ def _list(file: Any, where: ContainerFile, left_out: LeftOut) -> Rows:
             if inside := sum(pc.sum(count).as_py() or 0 for count in counts):
                 left_out.skipped[_IN_A_CELL] += inside
             yield _rows(batch, names.index(uri), names.index(name), where, left_out)
+
+
+def _json_lines(file: Any, where: ContainerFile, left_out: LeftOut) -> Rows:
+    """Rows of a list that are JSON objects, one a line; what they hold besides is left alone."""
+    lines = io.TextIOWrapper(file, "utf-8-sig", "surrogateescape")
+    columns = None
+    # A line without an end is read in parts, none of which is an object.
+    while chunk := list(
+        itertools.islice(iter(partial(lines.readline, _LONGEST_LINE), ""), BATCH_ROWS)
+    ):
+        rows = [row for line in chunk if not line.isspace() for row in [_object(line)]]
+        objects = [row for row in rows if row is not None]
+        if broken := len(rows) - len(objects):
+            left_out.skipped[_NO_OBJECTS] += broken
+        if not objects:
+            continue
+        columns = columns or _columns([*dict.fromkeys(itertools.chain(*objects))], where.uri)
+        texts = [[_text_of(row.get(name)) for row in objects] for name in columns]
+        arrays = [pa.array(column, pa.string()) for column in texts]
+        batch = pa.RecordBatch.from_arrays(arrays, ["uri", "name"])
+        yield _rows(batch, 0, 1, where, left_out)
+
+
+def _object(line: str) -> dict[str, Any] | None:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _text_of(value: Any) -> str | None:
+    """Numbers name files, too; a list or an object names none."""
+    return valid_text(str(value)) if isinstance(value, str | int) else None
 
 
 def _parquet(file: Any, where: ContainerFile, left_out: LeftOut) -> Rows:
@@ -412,6 +460,8 @@ def refusal(where: ContainerFile, error: Exception) -> ImageSearchError | None:
         return MissingError(f"no images at {where.uri}: {error.__cause__ or error}")
     if isinstance(error, zipfile.BadZipFile | tarfile.TarError):
         return BadInputError(f"{where.uri} is no whole {where.kind[1:]} archive: {error}")
+    if isinstance(error, gzip.BadGzipFile | EOFError | zlib.error):
+        return BadInputError(f"{where.uri} is no whole gzip file: {error}")
     if is_of_page(error) or isinstance(error, pa.ArrowException | UnicodeDecodeError):
         return BadInputError(f"{where.uri} cannot be read as {where.kind[1:]}: {error}")
     no_ranges = isinstance(error, ValueError) and not isinstance(error, BadInputError)
@@ -429,12 +479,25 @@ _LISTERS: dict[str, Callable[[Any, ContainerFile, LeftOut], Rows]] = {
     ".csv": _list,
     ".tsv": _list,
     ".txt": _list,
+    ".jsonl": _json_lines,
+    ".ndjson": _json_lines,
     ".parquet": _parquet,
 }
+_READ_IN_ORDER = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson")  # which may be compressed
 CONTAINERS = (*_LISTERS,)  # endings of such files
+
+
+def container_kind(name: str) -> str:
+    """The ending of a file's name; of a compressed list that before `.gz`."""
+    last = ending(name)
+    inner = ending(name[: -len(last)]) if last == ".gz" else ""
+    return inner if inner in _READ_IN_ORDER else last
 
 
 def list_container(where: ContainerFile, left_out: LeftOut) -> Rows:
     """The images that an archive or table lists; of a large list of URIs, its parts."""
-    with where.fs.open(where.path) as file:
-        yield from _LISTERS[where.kind](file, where, left_out)
+    with where.fs.open(where.path) as file, ExitStack() as opened:
+        content = file
+        if where.is_compressed:
+            content = opened.enter_context(gzip.GzipFile(fileobj=file))
+        yield from _LISTERS[where.kind](content, where, left_out)

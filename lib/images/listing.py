@@ -20,7 +20,14 @@ from fsspec.implementations.local import LocalFileSystem
 
 from lib.errors import BadInputError, ImageSearchError, MissingError
 from lib.images.addresses import open_filesystem
-from lib.images.containers import CONTAINERS, ContainerFile, holds_images, list_container, refusal
+from lib.images.containers import (
+    CONTAINERS,
+    ContainerFile,
+    container_kind,
+    holds_images,
+    list_container,
+    refusal,
+)
 from lib.images.file_names import LeftOut, ending, is_image
 from lib.images.listed import ListedImage, listed_image, rows_of, uri_of, version
 from lib.schemas import PROVENANCE_KEY
@@ -44,10 +51,10 @@ def list_images(
     """The images of a source, in no particular order, one at a time.
 
     `source` is a directory, a single image, a glob, a `.zip` or `.tar` archive, a COCO `.json`
-    of images, a list of URIs or paths (`.parquet`, `.csv`, `.tsv`, or `.txt` with one a line), or a
-    `.parquet` table of image bytes; each on this machine or behind a URL. In a directory or glob,
-    archives and `.parquet` tables are opened, too. A path that exists is taken as it is, whatever
-    signs it has.
+    of images, a list of URIs or paths (`.parquet`, `.jsonl`, `.csv`, `.tsv`, or `.txt` with one a
+    line; gzip may have compressed the last four), or a `.parquet` table of image bytes; each on
+    this machine or behind a URL. In a directory or glob, archives and `.parquet` tables are opened,
+    too. A path that exists is taken as it is, whatever signs it has.
 
     `skipped` counts what is left out, by kind, while the images are taken: pictures and films that
     are not read, folders and archives that cannot be, and, without `include_hidden`, what
@@ -129,7 +136,7 @@ class Listing:
             if local:
                 raise MissingError(f"no images at {source}: there is no such file or directory")
         # To know whether an address of the web is a directory takes reading all of it.
-        if ending(name) in CONTAINERS and (http or not fs.isdir(path)):
+        if container_kind(name) in CONTAINERS and (http or not fs.isdir(path)):
             yield _source_file(fs, path, source, None)
         elif re.search(r"\.(tar\.\w+|tgz|tbz2?|txz)$", name, re.I) and not fs.isdir(path):
             raise BadInputError(

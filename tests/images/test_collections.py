@@ -1,6 +1,7 @@
 """Collections as people have them: what is listed, what is left out, and what is said of it."""
 
 import errno
+import gzip
 import io
 import json
 import os
@@ -387,6 +388,47 @@ def test_a_list_of_paths_and_numbers_of_classes(tmp_path: Path) -> None:
     assert set(listed(tmp_path / "train.txt")) == {"in/a b.jpg", "in/7.PNG", "in/c.jpg 1.jpg"}
 
 
+@pytest.mark.parametrize("name", ["list.jsonl", "list.ndjson", "list.jsonl.gz"])
+def test_a_list_of_json_objects(name: str, tmp_path: Path) -> None:
+    write(tmp_path, "in/a.jpg", "in/日 b.jpg", "7")
+    lines = [
+        '\ufeff{"caption": "one", "file_name": "in/a.jpg", "tags": ["x"]}',
+        "",
+        '{"file_name": "in/日 b.jpg"}',
+        '{"file_name": 7}',
+        '{"file_name": "in/cut',
+        '["in/a.jpg"]',
+        '{"file_name": null}',
+        '{"file_name": ["in/a.jpg"]}',
+    ]
+    content = "\r\n".join(lines).encode()
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    assert listed(tmp_path / name) == {
+        path: path.encode() for path in ("in/a.jpg", "in/日 b.jpg", "7")
+    }
+    left_out = {"lines that are no JSON object": 2, "rows without an address": 2}
+    assert counted(tmp_path / name) == left_out
+    (tmp_path / name.replace("list", "other")).write_bytes(
+        gzip.compress(b'{"x": 1}') if name.endswith("gz") else b'{"x": 1}'
+    )
+    with pytest.raises(BadInputError, match="needs a column of addresses"):
+        list(list_images(str(tmp_path / name.replace("list", "other"))))
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "txt"])
+def test_a_compressed_list_is_read_as_far_as_it_goes(kind: str, tmp_path: Path) -> None:
+    write(tmp_path, "a.jpg", "b.jpg")
+    source = tmp_path / f"list.{kind}.gz"
+    content = ["path"] * (kind != "txt") + ["a.jpg", "b.jpg"]
+    whole = gzip.compress("\n".join(content).encode())
+    source.write_bytes(whole)
+    assert listed(source) == {"a.jpg": b"a.jpg", "b.jpg": b"b.jpg"}
+    for damaged in (whole[:-6], whole[:14], b"no gzip"):
+        source.write_bytes(damaged)
+        with pytest.raises(BadInputError, match="is no whole gzip file"):
+            list(list_images(str(source)))
+
+
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
 @pytest.mark.parametrize("ending", ["csv", "txt"])
 def test_lists_as_windows_writes_them(ending: str, encoding: str, tmp_path: Path) -> None:
@@ -436,8 +478,8 @@ def test_a_coco_file_with_other_addresses(tmp_path: Path) -> None:
 
 
 def test_a_file_of_another_kind_says_so(tmp_path: Path) -> None:
-    write(tmp_path, "a.7z", "list.jsonl", "photo")
-    for name in ("a.7z", "list.jsonl", "photo"):
+    write(tmp_path, "a.7z", "list.yaml", "photo")
+    for name in ("a.7z", "list.yaml", "photo"):
         with pytest.raises(BadInputError, match=r"neither an image nor one of \.zip"):
             listed(tmp_path / name)
 
