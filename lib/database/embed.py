@@ -1,12 +1,14 @@
 """Embedding the whole collection: a task for each descriptor file that is new, then one commit."""
 
 import hashlib
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lib.database.manifest import (
     Manifest,
@@ -16,9 +18,10 @@ from lib.database.manifest import (
     embeddings_file,
     read_base,
     read_manifest,
+    read_rows,
     write_embeddings,
 )
-from lib.database.tombstones import Tombstones, with_digest
+from lib.database.tombstones import IDENTITY, Tombstones, with_digest
 from lib.descriptors.store import parts_of, stored_files
 from lib.embedder.model import Embedder
 from lib.embedder.space import keep_embedder, load_semantic_space
@@ -36,6 +39,8 @@ from lib.storage import StoredFile, absolute, digest_of, join, list_stored, swee
 from lib.tasks import Runner, run_here
 
 _READERS = 16  # ends of files read at a time
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ def embed_database(db: str, run: Runner = run_here, check: bool = False) -> Embe
     taken over: those of the last version, and those that a run finished before it was killed. One
     that is lost, or is not what was written, is embedded again; those whose size and time are as
     they were are taken as unchanged unless `check` asks to read them all. What other jobs commit
-    meanwhile is built upon.
+    meanwhile is built upon. A removed photo that comes again under another name stays removed.
     Raises MissingError where there are no descriptors, MismatchError where the embedder is for
     another backbone.
     """
@@ -86,20 +91,64 @@ def embed_database(db: str, run: Runner = run_here, check: bool = False) -> Embe
     while True:
         base = read_base(db)
         kept, pending, broken = _plan(db, base, space.digest, run, check)
-        tasks = [(source, not broken.isdisjoint(source.parts)) for source in pending]
+        known = {seen for file in base.files for seen in (*file.sources, *file.sources_seen)}
+        tasks = [
+            (
+                source,
+                not broken.isdisjoint(source.parts),
+                known.isdisjoint((source.seen, *source.parts)),
+            )
+            for source in pending
+        ]
         results = []
         with Progress(len(tasks), "files") as progress:
             for result in run(_embed_file, (*shared, base.tombstones), tasks):
                 results.append(result)
                 progress.advance(1)
-        embedded += sum(anew for _, anew in results)
-        added = sorted((file for file, _ in results), key=lambda file: file.name)
+        embedded += sum(anew for _, anew, _ in results)
+        added = sorted((file for file, _, _ in results), key=lambda file: file.name)
         new = replace(base, embedder_digest=space.digest, files=(*kept, *added))
+        renamed = {file.name: images for file, _, images in results if len(images)}
+        if renamed:
+            new = _keep_removed(db, base, new, renamed)
         with suppress(ConflictError):
             if not _committed(db, new):
                 new = commit_version(db, new)
+            if again := sorted(set(new.tombstones.image_ids) - set(base.tombstones.image_ids)):
+                _log.warning(
+                    "%d new images are photos that were removed under another name, such as %s; "
+                    "they stay removed (jobs.remove_images --undo --id brings one back)",
+                    len(again),
+                    again[0],
+                )
             hidden = sum(file.hidden for file in new.files)
             return EmbeddingReport(new.version, new.images, hidden, len(new.files), embedded)
+
+
+def _keep_removed(db: str, base: Manifest, new: Manifest, renamed: dict[str, pa.Table]) -> Manifest:
+    """The new version with tombstones for removed photos that came under another name.
+
+    `renamed`: such rows by the file that they are in. A photo of which a copy was shown before is
+    none: who removed a duplicate keeps the other, whatever that is called later.
+    """
+    digests = pa.concat_tables(renamed.values())["digest"].unique()
+    shown: list[str] = []
+    for file in base.files:
+        with suppress(MissingError, BadInputError):  # what cannot be read was shown to nobody
+            images = read_rows(db, file, IDENTITY)
+            images = images.filter(pc.is_in(images["digest"], value_set=digests))
+            visible = images.filter(pa.array(~base.tombstones.hides(images)))
+            shown += visible["digest"].to_pylist()
+    copies = pa.array(shown, pa.string())
+    hidden = {
+        name: images.filter(pc.invert(pc.is_in(images["digest"], value_set=copies)))
+        for name, images in renamed.items()
+    }
+    files = [
+        replace(file, hidden=file.hidden + len(hidden.get(file.name, ()))) for file in new.files
+    ]
+    tombstones = new.tombstones.with_rows(pa.concat_tables(hidden.values()))
+    return replace(new, files=tuple(files), tombstones=tombstones)
 
 
 def _committed(db: str, manifest: Manifest) -> bool:
@@ -193,10 +242,11 @@ def _embed_file(
     digest: str,
     db: str,
     tombstones: Tombstones,
-    task: tuple[_Source, bool],
-) -> tuple[ManifestFile, bool]:
-    """The embeddings of a descriptor file, and whether they were embedded now."""
-    source, broken = task
+    task: tuple[_Source, bool, bool],
+) -> tuple[ManifestFile, bool, pa.Table]:
+    """The embeddings of a descriptor file, whether they were embedded now, and, where the last
+    version did not know the file, those of its images that were removed under another name."""
+    source, broken, unknown = task
     stem = source.name.removesuffix(".parquet")
     name = f"{stem}-{digest[:8]}-{source.digest[:16]}.parquet"
     fields = {"sources": source.parts, "sources_seen": (source.seen,) * len(source.parts)}
@@ -209,7 +259,9 @@ def _embed_file(
     except (MissingError, BadInputError):
         table = _embed(embedder, provenance, digest, join(db, "descriptors", source.name))
         file, anew = write_embeddings(db, name, table, **fields), True
-    return replace(file, hidden=int(tombstones.hides(table).sum())), anew
+    renamed = tombstones.renamed(table)
+    file = replace(file, hidden=int(tombstones.hides(table).sum()))
+    return file, anew, renamed if unknown else renamed.slice(0, 0)
 
 
 def _embed(embedder: Embedder, provenance: Provenance, digest: str, source: str) -> pa.Table:

@@ -73,6 +73,16 @@ class Tombstones:
             hidden[row] = any(_same(photo, removed) for removed in self._by_id[image_id])
         return hidden
 
+    def renamed(self, images: pa.Table) -> pa.Table:
+        """IDENTITY of those rows of a table that are shown, but hold a photo that was removed."""
+        table = with_digest(images).select(IDENTITY)
+        same = pc.and_(
+            pc.is_in(table["digest"], value_set=self.table["digest"]),
+            pc.not_equal(table["digest"], ""),
+        )
+        table = table.filter(same)
+        return table.filter(pa.array(~self.hides(table)))
+
     @cached_property
     def _by_id(self) -> dict[str, list[tuple]]:
         photos: dict[str, list[tuple]] = {}

@@ -172,6 +172,27 @@ def test_another_photo_under_a_removed_name_is_shown(db: str) -> None:
     assert set(rows(db)) == {"1", "2", "4"}
 
 
+@pytest.mark.reports
+def test_a_removed_photo_under_another_name_stays_removed(
+    db: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_descriptors(db, "2.parquet", {"5": "e", "6": "e"})
+    embed_database(db)
+    remove_images(db, ["3", "5"])
+    write_descriptors(db, "0.parquet", {"moved/3": "c", "1": "a"})  # renamed, and pruned
+    write_descriptors(db, "3.parquet", {"7": "e"})  # a photo of which one of two copies is shown
+    again = embed_database(db)
+    assert (again.images, again.removed) == (5, 2)
+    assert set(rows(db)) == {"1", "2", "4", "6", "7"}
+    assert "1 new images are photos that were removed under another name, such as moved/3" in (
+        caplog.text
+    )
+    assert remove_images(db, ["moved/3"], undo=True) == RemovalReport(1)
+    save_embedder(db, 1)
+    assert embed_database(db).images == 6
+    assert "moved/3" in rows(db)
+
+
 @pytest.mark.parametrize("compacted", [False, True])
 def test_undo_brings_an_image_back(db: str, compacted: bool) -> None:
     embed_database(db)
