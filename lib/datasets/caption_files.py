@@ -8,12 +8,14 @@ refused with its place in the file; what is left out is counted and named.
 
 import bz2
 import gzip
+import itertools
 import json
 import lzma
 import posixpath
 import re
 import tarfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from io import BytesIO
 from pathlib import PurePosixPath
 from typing import Any
@@ -204,6 +206,22 @@ _FIRST_DOT = re.compile(r"\.[^/]*$")
 _TAKEOUT = re.compile(r"^(.+?)(\.\w+)(?:\.[a-z-]*)?(\(\d+\))?$", re.DOTALL)
 
 
+_LONG = 40  # characters; Takeout cuts the name of a sidecar at 46, that of an image at 47
+_COUNT = re.compile(r"^.*?((?:\(\d+\))?)$", re.DOTALL)
+
+
+def _of_longer_name(stem: str, names: Sequence[str]) -> str:
+    """The one image of sorted names that begins as a sidecar whose name was cut; else empty."""
+    count = _COUNT.sub(r"\1", stem)
+    begin = stem.removesuffix(count)
+    if len(posixpath.basename(begin)) < _LONG:
+        return ""
+    after = itertools.islice(names, bisect_left(names, begin), None)
+    longer = itertools.takewhile(lambda name: name.startswith(begin), after)
+    same = [name for name in longer if _COUNT.sub(r"\1", posixpath.splitext(name)[0]) == count]
+    return same[0] if len(same) == 1 else ""
+
+
 def _is_sidecar(name: str, size: int) -> bool:
     named = name.lower().endswith((".txt", ".caption", ".json"))
     return named and not posixpath.basename(name).startswith(".") and size <= _MOST_SIDECAR_BYTES
@@ -258,13 +276,15 @@ def _read_folder(fs: Any, root: str, source: str, result: CaptionRows) -> None:
         if files:
             return
     images = {posixpath.splitext(name)[0]: name for name in names if has_image_ending(name)}
+    pictures = sorted(images.values())
     texts: dict[str, dict[str, None]] = {}
     for name in names:
         stem = posixpath.splitext(name)[0]
         path = f"{root}/{name}"
         if _is_sidecar(name, fs.info(path)["size"]):
             image = _TAKEOUT.sub(r"\1\3\2", stem)
-            image = image if has_image_ending(image) else images.get(stem, stem)
+            if not has_image_ending(image):
+                image = images.get(stem) or _of_longer_name(stem, pictures) or stem
             said, _ = _sidecar(fs.cat_file(path), f"{source}/{name}", result)
             texts.setdefault(image, {}).update(dict.fromkeys(said))
     if not texts:

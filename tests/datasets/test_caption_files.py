@@ -406,6 +406,16 @@ def test_texts_beside_images(tmp_path: Path) -> None:
     (tmp_path / "takeout" / "4.JPG.TXT").write_text("w")
     beside = load_captions(str(tmp_path / "takeout")).by_image()
     assert beside == {"1.jpg": ["x"], "1(2).jpg": ["y"], "1(3).jpg": ["z"], "4.JPG": ["w"]}
+    long = (
+        "original_0a1b2c3d-aaaa-bbbb-cccc-1234567890ab_"  # Takeout cuts names here, and after one
+    )
+    for name in (f"{long}P.jpg", f"{long}P(1).jpg", f"{long[:-1]}.jpg"):
+        (tmp_path / "cut").mkdir(exist_ok=True)
+        (tmp_path / "cut" / name).touch()
+    for name in (long, f"{long}(1)", "orig"):  # the last may be of any of them
+        (tmp_path / "cut" / f"{name}.json").write_text(json.dumps({"description": name[-3:]}))
+    beside = load_captions(str(tmp_path / "cut")).by_image()
+    assert beside == {f"{long}P.jpg": ["ab_"], f"{long}P(1).jpg": ["(1)"], "orig": ["rig"]}
     coco = json.dumps(COCO | {"annotations": [{"image_id": 1, "caption": "x"}]})
     load(tmp_path / "coco" / "annotations" / "captions_val2017.json", coco)
     (tmp_path / "coco" / "annotations" / "instances_val2017.json").write_text("{}")
