@@ -3,10 +3,11 @@
 The one rule of matching. A name matches an image whose path it equals; else one whose path agrees
 with it in the longest run of last parts that no other name and no other path has; else a number
 or a name without ending matches the file of that number or name. Folders, `./`, backslashes,
-drives, hosts, case, Unicode composition, percent-encoding, `.jpeg` for `.jpg` and leading zeros are
-how a name is written, not what it means; where several images are meant, none is taken.
+drives, hosts, case, Unicode composition, percent-encoding, `&amp;`, `.jpeg` for `.jpg` and leading
+zeros are how a name is written, not what it means; where several images are meant, none is taken.
 """
 
+import html
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
@@ -75,7 +76,9 @@ class _Name:
     def __init__(self, name: str) -> None:
         self.raw = name
         self.path = normal_path(name)
-        loose = unicodedata.normalize("NFC", normal_path(unquote(self.path)).casefold())
+        loose = unicodedata.normalize(
+            "NFC", normal_path(html.unescape(unquote(self.path))).casefold()
+        )
         stem, dot, ending = loose.rpartition("/")[2].rpartition(".")
         ending = dot + ending
         self.ending = _SAME_ENDING.get(ending, ending) if ending in _ENDINGS else ""

@@ -30,6 +30,11 @@ def test_ways_to_write_one_name(name: str) -> None:
     assert rows([name], ["sub/y.jpg", "sub/x.jpg"]) == {name: 1}
 
 
+@pytest.mark.parametrize("name", ["x&y.jpg", "x&amp;y.jpg", "x%26y.jpg", "in/X&#38;Y.JPG"])
+def test_a_name_may_be_written_as_a_web_page_has_it(name: str) -> None:
+    assert rows([name], ["x.jpg", "x&y.jpg", "xy.jpg"]) == {name: 1}
+
+
 @pytest.mark.parametrize("name", ["139", "139.0", "0139", "139.jpg", "00139.JPEG", "val/139.jpg"])
 def test_numbers_have_no_leading_zeros(name: str) -> None:
     assert rows([name], ["000000000139.jpg", "000000001390.jpg"]) == {name: 0}
