@@ -205,8 +205,9 @@ def _split_lines(
                     break
         while len(cells) > count and not cells[-1].strip():
             cells.pop()
-        if image < len(cells) and '"' in cells[image]:
-            cells[image], kind = cells[image].strip('" '), kind or "stray"
+        name = cells[image].strip() if image < len(cells) else ""
+        if name != name.strip('"'):  # quotes inside of it are its own
+            cells[image], kind = name.strip('" '), kind or "stray"
         yield _Line(number, cells, kind)
 
 
