@@ -139,7 +139,7 @@ def read_classification_layer(
     state = of_network(read.state, classifier)
     values = state.get(f"{layer}.weight")
     if values is None or values.ndim != 2:
-        raise MissingError(f"{source} lack the layer that tells classes ({layer or 'none'})")
+        raise MissingError(f"the layer that tells classes ({layer or 'none'}) is not in {source}")
     load_state(classifier, state, name, source)
     bias = state.get(f"{layer}.bias", torch.zeros(len(values)))
     digest = state_digest(classifier.state_dict())
