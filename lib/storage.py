@@ -7,7 +7,7 @@ import json
 import os
 import tempfile
 import time
-from codecs import BOM_UTF16_BE, BOM_UTF16_LE
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE, BOM_UTF32_BE, BOM_UTF32_LE
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -209,7 +209,10 @@ def read_bytes(url: str) -> bytes:
 
 
 def encoding_of(start: bytes) -> str:
-    """The encoding of a text that begins so: UTF-16 by its mark, as Windows writes, else UTF-8."""
+    """The encoding of a text that begins so: UTF-16 by its mark, as Windows writes, or UTF-32, else
+    UTF-8. Four bytes tell."""
+    if start.startswith((BOM_UTF32_LE, BOM_UTF32_BE)):  # the first begins as UTF-16's
+        return "utf-32"
     return "utf-16" if start.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig"
 
 

@@ -113,12 +113,12 @@ def _decompress(opened: Any) -> bytes:
 
 
 def _decode(content: bytes, source: str, result: CaptionRows) -> str:
-    """UTF-8, UTF-16 (with a byte order mark, or the zeros of Latin letters), else of _WINDOWS.
+    """UTF-8, UTF-16 or UTF-32 by its mark, UTF-16 by its zeros, else one of _WINDOWS.
 
     Where most of what is not ASCII is UTF-8, the rest is damage, not another encoding.
     """
-    if encoding_of(content) == "utf-16":
-        return content.decode("utf-16")
+    if (marked := encoding_of(content)) != "utf-8-sig":
+        return content.decode(marked)
     sample = content[:1000]
     if sample.count(0) > len(sample) // 3:
         odd = sample[1::2].count(0) > sample[::2].count(0)

@@ -20,7 +20,8 @@ LONE_ID_COLUMNS = ("imgid", "photoid", "id")
 CAPTION_COLUMNS = re.findall(
     r"\w+",
     """caption captions captiontext text texts sentence sentences sentencesraw raw rawcaption
-    captionstr referencestrs comment comments description descriptions alttext alt txt value""",
+    captionstr referencestrs comment comments description descriptions alttext alt txt value
+    captionabstract imagedescription""",
 )
 _NUMBERED = re.compile(r"((?:caption|text|sentence|comment|description)s?)[0-9]+")
 _MISSING = {"", "null", "none", "nan", "<na>", "n/a", "#n/a"}

@@ -44,6 +44,7 @@ URI_COLUMNS = ("uri", "url", "cocourl", "imageurl", "imgurl", "imagelink", "imag
 NAME_COLUMNS = (
     *("filename", "filepath", "file", "imagepath", "imgpath", "imagefile", "imagefilename"),
     *("imgfilename", "imagename", "imgname", "image", "img", "path", "photo", "picture", "jpg"),
+    "sourcefile",  # exiftool's
 )
 _PATH_COLUMNS = ("path", *NAME_COLUMNS)  # beside a file's name it tells more
 _CONTENT_COLUMNS = ("bytes", "image", "content", "jpg", "jpeg", "png", "webp", "img", "imagebytes")
@@ -158,7 +159,7 @@ def _coco(file: Any, where: ContainerFile, left_out: LeftOut) -> Rows:
 def _list(file: Any, where: ContainerFile, left_out: LeftOut) -> Rows:
     """Rows of a list of URIs, as texts: numbers would lose their zeros."""
     file = io.BufferedReader(file, _HEAD_BYTES)  # which looks ahead, and never goes back
-    if (encoding := encoding_of(file.peek())) == "utf-16":
+    if (encoding := encoding_of(file.peek())) != "utf-8-sig":
         recoded: Any = pa.transcoding_input_stream(pa.PythonFile(file), encoding, "utf-8")
         file = io.BufferedReader(recoded, _HEAD_BYTES)
     plain = where.kind == ".txt"

@@ -59,7 +59,7 @@ def _lines(
         if path.lower().endswith(".parquet"):
             yield from _parquet(pq.ParquetFile(file), source)
             return
-        encoding = encoding_of(file.read(2))
+        encoding = encoding_of(file.read(4))
     with fs.open(path, "r", encoding=encoding, newline="", errors="surrogateescape") as file:
         if not path.lower().endswith(".txt"):
             yield from _cells(file, source, problems)

@@ -74,6 +74,7 @@ def test_shapes_of_one_content(tmp_path: Path, content: str) -> None:
     assert pairs(load(tmp_path / "captions", content)) == TWO
     assert pairs(load(tmp_path / "c.gz", gzip.compress(content.encode()))) == TWO
     assert pairs(load(tmp_path / "c.csv", content.encode("utf-16"))) == TWO
+    assert pairs(load(tmp_path / "c.tsv", content.encode("utf-32"))) == TWO
     assert pairs(load(tmp_path / "c.txt", content.encode("utf-8-sig"))) == TWO
 
 
@@ -217,6 +218,22 @@ def test_numbers_and_several_caption_columns(tmp_path: Path) -> None:
     for second in ("caption_2", "caption.1", "caption", "Caption "):
         read = load(tmp_path / "c.csv", f"filename,caption,{second},n\na.jpg,x,y,1\nb.jpg,z,,2\n")
         assert pairs(read) == [("a.jpg", "x"), ("a.jpg", "y"), ("b.jpg", "z")]
+
+
+def test_doubled_quotes_in_a_name_are_its_own(tmp_path: Path) -> None:
+    read = load(tmp_path / "c.csv", 'image,caption\n"a ""b"".jpg",x\n')
+    assert (pairs(read), read.notes) == ([('a "b".jpg', "x")], ())
+
+
+def test_what_exiftool_writes(tmp_path: Path) -> None:
+    read = load(tmp_path / "c.csv", "SourceFile,Caption-Abstract\n./a.jpg,x\n")
+    assert pairs(read) == [("./a.jpg", "x")]
+    read = load(
+        tmp_path / "c.json",
+        '[{"SourceFile": "a.jpg", "ImageDescription": "x"}, '
+        '{"SourceFile": "b.jpg", "Description": "y"}]',
+    )
+    assert pairs(read) == [("a.jpg", "x"), ("b.jpg", "y")]
 
 
 def table_of(count: int) -> list[str]:

@@ -429,11 +429,11 @@ def test_a_compressed_list_is_read_as_far_as_it_goes(kind: str, tmp_path: Path) 
             list(list_images(str(source)))
 
 
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-32"])
 @pytest.mark.parametrize("ending", ["csv", "txt"])
 def test_lists_as_windows_writes_them(ending: str, encoding: str, tmp_path: Path) -> None:
     write(tmp_path, "a.jpg", "日.jpg")
-    mark = "" if encoding == "utf-16" else "\ufeff"
+    mark = "" if encoding in ("utf-16", "utf-32") else "\ufeff"
     rows = [*(["日.jpg"] * 50_000), "a.jpg"]
     text = "\r\n".join([mark + "path", *rows] if ending == "csv" else [mark + rows[0], *rows[1:]])
     (tmp_path / f"list.{ending}").write_text(text, encoding, newline="")

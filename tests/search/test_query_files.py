@@ -18,7 +18,7 @@ def test_queries_come_from_text_csv_and_parquet(tmp_path: Path) -> None:
         assert list(iterate_queries(str(tmp_path / name))) == queries
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
 @pytest.mark.parametrize(
     "table",
     [
