@@ -123,6 +123,7 @@ def load_captions(source: str) -> Captions:
     blank: list[str] = []
     nameless: list[str] = []
     long: list[str] = []
+    wordless: list[str] = []
     for row in read.rows:
         image_id = names[_key(row)]
         if not image_id:
@@ -130,6 +131,7 @@ def load_captions(source: str) -> Captions:
             continue
         blank += [row.place for text in row.texts if not text]
         long += [row.place for text in row.texts if len(text) > LONGEST_CAPTION]
+        wordless += [row.place for text in row.texts if text and not any(map(str.isalpha, text))]
         pairs += [(image_id, _unescaped(text)) for text in row.texts if text]
     distinct = dict.fromkeys(pairs)
     if pairs and 2 * len(distinct) <= len(pairs):
@@ -138,6 +140,7 @@ def load_captions(source: str) -> Captions:
     for places, says in (
         (nameless, "left out, since they name no image"),
         (blank, "left out, since they are blank"),
+        (wordless, "without a letter"),
         (long, f"of more than {LONGEST_CAPTION:,} characters"),
     ):
         if places:
