@@ -48,6 +48,8 @@ def json_rows(document: Any, source: str, result: CaptionRows) -> Iterable[Capti
         images, annotations = document.get("images"), document.get("annotations")
         if isinstance(images, list) and isinstance(annotations, list):
             return _coco(images, annotations, source, result)
+        if "_via_img_metadata" in document:  # a project of the VGG Image Annotator
+            return json_rows(document["_via_img_metadata"], source, result)
         names = [str(key) for key in document]
         if choose_columns(names):
             # pandas writes a column as an object by row; a list each is a table, too.

@@ -21,14 +21,14 @@ CAPTION_COLUMNS = re.findall(
     r"\w+",
     """caption captions captiontext text texts sentence sentences sentencesraw raw rawcaption
     captionstr referencestrs comment comments description descriptions alttext alt txt value
-    captionabstract imagedescription""",
+    captionabstract imagedescription fileattributes""",
 )
 _NUMBERED = re.compile(r"((?:caption|text|sentence|comment|description)s?)[0-9]+")
 _MISSING = {"", "null", "none", "nan", "<na>", "n/a", "#n/a"}
 _STRING = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
 _ITEM = f"(?:{_STRING}|None|nan)"
 _LIST = re.compile(rf"[\[({{]\s*{_ITEM}(?:[\s,]+{_ITEM})*,?\s*[\])}}]", re.DOTALL)
-_NESTED = re.compile(r"""[\[{]\s*(\{\s*)?['"]|\[\s*\]$""")
+_NESTED = re.compile(r"""[\[{]\s*(\{\s*)?['"]|\[\s*\]$|\{\s*\}$""")
 
 
 class CaptionRow(NamedTuple):
@@ -146,6 +146,8 @@ def texts_of(value: Any, source: str, place: str) -> list[str]:
     if isinstance(value, list | tuple):
         return [text for entry in value for text in texts_of(entry, source, place) if text]
     if isinstance(value, Mapping):
+        if not value:
+            return []
         fields = {plain_name(str(key)): entry for key, entry in value.items()}
         for name in ("raw", *CAPTION_COLUMNS):
             if name in fields:

@@ -236,6 +236,28 @@ def test_what_exiftool_writes(tmp_path: Path) -> None:
     assert pairs(read) == [("a.jpg", "x"), ("b.jpg", "y")]
 
 
+def test_what_the_vgg_image_annotator_writes(tmp_path: Path) -> None:
+    entries = {
+        "a.jpg12": {"filename": "a.jpg", "regions": [], "file_attributes": {"caption": "a dog"}},
+        "b.jpg9": {"filename": "b.jpg", "regions": [], "file_attributes": {}},
+    }
+    project = {"_via_settings": {}, "_via_img_metadata": entries, "_via_attributes": {"file": {}}}
+    for document in (entries, project):
+        assert pairs(load(tmp_path / "c.json", json.dumps(document))) == [("a.jpg", "a dog")]
+    table = 'filename,file_size,file_attributes\na.jpg,12,"{""caption"":""a dog""}"\nb.jpg,9,"{}"\n'
+    read = load(tmp_path / "c.csv", table)
+    assert pairs(read) == [("a.jpg", "a dog")]
+    assert "left out, since they are blank: 1" in read.notes[0]
+
+
+def test_captions_without_a_letter_are_said(tmp_path: Path) -> None:
+    for name, text in {"a": "0 0.5 0.5 0.1 0.1\n1 0.2 0.2 0.3 0.3\n", "b": "犬"}.items():
+        (tmp_path / f"{name}.jpg").touch()
+        (tmp_path / f"{name}.txt").write_text(text)
+    (note,) = load_captions(str(tmp_path)).notes
+    assert note == f"{tmp_path}: captions without a letter: 2, first a.jpg"
+
+
 def table_of(count: int) -> list[str]:
     return ["image,caption", *(f'{n}.jpg,"photo {n}, ""big"""' for n in range(count))]
 
