@@ -1,6 +1,7 @@
 """Make triples (caption, good image, bad image) of a database's images, as a Parquet file."""
 
 import argparse
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from lib.descriptors.store import read_descriptors
 from lib.embedder.dataset import match_captions
 from lib.embedder.space import load_with_descriptors
 from lib.embedder.triples import STRATEGIES, draw_triples
+from lib.errors import BadArgumentError
 from lib.parquet import write_table_atomic
 
 
@@ -35,6 +37,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 def make_triples(options: argparse.Namespace) -> dict[str, Any]:
     """Draw the triples with the trained embedder's scores and write them."""
+    if PurePosixPath(options.output).suffix != ".parquet":
+        raise BadArgumentError(
+            f"--output {options.output}: triples are written as Parquet; end the name in .parquet"
+        )
     captions = command.load_captions(options.captions)
     space, index = load_with_descriptors(options.db, options.word_vectors)
     examples = match_captions(captions, index, space.text)

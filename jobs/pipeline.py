@@ -55,7 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="for the page; default: test captions, else words that the images suggest",
     )
     arguments.add_argument(
-        "--k", type=int, default=10, help="images per sample query (default: 10)"
+        "--k", type=command.at_least(1), default=10, help="images per sample query (default: 10)"
     )
     arguments.add_argument("--page", metavar="FILE", help="default: DB/queries.html")
     return arguments
@@ -68,8 +68,11 @@ def pipeline(options: argparse.Namespace) -> dict[str, Any]:
     from lib.descriptors.head_start import head_start
     from lib.descriptors.shards import ExtractionSettings
     from lib.descriptors.store import index_descriptors
+    from lib.search.results import require_known_ending
     from lib.tasks import run_on_workers
 
+    if options.page:  # else the run would end at its last stage
+        require_known_ending(options.page, "--page")
     captions = load_parts(options)
     summary: dict[str, Any] = {}
     page = options.page or join(options.db, "queries.html")

@@ -119,10 +119,10 @@ def _answer(
     return Answer(query, result.unknown_words, hits, "", result.unseen_words, suggestion)
 
 
-def require_known_ending(path: str) -> None:
+def require_known_ending(path: str, option: str = "--output") -> None:
     """Raise BadArgumentError unless `write_answers` can write a file of this name."""
     if PurePosixPath(path).suffix not in ENDINGS:
-        raise BadArgumentError(f"--output {path}: ends in none of {' '.join(ENDINGS)}")
+        raise BadArgumentError(f"{option} {path}: ends in none of {' '.join(ENDINGS)}")
 
 
 def write_answers(

@@ -63,6 +63,27 @@ def test_a_glob_that_the_shell_wrote_out_is_explained(
     assert f"{names[1]} and 4,998 more: an option takes one name. Put quotes around a glob" in says
 
 
+@pytest.mark.parametrize(
+    ("job", "option", "rest"),
+    [
+        ("pipeline", "--page", ["--images", "photos"]),
+        ("query", "--output", ["dog"]),
+        ("make_triples", "--output", ["--captions", "c.csv"]),
+    ],
+)
+def test_a_result_of_an_unknown_ending_is_refused_before_any_work(
+    job: str, option: str, rest: list[str]
+) -> None:
+    _, errors = run_job(job, "--db", "absent.db", *rest, option, "result.txt", status=2)
+    assert f"error: {option} result.txt: " in errors
+    assert ".parquet" in errors
+
+
+def test_no_images_a_query_are_refused_before_any_work() -> None:
+    _, errors = run_job("pipeline", "--images", "photos", "--db", "db", "--k", 0, status=2)
+    assert "argument --k: must be at least 1, not 0" in errors
+
+
 @pytest.mark.parametrize("job", ["evaluate", "make_triples", "train_embedder"])
 @pytest.mark.parametrize("seed", ["-1", "4294967296", "one"])
 def test_a_seed_that_no_generator_takes_is_a_bad_argument(job: str, seed: str) -> None:
