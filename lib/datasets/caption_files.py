@@ -28,6 +28,7 @@ from lib.datasets.caption_tables import TOKEN, arrow_rows, delimited_rows, parqu
 from lib.datasets.matching import clean, has_image_ending
 from lib.errors import BadInputError, ImageSearchError, MissingError, left_out
 from lib.images.code_pages import code_page
+from lib.images.file_names import is_hidden
 from lib.storage import encoding_of, filesystem
 
 _MOST_BYTES = 4 << 30  # of a file, and of what a compressed one becomes
@@ -262,12 +263,13 @@ def _sidecar_texts(content: bytes, source: str) -> tuple[list[str], str]:
 
 def _read_folder(fs: Any, root: str, source: str, result: CaptionRows) -> None:
     """A folder: a metadata file, captions under a known name, shards, else a text an image."""
-    names = sorted(
+    paths = (
         posixpath.join(posixpath.relpath(folder, root), name) if folder != root else name
         for folder, _, files in fs.walk(root)
         for name in files
-        if not name.startswith(".")
     )
+    # What lies in a recycle bin or in .ipynb_checkpoints says of the same names what it once said.
+    names = sorted(path for path in paths if not is_hidden(path, root))
     for pattern in _FOLDER_FILES:
         files = [name for name in names if re.search(pattern, name, re.IGNORECASE)]
         for name in files:

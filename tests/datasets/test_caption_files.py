@@ -258,6 +258,15 @@ def test_captions_without_a_letter_are_said(tmp_path: Path) -> None:
     assert note == f"{tmp_path}: captions without a letter: 2, first a.jpg"
 
 
+@pytest.mark.parametrize("folder", [".ipynb_checkpoints", "$RECYCLE.BIN", "__MACOSX"])
+def test_captions_in_folders_that_systems_leave_behind_are_not_read(
+    tmp_path: Path, folder: str
+) -> None:
+    load(tmp_path / folder / "captions.csv", "image,caption\na.jpg,old\n")
+    load(tmp_path / "in" / "captions.csv", "image,caption\na.jpg,new\n")
+    assert load_captions(str(tmp_path)).by_image() == {"in/a.jpg": ["new"]}
+
+
 def table_of(count: int) -> list[str]:
     return ["image,caption", *(f'{n}.jpg,"photo {n}, ""big"""' for n in range(count))]
 
