@@ -3,6 +3,7 @@
 import math
 import os
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -12,12 +13,16 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from lib.errors import ImageSearchError
 from lib.storage import delete, exists, is_local, join, write_bytes_atomic
 
 _AUTOSCALER_WITHIN_S = 20.0  # after a head without a node for work answers
 _NODES_ANSWER_WITHIN_S = 60.0
 _HEAD_ANSWERS_WITHIN_S = 180.0  # it starts a worker process for it, on a machine that may be busy
+_GIVEN_BACK_WITHIN_S = 1.0  # what tasks of this process took that ended just now
+_SAID_EVERY_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ def _sizes_of_nodes() -> dict[tuple[float, float], list[str]]:
 
     up: dict[tuple[float, float], list[str]] = {}
     for node in ray.nodes():
-        size = node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0)
+        size = _cpus_and_gpus(node["Resources"])
         if node["Alive"] and any(size):
             up.setdefault(size, []).append(node["NodeID"])
     return up
@@ -253,6 +258,70 @@ def require_workers(workers: int, cpus: float, gpus: float, remedy: str) -> None
         return
     can = "can have" if _node_types() else "has"
     raise ImageSearchError(f"asked for: {worker}; the cluster {can} {has}. {remedy}")
+
+
+class Shortage:
+    """Whether others held what a first task takes when work began; make it before that task.
+
+    Ray tells how much is free, not who holds the rest: before the first task that is others.
+    """
+
+    def __init__(self, cpus: float, gpus: float = 0.0) -> None:
+        """Look at what is free. Ray must be up."""
+        import ray
+
+        self._asked = resources_in_words(cpus, gpus)
+        self._there, self._free = "", ""
+        self._started = time.monotonic()
+        self._said = -math.inf
+        there = NodeShape(*_cpus_and_gpus(ray.cluster_resources()), 1)
+        if not there.fits(cpus, gpus):  # a node is missing: that is no matter of others
+            return
+        while not (free := NodeShape(*_cpus_and_gpus(ray.available_resources()), 1)).fits(
+            cpus, gpus
+        ):
+            if time.monotonic() - self._started > _GIVEN_BACK_WITHIN_S:
+                self._there = resources_in_words(there.cpus, there.gpus)
+                self._free = resources_in_words(free.cpus, free.gpus)
+                return
+            time.sleep(0.05)
+
+    def __str__(self) -> str:
+        """What is waited for, until the first task ends; empty where it found room."""
+        if not self._there:
+            return ""
+        waited = time.monotonic() - self._started
+        return (
+            f"waiting for {self._asked}, {waited:.0f} s: of the cluster's {self._there}, "
+            f"{self._free} were free when this began; other jobs and services hold the rest "
+            "(`ray status` shows how much is taken)"
+        )
+
+    def say(self) -> None:
+        """Say so on stderr, every half minute of many calls."""
+        now = time.monotonic()
+        if now - self._said >= _SAID_EVERY_S and (text := str(self)):
+            tqdm.write(text, file=sys.stderr)  # above a bar, where there is one
+            self._said = now
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Say so as long as what waits has not come to the end of a `with` block."""
+        over = threading.Event()
+
+        def tell() -> None:
+            while not over.wait(1):
+                self.say()
+
+        threading.Thread(target=tell, daemon=True).start()
+        try:
+            yield
+        finally:
+            over.set()
+
+
+def _cpus_and_gpus(resources: Mapping[str, float]) -> tuple[float, float]:
+    return resources.get("CPU", 0.0), resources.get("GPU", 0.0)
 
 
 def cluster_cpus() -> int:

@@ -8,7 +8,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from lib.cluster import connect
-from lib.nodes import cluster_cpus, require_shared
+from lib.nodes import Shortage, cluster_cpus, require_shared
 
 if TYPE_CHECKING:
     from ray import ObjectRef
@@ -110,13 +110,19 @@ def run_on_workers(
     task: Any = ray.remote(function)
     references = [ray.put(value) for value in shared]
     source = iter(items)
+    shortage: Shortage | None = None
+    if (first := next(source, None)) is not None:
+        source, shortage = itertools.chain([first], source), Shortage(1)
     for ended in run_bounded(
         lambda item: task.remote(*references, item),
         lambda: next(source, None),
         lambda: 2 * cluster_cpus() + 2,
     ):
         if ended is not None:
+            shortage = None
             try:
                 yield ended[1].result()
             except RayTaskError as error:
                 raise error.cause from error
+        elif shortage:
+            shortage.say()

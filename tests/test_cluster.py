@@ -1,14 +1,16 @@
 """Clusters: the files that start them, the doctor, and a really submitted job on several nodes."""
 
 import contextlib
+import io
 import json
 import os
 import re
 import subprocess
 import sys
 import tempfile
+import threading
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +23,13 @@ from PIL import Image
 from benchmarks import free_port
 from lib import doctor as diagnosis
 from lib.cluster import _require_room_for_sockets, _require_utf8
-from lib.descriptors.placement import size_of_workers
+from lib.descriptors.placement import Placement, size_of_workers
 from lib.descriptors.shards import ExtractionSettings
 from lib.doctor import Finding, diagnose
 from lib.errors import ImageSearchError
-from lib.nodes import NodeShape, require_workers
+from lib.nodes import NodeShape, Shortage, require_workers, resources_in_words
 from lib.storage import read_bytes
-from lib.tasks import run_where_it_pays
+from lib.tasks import run_on_workers, run_where_it_pays
 from tests.cluster_process import RunningCluster
 from tests.listening import NO_GRPC, codes_without_token, listening_to_others
 from tests.run_job import run_job
@@ -133,6 +135,59 @@ def test_what_can_never_run_is_said_at_once(
     _, errors = run_job("extract_descriptors", *job, "--weights", "random", *arguments, status=1)
     assert f"asked for: {asks}" in errors
     assert "the cluster has 1 × " in errors
+
+
+@pytest.mark.ray
+@pytest.mark.reports
+@pytest.mark.usefixtures("ray_local")
+def test_who_waits_for_cpus_that_others_hold_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Extraction said 0/N images for hours, batch queries nothing."""
+    import ray
+
+    class Tenant:
+        def here(self) -> bool:
+            return True
+
+    cpus = int(ray.cluster_resources()["CPU"])
+    tenants = [ray.remote(num_cpus=1)(Tenant).remote() for _ in range(cpus)]
+    ray.get([tenant.here.remote() for tenant in tenants])
+    held = f"of the cluster's {resources_in_words(cpus, 0)}, 0 CPUs were free when this began"
+    placement = Placement(ExtractionSettings())
+    placement.begin()
+    assert held in placement.waiting()
+    placement.leave(placement.take())
+    assert not placement.waiting()
+    with Shortage(1).told():  # what waits says nothing itself
+        monkeypatch.setattr(sys, "stderr", first := Heard(lambda: None))
+        assert first.heard.wait(30)
+
+    monkeypatch.setattr(sys, "stderr", second := Heard(lambda: [*map(ray.kill, tenants)]))
+    assert list(run_on_workers(_negative, (), [1])) == [-1]  # once told, they make room
+    for stream in first, second:
+        (line,) = stream.getvalue().splitlines()
+        assert line.startswith("waiting for 1 CPU, ")
+        assert held in line
+    placement.begin()
+    assert not placement.waiting()
+
+
+def _negative(number: int) -> int:
+    return -number
+
+
+class Heard(io.StringIO):
+    """A stream that has something done when somebody writes to it."""
+
+    def __init__(self, then: Callable[[], object]) -> None:
+        super().__init__()
+        self.heard, self._then = threading.Event(), then
+
+    def write(self, text: str) -> int:
+        written = super().write(text)
+        if not self.heard.is_set():
+            self.heard.set()
+            self._then()
+        return written
 
 
 @pytest.mark.ray

@@ -40,6 +40,7 @@ def dispatch(
     the storage refuses, and ImageSearchError where no node can hold a worker.
     """
     placement = workers.placement
+    placement.begin()
     again: deque[Shard] = deque()
     crashes: Counter[str] = Counter()
     places: dict[str, Place] = {}

@@ -8,7 +8,7 @@ from typing import Any
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from lib.descriptors.shards import ExtractionSettings, workers_at_a_gpu
-from lib.nodes import NodeShape, node_shapes, require_workers, resources_in_words
+from lib.nodes import NodeShape, Shortage, node_shapes, require_workers, resources_in_words
 
 _HELP_AFTER_S = 300
 _MOST_AHEAD = 1_000  # shards that wait so that an autoscaler sees the demand
@@ -62,6 +62,7 @@ class Placement:
         self._in_flight: Counter[Place] = Counter()
         self._started = time.monotonic()
         self._windows: dict[Place, int] = {}
+        self._shortage: Shortage | None = None
         self.room()
 
     @property
@@ -85,6 +86,11 @@ class Placement:
     @property
     def _words(self) -> str:
         return resources_in_words(self._size.cpus, self._size.gpus)
+
+    def begin(self) -> None:
+        """Look whether others left room; the first shard comes next."""
+        beside = self._mixed and not self.gpus_alone  # nodes without a GPU, see `room`
+        self._shortage = Shortage(1) if beside else Shortage(self._size.cpus, self._size.gpus)
 
     def room(self) -> int:
         """Shards in flight: no worker waits, and a cluster that can grow sees the demand."""
@@ -114,12 +120,13 @@ class Placement:
     def leave(self, place: Place) -> None:
         """A shard is done there."""
         self._in_flight[place] -= 1
+        self._shortage = None
 
     def waiting(self) -> str:
-        """What the run waits for, in words; empty where some node can hold a worker."""
+        """What the run waits for, in words; empty where a worker has, or should have, begun."""
         if self._up:
             self._started = time.monotonic()
-            return ""
+            return str(self._shortage or "")
         waited = time.monotonic() - self._started
         text = f"waiting for a node with {self._words}, {waited:.0f} s"
         if waited > _HELP_AFTER_S:

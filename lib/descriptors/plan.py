@@ -21,6 +21,7 @@ from lib.descriptors.listing import ListedTable, planning_cpus
 from lib.descriptors.store import KNOWN, apply_edits, known_images, row_counts, shard_states
 from lib.errors import MismatchError
 from lib.images.listed import LISTED, ListedImage
+from lib.nodes import Shortage
 
 _PART_ROWS = 250_000  # of a listing, at least, that a task cuts
 _HERE_ROWS = 250_000  # of listing and database, at most, that are compared in this process
@@ -128,6 +129,7 @@ def _plan_in_tasks(
     cuts = np.linspace(0, len(ordered), count + 1).astype(int)[1:-1]
     splitters = sample.take(ordered.take(cuts)).to_pylist()
     cpus = planning_cpus()
+    shortage = Shortage(cpus)
     cut = _pieces_task(_cut, count, cpus, "plan: cut a part of the listing")
     read = _pieces_task(_cut_known, count, cpus, "plan: read what is there")
     pieces = [cut(splitters, *tables) for tables in listed]
@@ -141,6 +143,8 @@ def _plan_in_tasks(
         for r in range(count)
     ]
     plan = ExtractionPlan()
+    with shortage.told():
+        ray.wait([results[0][0]])
     for summary, pending, edits in results:
         counts, length, edited = ray.get(summary)
         if length:
@@ -233,12 +237,15 @@ def carry_out(plan: ExtractionPlan) -> None:
         apply_edits(plan.files, range(len(plan.files)), *plan.edits)
         return
     names = ray.put(plan.files)
+    shortage = Shortage(planning_cpus())
     task = ray.remote(apply_edits).options(num_cpus=planning_cpus(), name="plan: change files")
     changes = [
         task.remote(names, range(at, min(at + _FILES_A_TASK, len(plan.files))), *plan.edits)
         for at in range(0, len(plan.files), _FILES_A_TASK)
     ]
     try:
+        with shortage.told():
+            ray.wait(changes)
         ray.get(changes)
     except RayTaskError as error:
         raise error.cause from error

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from lib.cluster import connect, reach
 from lib.errors import ImageSearchError
+from lib.nodes import Shortage
 from lib.service import haproxy
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ APPLICATION = "image-search"
 # Requests that a replica works on at a time: three batches of searches. HAProxy refuses the next
 # ones for a fraction of what it would cost the replica.
 MAX_IN_FLIGHT = 96
+_CPUS = 2.0  # that Ray sets aside before it answers: front end and image model ½ each, a shard 1
 # Below the ports that systems give to outgoing connections, which begin at 32768 or later.
 _FIRST_PORT, _LAST_PORT, _BLOCK = 10_240, 32_000, 256
 _SOCKET_NAME_ROOM = 107 - 80  # of a path to a socket; Ray adds the node's 56 digits and file names
@@ -183,7 +185,8 @@ def running(settings: "ServiceSettings", host: str, port: int) -> Iterator[str]:
         quiet = LoggingConfig(log_level="WARNING", enable_access_log=False)
         try:
             serve.start(http_options=HTTPOptions(host=inner, port=port), logging_config=quiet)
-            serve.run(build(settings), name=APPLICATION, route_prefix="/", logging_config=quiet)
+            with Shortage(_CPUS).told():
+                serve.run(build(settings), name=APPLICATION, route_prefix="/", logging_config=quiet)
             yield url(host, port)
         except (RuntimeError, TimeoutError, RayError) as error:
             Searcher.load(settings.db, settings.captions, settings.word_vectors)
