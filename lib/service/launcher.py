@@ -12,7 +12,7 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -164,7 +164,7 @@ def running(settings: "ServiceSettings", host: str, port: int) -> Iterator[str]:
     """A service that answers, for the length of a `with` block; gives its address.
 
     Raises what `Searcher.load` raises for a database that cannot be served, and ImageSearchError
-    where the service does not come up for another reason.
+    where the cluster serves something already or the service does not come up for another reason.
     """
     import ray
     from ray import serve
@@ -182,6 +182,7 @@ def running(settings: "ServiceSettings", host: str, port: int) -> Iterator[str]:
     inner = "127.0.0.1" if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1" else host
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     with connect():
+        _require_no_other_service(serve.status().applications)
         quiet = LoggingConfig(log_level="WARNING", enable_access_log=False)
         try:
             serve.start(http_options=HTTPOptions(host=inner, port=port), logging_config=quiet)
@@ -195,6 +196,21 @@ def running(settings: "ServiceSettings", host: str, port: int) -> Iterator[str]:
             with _silence():
                 run_while_answered(serve.shutdown, ray.get_runtime_context().gcs_address)
                 ray.shutdown()
+
+
+def _require_no_other_service(applications: Collection[str]) -> None:
+    """Raise ImageSearchError where a cluster serves already: Ray has one Serve a cluster.
+
+    It would go on at the port that it has, lose its application to one of the same name, and end
+    with whoever stops first.
+    """
+    if applications:
+        raise ImageSearchError(
+            f"the cluster of RAY_ADDRESS serves already: {', '.join(sorted(applications))}. Deploy "
+            "this one beside it with `serve deploy` (serve_config.yaml, with a name and "
+            "route_prefix of its own), unset RAY_ADDRESS to serve from this machine alone, or end "
+            "what nobody needs any more with `serve shutdown`"
+        )
 
 
 def run_while_answered(function: Callable[[], None], address: str) -> None:

