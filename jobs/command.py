@@ -172,12 +172,22 @@ def captions_of_images(source: str | None, db: str) -> dict[str, list[str]]:
     return load_captions(source).texts_in(searchable_names(db), db)
 
 
-def main(build_parser: Callable[[], argparse.ArgumentParser], job: Job) -> Main:
-    """What runs a job as a command, with the arguments of this process unless others are given."""
-    return lambda argv=None: run(build_parser(), job, argv)
+def main(
+    build_parser: Callable[[], argparse.ArgumentParser], job: Job, goes_on: bool = True
+) -> Main:
+    """What runs a job as a command, with the arguments of this process unless others are given.
+
+    goes_on: whether a run after one that was interrupted finds what that one did.
+    """
+    return lambda argv=None: run(build_parser(), job, argv, goes_on)
 
 
-def run(arguments: argparse.ArgumentParser, job: Job, argv: list[str] | None = None) -> NoReturn:
+def run(
+    arguments: argparse.ArgumentParser,
+    job: Job,
+    argv: list[str] | None = None,
+    goes_on: bool = True,
+) -> NoReturn:
     """Parse, run the job, report what it returns, and exit: 0 done, 1 failed, 2 bad arguments."""
     for stream in ("stdout", "stderr"):
         if getattr(sys, stream) is None:  # closed by who started this, as `>&-` does
@@ -208,7 +218,8 @@ def run(arguments: argparse.ArgumentParser, job: Job, argv: list[str] | None = N
             raise
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
-        print(f"{arguments.prog}: interrupted; a rerun goes on from here", file=sys.stderr)
+        rerun = "; a rerun goes on from here" if goes_on else ""
+        print(f"{arguments.prog}: interrupted{rerun}", file=sys.stderr)
         _end_at_once()
     except Exception as error:
         if not (is_of_store(error) or isinstance(error, ImageSearchError | OSError)):

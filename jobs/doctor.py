@@ -40,7 +40,7 @@ def examine(options: argparse.Namespace) -> Mapping[str, Any]:
     return {"findings": findings}
 
 
-main = command.main(build_parser, examine)
+main = command.main(build_parser, examine, goes_on=False)
 
 if __name__ == "__main__":
     main()

@@ -208,7 +208,7 @@ def _in_words(direction: Mapping[str, Any]) -> str:
     return f"{', '.join(recalls)}, median rank {direction['median_rank']:g}"
 
 
-main = command.main(build_parser, run)
+main = command.main(build_parser, run, goes_on=False)
 
 if __name__ == "__main__":
     main()

@@ -82,7 +82,7 @@ def make_triples(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-main = command.main(build_parser, make_triples)
+main = command.main(build_parser, make_triples, goes_on=False)
 
 if __name__ == "__main__":
     main()

@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     return {"address": address}
 
 
-main = command.main(build_parser, run)
+main = command.main(build_parser, run, goes_on=False)
 
 if __name__ == "__main__":
     main()

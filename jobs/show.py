@@ -35,7 +35,7 @@ def show(options: argparse.Namespace) -> dict[str, Any]:
     return {"shown": shown, "absent": absent, "output": options.output}
 
 
-main = command.main(build_parser, show)
+main = command.main(build_parser, show, goes_on=False)
 
 if __name__ == "__main__":
     main()

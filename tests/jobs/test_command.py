@@ -135,19 +135,22 @@ def test_without_credentials_a_store_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "goes_on"),
     [
-        "os.kill(os.getpid(), signal.SIGINT); [i for i in range(10**6)]",
-        "os.kill(os.getpid(), signal.SIGTERM); [i for i in range(10**6)]",
-        "import sys; sys.exit(signal.SIGTERM)",  # what Ray's handler does
+        ("os.kill(os.getpid(), signal.SIGINT); [i for i in range(10**6)]", True),
+        ("os.kill(os.getpid(), signal.SIGTERM); [i for i in range(10**6)]", False),
+        ("import sys; sys.exit(signal.SIGTERM)", True),  # what Ray's handler does
         pytest.param(
             "with connect(): os.kill(os.getpid(), signal.SIGTERM); [i for i in range(10**6)]",
+            True,
             marks=[pytest.mark.ray, pytest.mark.long],  # starts a Ray of its own
         ),
     ],
     ids=["Ctrl-C", "SIGTERM", "SIGTERM while Ray starts", "SIGTERM with Ray"],
 )
-def test_an_interrupt_at_any_moment_is_one_line_and_a_status(text: str, tmp_path: Path) -> None:
+def test_an_interrupt_at_any_moment_is_one_line_and_a_status(
+    text: str, goes_on: bool, tmp_path: Path
+) -> None:
     """Also within `exec`, as in an import: Python alone ends by the signal then."""
     (tmp_path / "interrupted.py").write_text(
         "import atexit, os, signal\n"
@@ -156,7 +159,8 @@ def test_an_interrupt_at_any_moment_is_one_line_and_a_status(text: str, tmp_path
         "atexit.register(print, 'stopped')\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored in the background
         f"text = {text!r}\n"
-        "command.run(command.parser('', 'python -m jobs.x'), lambda _: exec(text), [])\n"
+        "parser = command.parser('', 'python -m jobs.x')\n"
+        f"command.main(lambda: parser, lambda _: exec(text), {goes_on})([])\n"
     )
     done = subprocess.run(
         [sys.executable, "-m", "interrupted"],
@@ -166,4 +170,5 @@ def test_an_interrupt_at_any_moment_is_one_line_and_a_status(text: str, tmp_path
         timeout=60,
     )
     assert (done.returncode, done.stdout) == (1, "stopped\n")
-    assert done.stderr == "python -m jobs.x: interrupted; a rerun goes on from here\n"
+    rerun = "; a rerun goes on from here" if goes_on else ""  # a service, for example, does not
+    assert done.stderr == f"python -m jobs.x: interrupted{rerun}\n"
