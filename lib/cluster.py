@@ -62,6 +62,7 @@ def connect() -> Iterator[None]:
         submitted = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
         try:
             reach(address)
+            _require_head(address)
             ray.init(
                 address=address,
                 log_to_driver=False,
@@ -141,6 +142,37 @@ def reach(address: str) -> None:
     host, _, port = address.rpartition(":")
     if port.isdigit() and "/" not in host:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+
+
+def _require_head(address: str) -> None:
+    """Raise OSError where what listens at HOST:PORT is no head of a Ray, or demands another token.
+
+    Ray would try for up to a minute and a half, and log each time.
+    """
+    host, _, port = address.rpartition(":")
+    if not port.isdigit() or "/" in host or os.environ.get("RAY_USE_TLS", "0") != "0":
+        return
+    import grpc
+    from ray._private.authentication.http_token_authentication import (
+        get_auth_headers_if_auth_enabled,
+    )
+
+    token = tuple(get_auth_headers_if_auth_enabled({}).items())
+    # Ray asks its head past proxies, too.
+    with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
+        try:
+            channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=10)
+            call = channel.unary_unary("/ray.rpc.NodeInfoGcsService/GetClusterId")
+            call(b"", timeout=10, metadata=token)
+        except grpc.RpcError as error:
+            code = error.code()
+            if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNIMPLEMENTED):
+                raise OSError(
+                    "what listens there is not the head of a Ray cluster, whose port is 6379 "
+                    "unless `ray start` was told another (8265 is the dashboard's)"
+                ) from error
+            if code == grpc.StatusCode.UNAUTHENTICATED:
+                raise OSError("it demands a token, and was shown none or another one") from error
 
 
 def import_path() -> str:

@@ -11,6 +11,8 @@ import tempfile
 import threading
 import uuid
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -427,6 +429,40 @@ def test_a_cluster_that_is_not_there_is_named_at_once() -> None:
     addresses = ["127.0.0.1:1", "http://127.0.0.1:1", "nowhere"]
     for address, message in zip(addresses, connecting(addresses), strict=True):
         assert message.startswith(f"RAY_ADDRESS is {address}: ")
+
+
+@pytest.mark.ray
+@pytest.mark.reports
+def test_a_port_that_is_not_the_heads_is_named_at_once() -> None:
+    """Ray wrote a line a second of it, or waited for a minute and a half."""
+    page = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)  # as the dashboard is
+    other = grpc.server(ThreadPoolExecutor(1))  # as the server for `ray://` is
+    demanding = grpc.server(ThreadPoolExecutor(1))
+    demanding.add_generic_rpc_handlers([_DemandsAToken()])
+    ports = [page.server_port, *(s.add_insecure_port("127.0.0.1:0") for s in (other, demanding))]
+    threading.Thread(target=page.serve_forever, daemon=True).start()
+    other.start()
+    demanding.start()
+    try:
+        said = connecting([f"127.0.0.1:{port}" for port in ports])
+    finally:
+        page.shutdown()
+        other.stop(0)
+        demanding.stop(0)
+    assert ["not the head of a Ray cluster" in line for line in said] == [True, True, False]
+    assert "it demands a token" in said[2]
+
+
+class _DemandsAToken(grpc.GenericRpcHandler):
+    """Well to everybody, and otherwise for nobody: as a head is to who has another token."""
+
+    def service(self, call: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+        def answer(_: bytes, context: grpc.ServicerContext) -> bytes:
+            if not call.method.endswith("/Check"):
+                context.abort(grpc.StatusCode.UNAUTHENTICATED, "InvalidAuthToken")
+            return b""
+
+        return grpc.unary_unary_rpc_method_handler(answer)
 
 
 def test_the_submitted_pipeline_runs_on_several_nodes_with_its_database_on_s3(
