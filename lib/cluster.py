@@ -38,12 +38,13 @@ def choose_token() -> None:
 
 
 @contextmanager
-def connect() -> Iterator[None]:
+def connect(least_cpus: int = 1) -> Iterator[None]:
     """Ray for the length of a `with` block.
 
     Joins the cluster that RAY_ADDRESS names (set inside a Ray job). Otherwise starts a Ray of its
     own in this process, without dashboard and with quiet logs, and stops it at the end. A Ray that
-    already runs in this process is used as it is and left running. Raises ImageSearchError where
+    already runs in this process is used as it is and left running. A Ray of its own counts
+    `least_cpus` CPUs at least, for what must run at the same time. Raises ImageSearchError where
     RAY_ADDRESS names a cluster that does not let this process join, where Ray could not take the
     command line, or does not start.
     """
@@ -82,6 +83,7 @@ def connect() -> Iterator[None]:
             with _imported_from_here():
                 ray.init(
                     address="local",
+                    num_cpus=least_cpus if usable_cores() < least_cpus else None,
                     include_dashboard=False,
                     log_to_driver=False,
                     logging_level=logging.ERROR,

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from lib.cluster import connect, reach
 from lib.errors import ImageSearchError
-from lib.nodes import Shortage
+from lib.nodes import Shortage, require_workers
 from lib.service import haproxy
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ APPLICATION = "image-search"
 # Requests that a replica works on at a time: three batches of searches. HAProxy refuses the next
 # ones for a fraction of what it would cost the replica.
 MAX_IN_FLIGHT = 96
-_CPUS = 2.0  # that Ray sets aside before it answers: front end and image model ½ each, a shard 1
+_CPUS = 2  # that Ray sets aside before it answers: front end and image model ½ each, a shard 1
 # Below the ports that systems give to outgoing connections, which begin at 32768 or later.
 _FIRST_PORT, _LAST_PORT, _BLOCK = 10_240, 32_000, 256
 _SOCKET_NAME_ROOM = 107 - 80  # of a path to a socket; Ray adds the node's 56 digits and file names
@@ -181,7 +181,10 @@ def running(settings: "ServiceSettings", host: str, port: int) -> Iterator[str]:
     # Where HAProxy stands in front, it alone is reached from outside; see lib.service.haproxy.
     inner = "127.0.0.1" if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1" else host
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    with connect():
+    with connect(_CPUS):
+        require_workers(
+            _CPUS, 1, 0, "A search process takes one, front end and image model half of one each"
+        )
         _require_no_other_service(serve.status().applications)
         quiet = LoggingConfig(log_level="WARNING", enable_access_log=False)
         try:

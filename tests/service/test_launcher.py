@@ -257,3 +257,47 @@ def test_a_cluster_that_serves_already_keeps_what_it_serves(tmp_path: Path) -> N
         assert handle.remote().result(timeout_s=60) == "still here"
     finally:
         serve.shutdown()
+
+
+ONE_CORE = """
+import os, sys
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+os.environ["RAY_OVERRIDE_RESOURCES" if sys.argv[1] == "cluster" else "UNUSED"] = '{"CPU": 1}'
+from lib.cluster import choose_token, connect
+choose_token()
+from lib.errors import ImageSearchError
+from lib.service.deployment import ServiceSettings
+from lib.service.launcher import _CPUS, running
+with connect(_CPUS):
+    import ray
+    print(ray.cluster_resources()["CPU"])
+    if sys.argv[1] == "cluster":
+        try:
+            with running(ServiceSettings(db=sys.argv[2]), "127.0.0.1", 1):
+                pass
+        except ImageSearchError as error:
+            print(error)
+"""
+
+
+@pytest.mark.long
+@pytest.mark.ray
+@pytest.mark.reports
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ("here", ["2.0"]),
+        (
+            "cluster",
+            ["1.0", "asked for: 2 workers of 1 CPU each; the cluster has 1 × 1 CPU. A search"],
+        ),
+    ],
+)
+def test_one_core_serves_and_a_cluster_of_one_is_refused(
+    where: str, said: list[str], tmp_path: Path
+) -> None:
+    """There the service waited for ever for a second CPU that Ray would count."""
+    command = [sys.executable, "-c", ONE_CORE, where, str(make_database(tmp_path, images=3))]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    lines = done.stdout.splitlines()
+    assert [line[: len(begin)] for line, begin in zip(lines, said, strict=True)] == said, done
