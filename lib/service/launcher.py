@@ -209,10 +209,9 @@ def _require_no_other_service(applications: Collection[str]) -> None:
     """
     if applications:
         raise ImageSearchError(
-            f"the cluster of RAY_ADDRESS serves already: {', '.join(sorted(applications))}. Deploy "
-            "this one beside it with `serve deploy` (serve_config.yaml, with a name and "
-            "route_prefix of its own), unset RAY_ADDRESS to serve from this machine alone, or end "
-            "what nobody needs any more with `serve shutdown`"
+            f"the cluster serves already: {', '.join(sorted(applications))}. Unset RAY_ADDRESS to "
+            "serve from this machine alone, take another cluster, or end what nobody needs any "
+            "more with `serve shutdown`, which ends all of it"
         )
 
 
