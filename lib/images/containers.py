@@ -210,7 +210,8 @@ def _list(file: Any, where: ContainerFile, left_out: LeftOut) -> Rows:
 
 def _json_lines(file: Any, where: ContainerFile, left_out: LeftOut) -> Rows:
     """Rows of a list that are JSON objects, one a line; what they hold besides is left alone."""
-    lines = io.TextIOWrapper(file, "utf-8-sig", "surrogateescape")
+    file = io.BufferedReader(file, _HEAD_BYTES)
+    lines = io.TextIOWrapper(file, encoding_of(file.peek()), "surrogateescape")
     columns = None
     # A line without an end is read in parts, none of which is an object.
     while chunk := list(

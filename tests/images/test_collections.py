@@ -388,8 +388,9 @@ def test_a_list_of_paths_and_numbers_of_classes(tmp_path: Path) -> None:
     assert set(listed(tmp_path / "train.txt")) == {"in/a b.jpg", "in/7.PNG", "in/c.jpg 1.jpg"}
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le"])
 @pytest.mark.parametrize("name", ["list.jsonl", "list.ndjson", "list.jsonl.gz"])
-def test_a_list_of_json_objects(name: str, tmp_path: Path) -> None:
+def test_a_list_of_json_objects(name: str, encoding: str, tmp_path: Path) -> None:
     write(tmp_path, "in/a.jpg", "in/日 b.jpg", "7")
     lines = [
         '\ufeff{"caption": "one", "file_name": "in/a.jpg", "tags": ["x"]}',
@@ -401,7 +402,7 @@ def test_a_list_of_json_objects(name: str, tmp_path: Path) -> None:
         '{"file_name": null}',
         '{"file_name": ["in/a.jpg"]}',
     ]
-    content = "\r\n".join(lines).encode()
+    content = "\r\n".join(lines).encode(encoding)
     (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
     assert listed(tmp_path / name) == {
         path: path.encode() for path in ("in/a.jpg", "in/日 b.jpg", "7")
