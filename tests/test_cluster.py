@@ -139,7 +139,7 @@ def test_what_can_never_run_is_said_at_once(
     assert "the cluster has 1 × " in errors
 
 
-@pytest.mark.ray
+@pytest.mark.long
 @pytest.mark.reports
 @pytest.mark.usefixtures("ray_local")
 def test_who_waits_for_cpus_that_others_hold_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
