@@ -17,6 +17,9 @@ from lib.images.preprocessing import Preprocessing
 if TYPE_CHECKING:  # torchvision, for which a CPU need not wait
     from lib.images.gpu_decoding import GpuDecoder
 
+# A shard ends with a part of a batch for each shape of its pictures, which larger ones waste.
+GPU_BATCH, CPU_BATCH = 64, 4  # pictures
+
 
 class TorchEngine:
     """Batches are filled up and computed whole.
@@ -30,8 +33,7 @@ class TorchEngine:
         """`decodes`: JPEG files, too, on the GPU."""
         self.name = f"PyTorch {'bfloat16' if bfloat16 else 'float32'}{', nvJPEG' * decodes}"
         self._device = torch.device(device)
-        # On a GPU shards end with a part of a batch for each shape, which larger ones waste.
-        self.batch_size = 64 if self._device.type == "cuda" else 4
+        self.batch_size = GPU_BATCH if self._device.type == "cuda" else CPU_BATCH
         self.decoder = _decoder(backbone.preprocessing, device) if decodes else None
         self._backbone = backbone
         self._bfloat16 = bfloat16

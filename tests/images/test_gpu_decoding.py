@@ -96,6 +96,12 @@ def test_windows_hold_so_many_images_and_so_many_pixels() -> None:
     assert list(windows([])) == []
 
 
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches of one: to fill them up takes longer, and says no more."""
+    monkeypatch.setattr(torch_engine, "CPU_BATCH", 1)
+
+
 @pytest.fixture(scope="module")
 def backbone() -> Backbone:
     return load_backbone("test_resnet", "random")
