@@ -45,7 +45,7 @@ def choose_forms(
         print(f"looking for the fastest arithmetic with {len(chosen)} images", file=sys.stderr)
         with ThreadPoolExecutor() as pool:
             scaled = fidelity == "fast"
-            tried = pool.map(partial(_try_image, backbone.preprocessing, scaled), chosen)
+            tried = pool.map(partial(_try_image, backbone.preprocessing, scaled, gpus), chosen)
             pairs = list(filter(None, tried))
         jpegs.update((id(picture), jpeg) for picture, jpeg in pairs)
         return [picture for picture, _ in pairs]
@@ -72,11 +72,11 @@ def _as_many_as_travel(files: list[EncodedJpeg | None]) -> list[EncodedJpeg | No
 
 
 def _try_image(
-    preprocessing: Preprocessing, scaled: bool, image: ListedImage
+    preprocessing: Preprocessing, scaled: bool, gpus: bool, image: ListedImage
 ) -> tuple[np.ndarray, EncodedJpeg | None] | None:
     try:
         content = read_image(image)
         pixels = np.ascontiguousarray(decode(content, preprocessing, scaled=scaled).pixels)
     except ImageError:
         return None
-    return pixels, for_gpu(content)
+    return pixels, for_gpu(content) if gpus else None
