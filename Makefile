@@ -47,7 +47,7 @@ check: lint typecheck ## lint, types, and the quick tests that start no Ray: a m
 test: lint typecheck ## lint, types, and every test but the longest: five minutes on two cores
 	$(BIN)/python -m pytest -n 2 -m "not cluster and not long and not chaos"
 
-long: $(VENV)/.test ## the tests of half a minute each: several nodes, several Rays, kills
+long: $(VENV)/.test ## the tests of ten seconds and more: several nodes, several Rays, kills
 	$(BIN)/python -m pytest -n 2 -m "(cluster or long) and not chaos"
 
 chaos: $(VENV)/.test ## kills, lost nodes and power, faults, many at once: two hours

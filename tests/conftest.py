@@ -2,6 +2,7 @@
 
 import gc
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -36,14 +37,14 @@ REAL_DATA = Path(__file__).parents[2] / "shared" / "data" / "coco"
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark tests by what their fixtures start, and keep together what shares it.
 
-    With `-n 2` each process runs whole files and has a Ray of its own; the service is one's alone,
-    and so is the cluster.
+    With `-n 2` each process runs whole files; the service is one's alone, and so are the cluster
+    and the Ray of this machine, which takes seconds to start.
     """
     for item in items:
         for fixture in getattr(item, "fixturenames", ()):
             if marker := _MARKER_OF_FIXTURE.get(fixture):
                 item.add_marker(marker)
-        shared = (name for name in ("service", "cluster") if item.get_closest_marker(name))
+        shared = (name for name in ("service", "cluster", "ray") if item.get_closest_marker(name))
         item.add_marker(pytest.mark.xdist_group(next(shared, item.location[0])))
 
     def place(item: pytest.Item) -> tuple[int, str]:
@@ -85,12 +86,22 @@ def s3_server() -> Iterator[str]:
 
     It listens from the start: a port that is only reserved may be taken by one of Ray's processes.
     """
+    from moto.s3.responses import S3Response
     from moto.server import ThreadedMotoServer
+
+    # S3 lets one of two writers that may only create an object have it; moto looks first and
+    # writes later, so that both may.
+    one_at_a_time, put_object = threading.Lock(), S3Response.put_object
+
+    def put_alone(response: S3Response) -> Any:
+        with one_at_a_time:
+            return put_object(response)
 
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(S3Response, "put_object", put_alone)
         for name, value in (
             ("AWS_ACCESS_KEY_ID", "test"),
             ("AWS_SECRET_ACCESS_KEY", "test"),
@@ -138,12 +149,13 @@ def s3_bucket(s3_server: str) -> Iterator[str]:
     import httpx
     from s3fs import S3FileSystem
 
-    # fsspec keeps file systems, and with them what they know of buckets, for good.
-    S3FileSystem.clear_instance_cache()
     S3FileSystem().mkdir("photos")
     yield "s3://photos"
     assert httpx.post(f"{s3_server}/moto-api/reset").status_code == 200
-    S3FileSystem.clear_instance_cache()
+    # fsspec keeps file systems, and with them what they know of buckets, for good; new ones would
+    # each read half a second of descriptions of S3.
+    for kept in S3FileSystem._cache.values():
+        kept.invalidate_cache()
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from lib.errors import BadArgumentError, BadInputError, MissingError
 from tests.http_server import serving
 
 pytestmark = pytest.mark.slow
+SMALL = "shufflenet_v2_x0_5"  # of which files are written and read in no time
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +42,7 @@ class _Quiet(SimpleHTTPRequestHandler):
         pass
 
 
+@cache
 def state_of(name: str, seed: int) -> dict[str, torch.Tensor]:
     import torchvision
 
@@ -109,13 +111,13 @@ def test_weights_come_from_a_url_and_then_from_the_cache(
 ) -> None:
     url, folder = weights_server
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
-    torch.save(state_of("resnet18", 1), folder / "w.pth")
+    torch.save(state_of(SMALL, 1), folder / "w.pth")
     content = (folder / "w.pth").read_bytes()
-    name = f"resnet18-{hashlib.sha256(content).hexdigest()[:8]}.pth"
+    name = f"{SMALL}-{hashlib.sha256(content).hexdigest()[:8]}.pth"
     (folder / "w.pth").rename(folder / name)
-    first = load_backbone("resnet18", f"{url}/{name}")
+    first = load_backbone(SMALL, f"{url}/{name}")
     (folder / name).unlink()
-    assert load_backbone("resnet18", f"{url}/{name}").weights_digest == first.weights_digest
+    assert load_backbone(SMALL, f"{url}/{name}").weights_digest == first.weights_digest
     assert not first.weights_digest.startswith("random")
 
 
@@ -127,16 +129,16 @@ def test_weights_of_one_name_are_told_apart_by_their_address(
     files = [folder / name / "pytorch_model.bin" for name in ("one", "two")]
     for seed, file in enumerate(files):
         file.parent.mkdir()
-        torch.save(state_of("resnet18", seed), file)
-    expected = [load_backbone("resnet18", str(file)).weights_digest for file in files]
+        torch.save(state_of(SMALL, seed), file)
+    expected = [load_backbone(SMALL, str(file)).weights_digest for file in files]
     for addresses in (
         [f"{url}/one/pytorch_model.bin", f"{url}/two/pytorch_model.bin"],
         [f"file://{file}" for file in files],
     ):
-        assert [load_backbone("resnet18", a).weights_digest for a in addresses] == expected
+        assert [load_backbone(SMALL, a).weights_digest for a in addresses] == expected
     # A file of this machine is read where it lies, whatever it held before.
-    torch.save(state_of("resnet18", 1), files[0])
-    assert load_backbone("resnet18", f"file://{files[0]}").weights_digest == expected[1]
+    torch.save(state_of(SMALL, 1), files[0])
+    assert load_backbone(SMALL, f"file://{files[0]}").weights_digest == expected[1]
 
 
 def test_a_damaged_download_is_refused_and_not_kept(
@@ -195,13 +197,13 @@ def test_weights_that_cannot_be_taken_are_refused(
 
 @pytest.mark.parametrize("place", ["module.", "_orig_mod.", "model.backbone."])
 def test_a_network_is_read_from_its_place_in_what_was_trained(tmp_path: Path, place: str) -> None:
-    own = state_of("resnet18", 0)
+    own = state_of(SMALL, 0)
     trained = {f"{place}{name}": value for name, value in own.items()}
     trained["criterion.weight"] = torch.ones(7)
     torch.save({"state_dict": trained, "epoch": 3}, tmp_path / "w.pth")
     save_file(trained, tmp_path / "w.safetensors")
     torch.save(own, tmp_path / "own.pth")
-    loaded = [load_backbone("resnet18", str(file)) for file in tmp_path.iterdir()]
+    loaded = [load_backbone(SMALL, str(file)) for file in tmp_path.iterdir()]
     assert len({backbone.weights_digest for backbone in loaded}) == 1
 
 

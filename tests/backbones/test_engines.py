@@ -72,7 +72,7 @@ def test_the_graph_agrees_with_the_network_for_all_shapes(name: str) -> None:
         assert cosines_of(together, expected).min() > 0.999999
 
 
-@pytest.mark.parametrize("name", [SMALL, SMALL_VIT])
+@pytest.mark.parametrize("name", [SMALL, pytest.param(SMALL_VIT, marks=pytest.mark.long)])
 def test_without_openvino_pytorch_computes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(graphs, "openvino", None)
     backbone = backbone_of(name)

@@ -23,6 +23,7 @@ from lib.images.preprocessing import decode
 from tests.images.odd_images import encoded, scene
 
 pytestmark = pytest.mark.slow
+SMALL = "shufflenet_v2_x0_5"  # of which files are written and read in no time
 WITHOUT_TORCH = """
 import sys
 import numpy as np
@@ -43,9 +44,9 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return write_weights(tmp_path / "weights.pth", 1)
 
 
-def write_weights(file: Path, seed: int) -> Path:
+def write_weights(file: Path, seed: int, name: str = SMALL) -> Path:
     torch.manual_seed(seed)
-    torch.save(torchvision.models.resnet18().state_dict(), file)
+    torch.save(torchvision.models.get_model(name).state_dict(), file)
     return file
 
 
@@ -57,6 +58,7 @@ def flipped(content: bytes) -> bytes:
 def test_a_second_run_needs_no_torch_and_gives_the_same_descriptors(
     weights: Path, tmp_path: Path
 ) -> None:
+    write_weights(weights, 1, "resnet18")
     first = open_backbone("resnet18", str(weights))
     assert isinstance(first, Backbone)
     assert converted(first) is not None
@@ -80,28 +82,28 @@ def test_a_second_run_needs_no_torch_and_gives_the_same_descriptors(
 
 
 def test_weights_that_change_are_loaded(weights: Path) -> None:
-    first = open_backbone("resnet18", str(weights))
-    lazy = open_backbone("resnet18", str(weights))
+    first = open_backbone(SMALL, str(weights))
+    lazy = open_backbone(SMALL, str(weights))
     assert isinstance(lazy, LazyBackbone)
     write_weights(weights, 2)
     with pytest.raises(MismatchError, match="leave the file of weights as it is"):
         lazy.loaded()
-    changed = open_backbone("resnet18", str(weights))
+    changed = open_backbone(SMALL, str(weights))
     assert changed.weights_digest != first.weights_digest
     weights.write_bytes(b"junk")
     with pytest.raises(BadInputError, match="cannot be read as weights"):
-        open_backbone("resnet18", str(weights))
+        open_backbone(SMALL, str(weights))
 
 
 def test_what_is_damaged_is_made_again(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(conversion, "convert", partial(_once, conversion.convert, []))
-    first = open_backbone("resnet18", str(weights))
+    first = open_backbone(SMALL, str(weights))
     (kept,) = tmp_path.rglob("backbones/*.npz")
     kept.write_bytes(flipped(kept.read_bytes()))
-    assert isinstance(open_backbone("resnet18", str(weights)), Backbone)
-    assert isinstance(open_backbone("resnet18", str(weights)), LazyBackbone)
+    assert isinstance(open_backbone(SMALL, str(weights)), Backbone)
+    assert isinstance(open_backbone(SMALL, str(weights)), LazyBackbone)
     graph, again = converted(first), converted(first)
     assert graph is not None
     assert again is not None
@@ -129,7 +131,7 @@ def test_a_home_that_cannot_be_written_does_no_harm(
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     for _ in range(2):
-        assert isinstance(open_backbone("resnet18", str(weights)), Backbone)
+        assert isinstance(open_backbone(SMALL, str(weights)), Backbone)
 
 
 def test_the_address_of_resnet18s_weights_is_torchvisions() -> None:

@@ -62,6 +62,7 @@ def test_shards_answer_as_one_process_does_also_after_one_died(db: str) -> None:
     assert_equal(collection.search_images(queries, 5), database.search_images(queries, 5))
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("ray_local")
 def test_a_lost_file_is_named(db: str) -> None:
     Path(db, "embeddings", "1.parquet").unlink()

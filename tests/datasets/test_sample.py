@@ -22,7 +22,7 @@ from tests.datasets.sample_oracle import expected_recall, facts_of, scene_captio
 
 pytestmark = pytest.mark.slow
 
-COUNT = 45  # enough for draw_sample to use two processes
+COUNT = 41  # just enough for draw_sample to use two processes
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +50,10 @@ def test_same_seed_gives_the_same_bytes_whatever_the_workers(
 
 
 def test_a_larger_sample_begins_with_the_smaller(drawn: SampleSummary, tmp_path: Path) -> None:
-    larger = draw_sample(tmp_path, COUNT + 12, seed=3, workers=2)
-    small, large = contents(drawn.directory), contents(larger.directory)
+    smaller = draw_sample(tmp_path, 12, seed=3, workers=1)
+    small, large = contents(smaller.directory), contents(drawn.directory)
     pictures = [name for name in small if name.endswith(".jpg")]
-    assert len(pictures) == COUNT
+    assert len(pictures) == 12
     assert all(small[name] == large[name] for name in pictures)
     for split in SPLITS:
         first = json.loads(small[f"captions_{split}.json"])
@@ -75,7 +75,7 @@ def test_summary_counts_what_was_written(drawn: SampleSummary) -> None:
     documents = (
         json.loads((drawn.directory / f"captions_{split}.json").read_text()) for split in SPLITS
     )
-    assert [len(document["images"]) for document in documents] == [36, 5, 4]
+    assert [len(document["images"]) for document in documents] == [33, 4, 4]
 
 
 def test_captions_are_coco_and_every_image_decodes(drawn: SampleSummary) -> None:
@@ -106,7 +106,7 @@ def test_captions_are_coco_and_every_image_decodes(drawn: SampleSummary) -> None
 
 def test_the_projects_own_reader_takes_the_captions(drawn: SampleSummary) -> None:
     captions = load_captions(str(drawn.directory / "captions_train.json"))
-    assert len(captions) == 36 * CAPTIONS_PER_IMAGE
+    assert len(captions) == 33 * CAPTIONS_PER_IMAGE
     assert captions.images["1"].file_name == "000000000001.jpg"
 
 

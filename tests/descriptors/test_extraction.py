@@ -242,6 +242,7 @@ def test_images_of_one_name_in_a_list_are_all_described(
     assert (again.described, again.already_described, again.changed) == (0, 6, 0)
 
 
+@pytest.mark.long
 def test_extraction_begins_while_the_listing_goes_on(
     run: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

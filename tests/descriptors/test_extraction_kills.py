@@ -157,6 +157,7 @@ def test_the_loss_of_a_node_changes_no_row(
     assert rows(tmp_path / "db") == undisturbed
 
 
+@pytest.mark.long
 def test_an_image_that_kills_its_worker_is_found_and_the_rest_described(
     tmp_path: Path, ray_local: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -77,6 +77,7 @@ def test_failures_of_a_head_start_count_towards_the_limit(
         extract(str(images), str(db), backbone, SETTINGS, limit=limit, head_start=started)
 
 
+@pytest.mark.long
 @pytest.mark.ray
 def test_what_a_killed_one_wrote_is_there_for_the_run(
     ray_local: None, begin: Callable[[], HeadStart], backbone: Backbone, tmp_path: Path

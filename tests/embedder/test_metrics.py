@@ -99,8 +99,8 @@ def test_coco_protocols_are_five_folds_of_a_thousand_and_all_five_thousand() -> 
     rng = np.random.default_rng(4)
     images = rng.normal(size=(5000, 8)).astype(np.float32)
     images /= np.linalg.norm(images, axis=1, keepdims=True)
-    rows = np.repeat(np.arange(5000), 2)
-    texts = images[rows] + 0.3 * rng.normal(size=(10_000, 8)).astype(np.float32)
+    rows = np.arange(5000)
+    texts = images + 0.3 * rng.normal(size=(5000, 8)).astype(np.float32)
     report = retrieval_report(texts, images, rows, seed=9)
     # The folds by hand: the seed's permutation, cut in five.
     order = np.random.default_rng(9).permutation(5000)
@@ -108,7 +108,7 @@ def test_coco_protocols_are_five_folds_of_a_thousand_and_all_five_thousand() -> 
     for fold in range(5):
         gallery = order[fold * 1000 : fold * 1000 + 1000]
         asked = np.flatnonzero(np.isin(rows, gallery))
-        assert len(asked) == 2000
+        assert len(asked) == 1000
         scores = texts[asked] @ images[gallery].T
         good = np.take_along_axis(scores, (rows[asked][:, None] == gallery).argmax(1)[:, None], 1)
         recalls.append(np.mean((scores > good).sum(axis=1) < 10))

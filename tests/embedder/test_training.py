@@ -211,6 +211,7 @@ def test_a_constant_descriptor_value_does_no_harm() -> None:
     assert _test_recall(data, test, state) == pytest.approx(_test_recall(plain, test, expected))
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_two_workers_sum_to_the_gradient_of_one(tmp_path: Path) -> None:
     spawn(gradient_of_two, (str(tmp_path),), nprocs=2)

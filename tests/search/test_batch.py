@@ -48,7 +48,7 @@ def test_what_other_nodes_do_not_see_is_refused_before_work(
 
 
 @pytest.mark.usefixtures("ray_local")
-@pytest.mark.parametrize("database_shards", [None, 2])
+@pytest.mark.parametrize("database_shards", [None, pytest.param(2, marks=pytest.mark.long)])
 def test_every_query_gets_the_answer_it_gets_alone(
     db: Path,
     queries: Path,

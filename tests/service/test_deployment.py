@@ -397,6 +397,7 @@ def test_a_new_version_is_taken_up_under_load_and_a_wrong_one_refused(
     assert {number for _, number in seen} == {1, 2, 4}
 
 
+@pytest.mark.long
 @pytest.mark.reports
 def test_a_search_process_that_dies_comes_back_with_the_next_version(
     service: RunningService, http: httpx.Client
@@ -419,7 +420,7 @@ def test_a_search_process_that_dies_comes_back_with_the_next_version(
     assert hits["database_version"] == version + 2
 
 
-@pytest.mark.parametrize("examples", [20, pytest.param(1_000, marks=pytest.mark.chaos)])
+@pytest.mark.parametrize("examples", [8, pytest.param(1_000, marks=pytest.mark.chaos)])
 def test_it_keeps_its_own_contract(service: RunningService, examples: int) -> None:
     headers = {"Authorization": f"Bearer {TOKEN}"}
     described = schemathesis.openapi.from_url(f"{service.address}/openapi.json", headers=headers)

@@ -65,12 +65,12 @@ def test_a_copy_that_memory_refuses_is_done_without() -> None:
 
 def _search_in_little_memory() -> None:
     fastest_search.has_fast_copies = lambda: True
-    embeddings = np.random.default_rng(0).standard_normal((2_000_000, 50), dtype=np.float32)
+    embeddings = np.random.default_rng(0).standard_normal((500_000, 50), dtype=np.float32)
     search = AdaptiveSearch(embeddings)
     query = embeddings[:1]
     expected = search.top_k(query, 5)
     data = int(Path("/proc/self/status").read_text().split("VmData:")[1].split()[0]) * 1024
-    resource.setrlimit(resource.RLIMIT_DATA, (data + 100_000_000, resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_DATA, (data + 24_000_000, resource.RLIM_INFINITY))
     search.prepare()
     answer = search.top_k(query, 5)
     assert not search._copies
