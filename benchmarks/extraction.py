@@ -43,7 +43,7 @@ from torchvision.transforms import (
 
 import benchmarks
 from lib.backbones.backbone import Backbone, as_batch, load_backbone
-from lib.backbones.engines import Engine, Forms, OpenVinoEngine, choose
+from lib.backbones.engines import Engine, Forms, OpenVinoEngine, Sample, choose
 from lib.backbones.graphs import cosines_of, has_bfloat16
 from lib.backbones.preparation import prepare
 from lib.backbones.torch_engine import TorchEngine
@@ -245,7 +245,8 @@ def pictures_of(backbone: Backbone, files: list[str]) -> list[np.ndarray]:
 
 def forms_of(backbone: Backbone, files: list[str]) -> Forms:
     """What a job over many such photographs computes with: some of them calibrate."""
-    return prepare(backbone, "fast", pictures_of(backbone, files[::4][:64]))
+    pictures = pictures_of(backbone, files[::4][:64])
+    return prepare(backbone, "fast", [Sample(picture, picture) for picture in pictures])
 
 
 def engine_of(backbone: Backbone, files: list[str], device: str, threads: int) -> Engine:

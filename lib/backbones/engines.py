@@ -62,6 +62,15 @@ class OpenVinoEngine:
 
 
 @dataclass(frozen=True)
+class Sample:
+    """A picture of the collection, by which the arithmetic of a run is chosen."""
+
+    pixels: np.ndarray  # (height, width, 3) uint8, as workers decode it
+    whole: np.ndarray  # the same size and type, decoded at full scale, as in float32's runs
+    jpeg: EncodedJpeg | None = None  # its file, for GPUs
+
+
+@dataclass(frozen=True)
 class Forms:
     """What a worker chooses an engine from: the forms of a network, and pictures that judge them.
 
@@ -73,7 +82,7 @@ class Forms:
     int8: Graph | None = None
     int8_name: str = ""
     pictures: list[np.ndarray] = field(default_factory=list)  # (height, width, 3) uint8
-    reference: np.ndarray | None = None  # (pictures, D) float32 descriptors of them, in float32
+    reference: np.ndarray | None = None  # (pictures, D) float32: of the whole ones, in float32
     jpegs: list[EncodedJpeg | None] = field(default_factory=list)  # their files, for GPUs
 
     def __str__(self) -> str:

@@ -1,12 +1,13 @@
 """The forms of a network that workers choose among, made once on the driver."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from lib.backbones import graphs
-from lib.backbones.engines import Engine, Forms, choose
+from lib.backbones.engines import Engine, Forms, Sample, choose
 from lib.backbones.graphs import compiled, cosines_of, run_each
 from lib.backbones.kept import AnyBackbone, NamedGraph, converted, keep_int8, kept_int8
 from lib.backbones.quantization import HARD, Quantized, observe, search
@@ -26,7 +27,7 @@ def prepare_for_gpus(
     backbone: AnyBackbone,
     fidelity: Fidelity,
     images: int,
-    pictures: Callable[[int], Sequence[np.ndarray]],
+    pictures: Callable[[int], Sequence[Sample]],
 ) -> Forms:
     """The forms of a backbone for so many images where every worker has a GPU: PyTorch computes."""
     if fidelity == "float32" or images < _LEAST:
@@ -39,7 +40,7 @@ def prepare_for(
     fidelity: Fidelity,
     images: int,
     machines: float,
-    pictures: Callable[[int], Sequence[np.ndarray]],
+    pictures: Callable[[int], Sequence[Sample]],
 ) -> Forms:
     """The forms of a backbone for so many images, prepared with as many of them as pays.
 
@@ -72,7 +73,7 @@ def pictures_needed(backbone: AnyBackbone, fidelity: Fidelity, images: int, mach
     return 0 if alone else _JUDGES
 
 
-def prepare(backbone: AnyBackbone, fidelity: Fidelity, pictures: Sequence[np.ndarray]) -> Forms:
+def prepare(backbone: AnyBackbone, fidelity: Fidelity, pictures: Sequence[Sample]) -> Forms:
     """The forms of a backbone, with convolutions in int8 where these pictures keep the promise.
 
     What an earlier run computed in int8 is tried first; else, where there are pictures enough, a
@@ -88,20 +89,25 @@ def prepare(backbone: AnyBackbone, fidelity: Fidelity, pictures: Sequence[np.nda
     form = _kept_form(backbone, model, pictures, bfloat16)
     form = form or _new_form(backbone, model, pictures, bfloat16)
     judges = form.hardest or range(min(len(pictures), _JUDGES))
-    chosen = [pictures[row] for row in judges]
-    return Forms(fidelity, graph, *form.int8, chosen, form.descriptors[list(judges)])
+    reference = form.reference[list(judges)]
+    return _judged(Forms(fidelity, graph, *form.int8), [pictures[row] for row in judges], reference)
+
+
+def _judged(forms: Forms, judges: Sequence[Sample], reference: np.ndarray) -> Forms:
+    pictures, jpegs = [each.pixels for each in judges], [each.jpeg for each in judges]
+    return replace(forms, pictures=pictures, jpegs=jpegs, reference=reference)
 
 
 def _judged_by_torch(
-    backbone: AnyBackbone, fidelity: Fidelity, pictures: Sequence[np.ndarray]
+    backbone: AnyBackbone, fidelity: Fidelity, pictures: Sequence[Sample]
 ) -> Forms:
     from lib.backbones.backbone import as_batch
 
     extract = backbone.loaded().extract
-    reference = [extract(as_batch(picture)).numpy() for picture in pictures]
+    reference = [extract(as_batch(picture.whole)).numpy() for picture in pictures]
     if not reference:  # none of them could be read
         return Forms(fidelity, None)
-    return Forms(fidelity, None, pictures=list(pictures), reference=np.concatenate(reference))
+    return _judged(Forms(fidelity, None), pictures, np.concatenate(reference))
 
 
 class _Form(NamedTuple):
@@ -109,34 +115,35 @@ class _Form(NamedTuple):
 
     int8: NamedGraph
     hardest: Sequence[int]  # the pictures that quantising hurts most; empty without int8
-    descriptors: np.ndarray  # (N, D) of all pictures, in float32
+    reference: np.ndarray  # (N, D) descriptors of all whole pictures, in float32
 
 
 def _kept_form(
-    backbone: AnyBackbone, model: Any, pictures: Sequence[np.ndarray], bfloat16: bool
+    backbone: AnyBackbone, model: Any, pictures: Sequence[Sample], bfloat16: bool
 ) -> _Form | None:
     """What an earlier search came to, where it holds for these pictures, too."""
     kept = kept_int8(backbone, bfloat16)
     if kept is None:
         return None
-    descriptors = run_each(compiled(model, usable_cores()), pictures)
+    reference = run_each(compiled(model, usable_cores()), [each.whole for each in pictures])
     if kept.graph is None:
-        return _Form(kept, (), descriptors)
-    vectors = run_each(compiled(graphs.unpack(kept.graph), usable_cores(), bfloat16), pictures)
-    cosines = cosines_of(vectors, descriptors)
+        return _Form(kept, (), reference)
+    int8 = compiled(graphs.unpack(kept.graph), usable_cores(), bfloat16)
+    cosines = cosines_of(run_each(int8, [each.pixels for each in pictures]), reference)
     hardest = np.argsort(cosines)[:HARD].tolist()
-    return _Form(kept, hardest, descriptors) if cosines.min() >= _LEAST_OF_SAMPLE else None
+    return _Form(kept, hardest, reference) if cosines.min() >= _LEAST_OF_SAMPLE else None
 
 
 def _new_form(
-    backbone: AnyBackbone, model: Any, pictures: Sequence[np.ndarray], bfloat16: bool
+    backbone: AnyBackbone, model: Any, pictures: Sequence[Sample], bfloat16: bool
 ) -> _Form:
     """What a search comes to, if there are pictures enough for one; it is kept."""
-    observed = observe(model, pictures)
+    observed = observe(model, [each.whole for each in pictures])
     nothing = _Form(NamedGraph(None, ""), (), observed.descriptors)
     if len(pictures) <= _JUDGES:
         return nothing
-    quantized = search(model, pictures, observed, _LEAST_OF_SAMPLE, bfloat16)
+    pixels = [each.pixels for each in pictures]
+    quantized = search(model, pixels, observed, _LEAST_OF_SAMPLE, bfloat16)
     if quantized == "hopeless":
         keep_int8(backbone, bfloat16, nothing.int8)
     if not isinstance(quantized, Quantized):

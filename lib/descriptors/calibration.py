@@ -10,7 +10,7 @@ from functools import partial
 
 import numpy as np
 
-from lib.backbones.engines import Forms
+from lib.backbones.engines import Forms, Sample
 from lib.backbones.kept import AnyBackbone
 from lib.backbones.preparation import prepare_for, prepare_for_gpus
 from lib.images.decoding import ImageError
@@ -36,28 +36,22 @@ def choose_forms(
     where only GPUs are; `gpus`: whether any are; `sample` gives some of the images.
     """
     start = None
-    jpegs: dict[int, EncodedJpeg | None] = {}  # by the identity of their pictures
+    fidelity = fidelity or "fast"
 
-    def pictures(count: int) -> list[np.ndarray]:
+    def pictures(count: int) -> list[Sample]:
         nonlocal start
         start = start or time.monotonic()
         chosen = sample(count)
         print(f"looking for the fastest arithmetic with {len(chosen)} images", file=sys.stderr)
         with ThreadPoolExecutor() as pool:
-            scaled = fidelity == "fast"
-            tried = pool.map(partial(_try_image, backbone.preprocessing, scaled, gpus), chosen)
-            pairs = list(filter(None, tried))
-        jpegs.update((id(picture), jpeg) for picture, jpeg in pairs)
-        return [picture for picture, _ in pairs]
+            tried = pool.map(partial(_try_image, backbone.preprocessing, gpus), chosen)
+            return list(filter(None, tried))
 
-    fidelity = fidelity or "fast"
     if machines:
         forms = prepare_for(backbone, fidelity, images, machines, pictures)
     else:
         forms = prepare_for_gpus(backbone, fidelity, images, pictures)
-    if gpus:
-        files = [jpegs[id(picture)] for picture in forms.pictures]
-        forms = replace(forms, jpegs=_as_many_as_travel(files))
+    forms = replace(forms, jpegs=_as_many_as_travel(forms.jpegs))
     if start is not None:
         result = f"{forms}, " if machines else "each GPU's worker judges its own, "
         print(f"{result}{time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
@@ -71,12 +65,11 @@ def _as_many_as_travel(files: list[EncodedJpeg | None]) -> list[EncodedJpeg | No
     return [file if total <= _FILES_BYTES else None for file, total in pairs]
 
 
-def _try_image(
-    preprocessing: Preprocessing, scaled: bool, gpus: bool, image: ListedImage
-) -> tuple[np.ndarray, EncodedJpeg | None] | None:
+def _try_image(preprocessing: Preprocessing, gpus: bool, image: ListedImage) -> Sample | None:
     try:
         content = read_image(image)
-        pixels = np.ascontiguousarray(decode(content, preprocessing, scaled=scaled).pixels)
+        decoded = [decode(content, preprocessing, scaled=scaled) for scaled in (True, False)]
     except ImageError:
         return None
-    return pixels, for_gpu(content) if gpus else None
+    pixels, whole = (np.ascontiguousarray(each.pixels) for each in decoded)
+    return Sample(pixels, whole, for_gpu(content) if gpus else None)

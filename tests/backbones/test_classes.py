@@ -3,7 +3,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torchvision
 
 from lib.backbones import classes
 from lib.backbones.classes import class_names, classifier_head
@@ -40,6 +39,8 @@ def test_classes_without_names_are_refused() -> None:
 def test_a_layer_is_read_once_from_a_file_that_stays_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    import torchvision
+
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     network = torchvision.models.resnet18()
     torch.save(network.state_dict(), file := tmp_path / "weights.pth")

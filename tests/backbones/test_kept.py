@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torchvision
 
 from lib.backbones import conversion
 from lib.backbones.backbone import Backbone, as_batch
@@ -45,6 +44,8 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def write_weights(file: Path, seed: int, name: str = SMALL) -> Path:
+    import torchvision
+
     torch.manual_seed(seed)
     torch.save(torchvision.models.get_model(name).state_dict(), file)
     return file
@@ -135,4 +136,6 @@ def test_a_home_that_cannot_be_written_does_no_harm(
 
 
 def test_the_address_of_resnet18s_weights_is_torchvisions() -> None:
+    import torchvision
+
     assert torchvision.models.ResNet18_Weights.DEFAULT.url == RESNET18_URL

@@ -128,7 +128,7 @@ def test_chance_is_the_recall_of_a_random_order() -> None:
     rows = np.array([0, 0, 0, 1, 2, 2, 3, 3, 4, 5, 6, 7])
     drawn = [
         retrieval_report(rng.normal(size=(12, 9)), rng.normal(size=(8, 9)), rows)
-        for _ in range(300)
+        for _ in range(200)
     ]
     for name in ("caption_to_image", "image_to_caption"):
         for k in (1, 5, 10):
