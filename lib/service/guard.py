@@ -96,9 +96,9 @@ class Guard:
             return
         start = time.perf_counter()
         status = 0
-        headers_only = scope["method"] == "HEAD"
-        if headers_only:
-            scope["method"] = "GET"
+        # In a copy: the server must know a HEAD, whose body it leaves out. Of a GET it would miss
+        # the body, and close the connection with whatever request of the proxy comes next on it.
+        scope = {**scope, "method": "GET" if scope["method"] == "HEAD" else scope["method"]}
         path = self._place(scope)
 
         async def send_counted(message: Message) -> None:
@@ -106,8 +106,6 @@ class Guard:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message.get("headers", []), *_HEADERS]
-            elif headers_only:
-                message = {**message, "body": b""}
             await send(message)
 
         body = _Body(self, receive, self.max_bytes.get(path, self.default_max_bytes))

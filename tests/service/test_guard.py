@@ -1,11 +1,15 @@
 """Who may ask, how much may be sent, what is said to whom: over a small application."""
 
 import asyncio
+import http.client
+import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
 import pytest
+import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -37,11 +41,9 @@ async def status(_: Request, error: Exception) -> Response:
     return JSONResponse({"error": {"message": error.detail}}, error.status_code)
 
 
-def client(
-    access: Access | None = None,
-    address: str = "http://127.0.0.1:8000",
-    overloaded: Callable[[], float] = lambda: 0.0,
-) -> httpx.AsyncClient:
+def application(
+    access: Access | None = None, overloaded: Callable[[], float] = lambda: 0.0
+) -> Starlette:
     methods = ["GET", "POST"]
     routes = [Route(p, echo, methods=methods) for p in ("/", "/health", "/info", "/search")]
     app = Starlette(
@@ -58,7 +60,16 @@ def client(
         overloaded=overloaded,
         observe=lambda *_: None,
     )
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=address)
+    return app
+
+
+def client(
+    access: Access | None = None,
+    address: str = "http://127.0.0.1:8000",
+    overloaded: Callable[[], float] = lambda: 0.0,
+) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(application(access, overloaded))
+    return httpx.AsyncClient(transport=transport, base_url=address)
 
 
 def ask(method: str, path: str, access: Access | None = None, **options: Any) -> httpx.Response:
@@ -167,6 +178,27 @@ def test_head_is_get_without_a_body() -> None:
     assert (head.status_code, head.content) == (200, b"")
     assert head.headers["content-length"] == str(len(full.content))
     assert ask("HEAD", "/nowhere").status_code == 404
+
+
+@pytest.mark.reports
+def test_what_follows_a_head_on_its_connection_is_answered() -> None:
+    server = uvicorn.Server(uvicorn.Config(application(), port=0, log_level="critical"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+        time.sleep(0.01)
+    host, port = server.servers[0].sockets[0].getsockname()
+    connection = http.client.HTTPConnection(host, port, timeout=10)
+    bodies = []
+    for method in ("HEAD", "GET", "HEAD", "GET"):  # a proxy's, of several clients
+        connection.request(method, "/health")
+        bodies.append(connection.getresponse().read())
+    connection.close()
+    server.should_exit = True
+    thread.join()
+    assert bodies[0] == bodies[2] == b""
+    assert bodies[1] == bodies[3] != b""
 
 
 def test_bodies_are_bounded_one_by_one_and_together() -> None:
