@@ -18,7 +18,7 @@ import numpy as np
 
 from lib.backbones import graphs
 from lib.backbones.graphs import Graph
-from lib.backbones.origin import DEFAULT, Origin, choose_name
+from lib.backbones.origin import DEFAULT, Origin, absolute_weights, choose_name
 from lib.errors import MissingError
 from lib.images.preprocessing import Preprocessing
 from lib.schemas import require_same
@@ -133,9 +133,7 @@ def _write(place: Path, named: NamedGraph) -> None:
 
 def place_of_weights(kind: str, name: str, weights: str | None) -> Path:
     """Where something of weights is kept: by what they are asked for with, here."""
-    if weights is not None and "://" not in weights:
-        weights = str(Path(weights).absolute())
-    return _place(kind, f"{name} {weights}")
+    return _place(kind, f"{name} {absolute_weights(weights)}")
 
 
 def kept_of_weights(place: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:

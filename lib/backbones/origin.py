@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Self
 
 from lib.datasets.pretrained import RESNET18_URL, fetch_weights
@@ -47,6 +48,13 @@ class Origin:
         if provenance is None or provenance.preprocessing != str(cropping):
             return self
         return replace(self, preprocessing=cropping)
+
+
+def absolute_weights(weights: str | None) -> str | None:
+    """The same weights from any working directory."""
+    if weights is None or weights == RANDOM or "://" in weights:
+        return weights
+    return str(Path(weights).absolute())
 
 
 def choose_name(name: str, weights: str | None) -> str:

@@ -22,6 +22,7 @@ from ray.serve import Application
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
+from lib.backbones.origin import absolute_weights
 from lib.backbones.seen_image import SeenImage
 from lib.database.interface import Image
 from lib.database.manifest import latest_version
@@ -366,6 +367,7 @@ def build(settings: ServiceSettings) -> Application:
             "db": absolute(settings.db),
             "captions": settings.captions and absolute(settings.captions),
             "word_vectors": absolute_source(settings.word_vectors),
+            "weights": absolute_weights(settings.weights),
         }
     )
 

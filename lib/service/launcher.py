@@ -166,8 +166,9 @@ def url(host: str, port: int) -> str:
 def running(settings: "ServiceSettings", host: str, port: int) -> Iterator[str]:
     """A service that answers, for the length of a `with` block; gives its address.
 
-    Raises what `Searcher.load` raises for a database that cannot be served, and ImageSearchError
-    where the cluster serves something already or the service does not come up for another reason.
+    Raises what `Searcher.load` raises for a database that cannot be served, what `ImageEncoder`
+    raises for weights that are not there or made no descriptors of it, and ImageSearchError where
+    the cluster serves something already or the service does not come up for another reason.
     """
     import ray
     from ray import serve
@@ -175,12 +176,17 @@ def running(settings: "ServiceSettings", host: str, port: int) -> Iterator[str]:
     from ray.serve.config import HTTPOptions
     from ray.serve.schema import LoggingConfig
 
+    from lib.backbones.image_encoder import ImageEncoder
     from lib.database.manifest import read_manifest
+    from lib.embedder.space import load_semantic_space
     from lib.search.engine import Searcher
     from lib.service.deployment import build, read_token
 
-    read_manifest(settings.db)  # a wrong path fails here, before anything starts
+    manifest = read_manifest(settings.db)  # a wrong path fails here, before anything starts
     read_token()
+    if settings.weights:  # wrong ones would fail at the first photo that someone sends
+        space = load_semantic_space(settings.db, digest=manifest.embedder_digest, texts=False)
+        ImageEncoder(space.provenance, settings.weights)
     # Where HAProxy stands in front, it alone is reached from outside; see lib.service.haproxy.
     inner = "127.0.0.1" if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1" else host
     logging.getLogger("ray.serve").setLevel(logging.WARNING)

@@ -15,7 +15,7 @@ from ray import serve
 from ray.serve.schema import ServeDeploySchema
 
 from benchmarks import free_port
-from lib.errors import BadArgumentError, ImageSearchError
+from lib.errors import BadArgumentError, ImageSearchError, MissingError
 from lib.service.deployment import ServiceSettings, read_token
 from lib.service.haproxy import BINARY_VARIABLE
 from lib.service.launcher import (
@@ -166,6 +166,17 @@ def test_a_service_that_cannot_start_says_why(
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=180)
     assert done.returncode == status
     assert message in done.stderr
+
+
+@pytest.mark.reports
+def test_weights_that_are_not_there_are_said_before_it_starts(tmp_path: Path) -> None:
+    """It came up, and answered each photo with no more than that this cannot be answered now."""
+    settings = ServiceSettings(db=str(make_database(tmp_path, images=3)), weights="nope.pth")
+    with (
+        pytest.raises(MissingError, match="no weights at nope"),
+        running(settings, "127.0.0.1", free_port()),
+    ):
+        pass
 
 
 IMAGES = 8  # of the second database; the first has 24
