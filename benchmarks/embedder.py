@@ -34,14 +34,13 @@ from lib.embedder.dataset import (
 )
 from lib.embedder.fitting import FitSettings, fit
 from lib.embedder.layer import EmbedderLayer
-from lib.embedder.losses import MARGIN
 from lib.embedder.metrics import retrieval_report
 from lib.embedder.model import Embedder
 from lib.embedder.preparation import POWERS, prepare_from, sample_collection
 from lib.embedder.prior import Lesson, teach_classes
 from lib.embedder.ridge import RidgePath, judge_choices, moments
 from lib.embedder.training import fit_prior
-from lib.embedder.triples import uniform_triples
+from lib.embedder.triples import MARGIN, uniform_triples
 from lib.errors import MissingError
 from lib.text.encoder import TextEncoder, fit_idf, unit_rows
 from lib.text.word_vectors import load_word_vectors

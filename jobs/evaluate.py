@@ -2,20 +2,22 @@
 
 import argparse
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from jobs import command
 from lib.datasets.captions import Captions
 from lib.descriptors.store import DescriptorIndex, read_descriptors, read_uris
-from lib.embedder.dataset import Examples, match_captions
 from lib.embedder.metrics import Retrieval, evaluate_retrieval, retrieval_report
 from lib.embedder.plots import recall_plot
 from lib.embedder.seen import captions_digest, copies, training_rows
 from lib.embedder.space import SemanticSpace, load_with_descriptors
 from lib.images.contact_sheet import Section, Tile, write_sections
 from lib.storage import join, write_bytes_atomic, write_json_atomic
+
+if TYPE_CHECKING:  # PyTorch, seconds: not for --help, a wrong option, or Ctrl-C right away
+    from lib.embedder.dataset import Examples
 
 SHOWN_QUERIES = 8  # best, and as many worst
 SHOWN_IMAGES = 5
@@ -55,6 +57,8 @@ def evaluate(
     output: str | None = None,
 ) -> dict[str, Any]:
     """Embed the named images and their captions, and report retrieval in both directions."""
+    from lib.embedder.dataset import match_captions
+
     space, index = load_with_descriptors(db, word_vectors)
     examples, seen = _unseen(match_captions(captions, index, space.text), db, space, index)
     descriptors = read_descriptors(index.files, examples.images)
@@ -85,8 +89,8 @@ def evaluate(
 
 
 def _unseen(
-    examples: Examples, db: str, space: SemanticSpace, index: DescriptorIndex
-) -> tuple[Examples, dict[str, int]]:
+    examples: "Examples", db: str, space: SemanticSpace, index: DescriptorIndex
+) -> tuple["Examples", dict[str, int]]:
     """The examples without images of training and copies of such, and how many those were.
 
     Where nothing else would stay, all stay.
@@ -145,7 +149,7 @@ def _recall_plot(ranks: Retrieval) -> bytes:
 def _extremes(
     captions: Captions,
     index: DescriptorIndex,
-    examples: Examples,
+    examples: "Examples",
     images: np.ndarray,
     caption_to_row: np.ndarray,
     ranks: Retrieval,

@@ -9,7 +9,6 @@ import pyarrow as pa
 
 from jobs import command
 from lib.descriptors.store import read_descriptors
-from lib.embedder.dataset import match_captions
 from lib.embedder.space import load_with_descriptors
 from lib.embedder.triples import STRATEGIES, draw_triples
 from lib.errors import BadArgumentError
@@ -41,6 +40,8 @@ def make_triples(options: argparse.Namespace) -> dict[str, Any]:
         raise BadArgumentError(
             f"--output {options.output}: triples are written as Parquet; end the name in .parquet"
         )
+    from lib.embedder.dataset import match_captions  # PyTorch, seconds: not for --help
+
     captions = command.load_captions(options.captions)
     space, index = load_with_descriptors(options.db, options.word_vectors)
     examples = match_captions(captions, index, space.text)

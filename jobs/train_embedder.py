@@ -1,15 +1,15 @@
 """Train the embedder, M and b, into DB/embedder/: from captions, or from class names alone."""
 
 import argparse
-from typing import Any
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
 
 from jobs import command
 from lib.datasets.captions import Captions, held_out, select
-from lib.embedder.closed_form import MIN_JUDGES
-from lib.embedder.fitting import FitSettings
-from lib.embedder.training import TrainingReport, train
 from lib.errors import BadArgumentError
-from lib.text.word_vectors import PACKAGED, load_word_vectors
+
+if TYPE_CHECKING:  # PyTorch, seconds: not for --help, a wrong option, or Ctrl-C right away
+    from lib.embedder.training import TrainingReport
 
 HELD_OUT_SHARE = 0.1
 
@@ -37,27 +37,24 @@ def build_parser() -> argparse.ArgumentParser:
         help="captions of other images, which choose the weights; "
         "default: those of 10%% of the images, by a hash of the id, held out",
     )
-    defaults = FitSettings()
-    arguments.add_argument("--margin", type=float, default=defaults.margin)
-    arguments.add_argument("--epochs", type=int, default=defaults.epochs)
-    arguments.add_argument(
-        "--patience", type=int, default=defaults.patience, help="epochs without improvement"
-    )
-    arguments.add_argument("--batch-size", type=int, default=defaults.batch_size)
+    for name, kind, what in (
+        ("--margin", float, None),
+        ("--epochs", int, None),
+        ("--patience", int, "epochs without improvement"),
+        ("--batch-size", int, None),
+    ):
+        arguments.add_argument(name, type=kind, default=argparse.SUPPRESS, help=what)
     arguments.add_argument("--workers", type=int, default=1, help="Ray Train workers (default: 1)")
     return arguments
 
 
 def train_embedder(options: argparse.Namespace) -> dict[str, Any]:
     """Run the job; returns its summary."""
+    from lib.embedder.fitting import FitSettings
+
     training, validation = load_parts(options.captions, options.validation_captions)
-    settings = FitSettings(
-        margin=options.margin,
-        epochs=options.epochs,
-        patience=options.patience,
-        batch_size=options.batch_size,
-        seed=options.seed,
-    )
+    given = {field.name for field in fields(FitSettings)} & vars(options).keys()
+    settings = FitSettings(**{name: getattr(options, name) for name in given})
     return teach(
         options.db,
         options.word_vectors,
@@ -73,13 +70,18 @@ def train_embedder(options: argparse.Namespace) -> dict[str, Any]:
 
 def teach(db: str, word_vectors: str | None, **options: Any) -> dict[str, Any]:
     """Train, tell what was done, and return it; `options` go to `lib.embedder.training.train`."""
+    from lib.embedder.training import train
+    from lib.text.word_vectors import PACKAGED, load_word_vectors
+
     vectors = load_word_vectors(word_vectors)
     report = train(db, vectors=vectors, word_vectors_source=word_vectors or PACKAGED, **options)
     _print_summary(report, db)
     return {"db": db, "digest": report.digest, **report.metadata, "history": report.history}
 
 
-def _print_summary(report: TrainingReport, db: str) -> None:
+def _print_summary(report: "TrainingReport", db: str) -> None:
+    from lib.embedder.closed_form import MIN_JUDGES
+
     counts, chosen = report.metadata["captions"], report.metadata["chosen"]
     print(f"prior: {report.metadata['prior']}")
     if chosen["method"] == "prior alone":
@@ -132,6 +134,8 @@ def load_parts(
 
 def split(training: Captions) -> tuple[Captions, Captions]:
     """Training captions without those of some images, and those, for validation."""
+    from lib.embedder.closed_form import MIN_JUDGES
+
     captioned = set(training.image_ids)
     kept_apart = held_out(captioned, HELD_OUT_SHARE)
     if len(captioned) - len(kept_apart) < MIN_JUDGES:

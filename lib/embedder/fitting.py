@@ -21,7 +21,7 @@ from lib.embedder.dataset import (
     read_into_memory,
 )
 from lib.embedder.layer import EmbedderLayer
-from lib.embedder.losses import MARGIN, in_batch_loss
+from lib.embedder.losses import in_batch_loss
 from lib.embedder.metrics import (
     TRIPLES_PER_CAPTION,
     caption_ranks,
@@ -29,7 +29,7 @@ from lib.embedder.metrics import (
     rank_figures,
     triple_accuracy_fixed,
 )
-from lib.embedder.triples import uniform_triples
+from lib.embedder.triples import MARGIN, uniform_triples
 from lib.errors import BadArgumentError
 
 # Share of the descriptor's values dropped at random while ranking (Srivastava et al., JMLR 2014).

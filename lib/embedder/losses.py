@@ -5,8 +5,7 @@ from typing import Any
 import torch
 
 from lib.embedder.collectives import gather_rows, world
-
-MARGIN = 0.1
+from lib.embedder.triples import MARGIN
 
 
 def in_batch_loss(sums: torch.Tensor, texts: torch.Tensor, margin: float = MARGIN) -> torch.Tensor:

@@ -5,10 +5,10 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from lib.embedder.losses import MARGIN
 from lib.errors import BadArgumentError, BadInputError
 
 Strategy = Literal["uniform", "semi-hard", "hardest", "dissimilar"]
+MARGIN = 0.1  # of the ranking loss: by what a good image's cosine is to be above a bad one's
 STRATEGIES: tuple[str, ...] = get_args(Strategy)
 # Captions closer than this say nearly the same: so are a tenth of the pairs of one COCO image, and
 # one in a thousand of those of two images.

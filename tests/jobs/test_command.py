@@ -35,6 +35,15 @@ def test_help_names_the_command_and_gives_an_example(
     assert f"python -m jobs.{name}" in capsys.readouterr().out.split("example:")[1]
 
 
+def test_help_and_wrong_options_wait_for_no_heavy_import() -> None:
+    """PyTorch took five seconds of them, in which Ctrl-C was a traceback."""
+    imports = "\n".join(f"import jobs.{name}" for name in command.ORDER)
+    code = f"import sys\n{imports}\nprint(*sys.modules.keys() & {{'torch', 'ray', 'gensim'}})"
+    command_line = [sys.executable, "-c", code]
+    done = subprocess.run(command_line, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.split() == []
+
+
 @pytest.mark.parametrize(
     ("encoding", "shown"), [("latin-1", "\\u72d7é\\udcff"), ("utf-8", "狗é\\udcff")]
 )
