@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
 
 import numpy as np
-from fastapi import APIRouter, FastAPI, Query
+from fastapi import APIRouter, Depends, FastAPI, Query
 from fastapi import Request as HttpRequest
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, RedirectResponse, Response
@@ -56,6 +56,20 @@ def _service() -> "SearchService":
 
 def _json(content: Any) -> Response:
     return Response(encode(content), media_type="application/json")
+
+
+async def _takes(http: HttpRequest) -> None:
+    """Raise BadInputError for a parameter that a path would pass over, such as a filter."""
+    route = http.scope["route"]
+    known = [field.alias for field in route.dependant.query_params]
+    if unknown := sorted(http.query_params.keys() - set(known)):
+        raise BadInputError(
+            f"{unknown[0]} is no parameter of {http.method} {route.path}, which takes "
+            f"{', '.join(known) or 'none'}"
+        )
+
+
+_CHECKED = [Depends(_takes)]
 
 
 @router.get("/", include_in_schema=False)
@@ -146,6 +160,7 @@ Explain = Annotated[bool, Query(description="say why each hit has its score")]
 
 @router.get(
     "/search",
+    dependencies=_CHECKED,
     response_model=models.SearchAnswer,
     responses=models.error_responses(400, 404, 503),
 )
@@ -164,6 +179,7 @@ async def search_one(
 
 @router.post(
     "/search",
+    dependencies=_CHECKED,
     response_model=models.SearchAnswer,
     responses=models.error_responses(400, 404, 413, 503),
 )
@@ -176,6 +192,7 @@ async def search_many(http: HttpRequest, body: models.SearchBody) -> Response:
 
 @router.post(
     "/search/image",
+    dependencies=_CHECKED,
     response_model=models.SearchAnswer,
     responses=models.error_responses(400, 404, 413, 503),
     openapi_extra={
@@ -260,6 +277,7 @@ def _hits(searcher: Searcher, root: str, answer: SearchResult) -> list[dict[str,
 
 @router.get(
     "/explain",
+    dependencies=_CHECKED,
     response_model=models.ExplainAnswer,
     responses=models.error_responses(400, 404, 503),
 )
@@ -365,11 +383,16 @@ def _add_error_handlers(app: FastAPI) -> None:
         return error_response(*describe(error))
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(_: HttpRequest, error: RequestValidationError) -> Response:
+    async def invalid(http: HttpRequest, error: RequestValidationError) -> Response:
         # The input itself is not sent back: it may hold what JSON cannot (NaN).
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        detail = models.ErrorDetail(code="invalid_request", message=f"{where}: {first['msg']}")
+        message = f"{where}: {first['msg']}"
+        if first["type"] == "model_attributes_type" and "json" not in http.headers.get(
+            "content-type", ""
+        ):
+            message = "the body is read with the header Content-Type: application/json alone"
+        detail = models.ErrorDetail(code="invalid_request", message=message)
         return error_response(422, detail)
 
     @app.exception_handler(HTTPException)

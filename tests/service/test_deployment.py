@@ -104,6 +104,8 @@ def test_a_query_that_fails_gets_a_suggestion_too(http: httpx.Client) -> None:
         ({"q": "dog " * 600}, 422, "invalid_request"),
         ({"q": "dog", "k": 50, "explain": "true"}, 422, "bad_input"),
         ({"q": "dog", "text_weight": "nan", "like": NAME}, 422, "invalid_request"),
+        ({"q": "dog", "orientation": "landscape"}, 422, "bad_input"),  # of a POST's filter
+        ({"q": "dog", "K": 3}, 422, "bad_input"),
         ({"like": "no such image"}, 404, "unknown_image"),
         ({"like": "../../etc/passwd"}, 404, "unknown_image"),
     ],
@@ -153,6 +155,14 @@ def test_bad_bodies_are_refused(http: httpx.Client, body: bytes) -> None:
     response = http.post("/search", content=body, headers={"Content-Type": "application/json"})
     assert response.status_code in (400, 422)
     assert response.json()["error"]["message"]
+
+
+@pytest.mark.reports
+def test_what_curl_sends_without_a_header_is_explained(http: httpx.Client) -> None:
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    refused = http.post("/search", content=b'{"queries": ["dog"]}', headers=form)
+    detail = error(refused, 422, "invalid_request")
+    assert "Content-Type: application/json" in str(detail["message"])
 
 
 def test_a_lone_bad_query_of_a_batch_is_an_error(http: httpx.Client) -> None:
