@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from lib.datasets.matching import clean, has_image_ending
+from lib.datasets.matching import clean, has_image_ending, normal_path
 from lib.errors import BadInputError
 from lib.images import containers
 from lib.images.containers import plain_name
@@ -15,14 +15,23 @@ from lib.images.containers import plain_name
 # Columns as people name them, without case, spaces and signs; the first that a table has is taken.
 NAME_COLUMNS = (*containers.NAME_COLUMNS, "key", "imagekey", "name")
 URL_COLUMNS = (*containers.URI_COLUMNS, "link", "urls", "imageurls")
+# Beside a file's name they hold its folder, or all of its path.
+FOLDER_COLUMNS = (
+    *("directory", "folder", "dir", "subfolder", "foldername"),
+    *("filepath", "path", "imagepath", "imgpath", "sourcefile"),
+)
 ID_COLUMNS = ("cocoid", "imageid")  # beside a name, too; `id` may be that of a caption
 LONE_ID_COLUMNS = ("imgid", "photoid", "id")
 CAPTION_COLUMNS = re.findall(
     r"\w+",
     """caption captions captiontext text texts sentence sentences sentencesraw raw rawcaption
-    captionstr referencestrs comment comments description descriptions alttext alt txt value
-    captionabstract imagedescription fileattributes""",
+    captionstr referencestrs description descriptions alttext alt captionabstract imagedescription
+    comment comments txt value fileattributes""",
 )
+# What else tells of an image, where no other column does.
+LONE_CAPTION_COLUMNS = re.findall(r"\w+", "title prompt phrase regions keywords subject tags label")
+# Of these a file may fill one for some images and another for others.
+_DESCRIPTIONS = ("caption", "description", "captionabstract", "imagedescription", "alttext")
 _NUMBERED = re.compile(r"((?:caption|text|sentence|comment|description)s?)[0-9]+")
 _MISSING = {"", "null", "none", "nan", "<na>", "n/a", "#n/a"}
 _STRING = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
@@ -57,7 +66,8 @@ class Columns(NamedTuple):
     url: str | None
     image_id: str | None
     captions: list[str]
-    folder: str | None = None  # Karpathy's `filepath`, beside `filename`
+    folder: str | None = None  # see FOLDER_COLUMNS
+    spare: Sequence[str] = ()  # captions of rows that have none in `captions`
 
 
 def choose_columns(names: Iterable[str]) -> Columns | None:
@@ -74,13 +84,16 @@ def choose_columns(names: Iterable[str]) -> Columns | None:
     caption = first(CAPTION_COLUMNS) or next(
         (name for key, name in plain.items() if key.endswith(("caption", "captions"))), None
     )
+    caption = caption or first(LONE_CAPTION_COLUMNS)
     if caption and len(captions) < 2:
         captions = [caption]
-    chosen = Columns(first(NAME_COLUMNS), first(URL_COLUMNS), first(ID_COLUMNS), captions)
+    own = first(key for key in NAME_COLUMNS if key not in FOLDER_COLUMNS) or first(NAME_COLUMNS)
+    spare = [plain[key] for key in _DESCRIPTIONS if key in plain and plain[key] not in captions]
+    chosen = Columns(own, first(URL_COLUMNS), first(ID_COLUMNS), captions, spare=spare)
+    if own and first(FOLDER_COLUMNS) != own:
+        chosen = chosen._replace(folder=first(FOLDER_COLUMNS))
     if chosen[:3] == (None, None, None):
         chosen = chosen._replace(image_id=first(LONE_ID_COLUMNS))
-    if "filename" in plain and "filepath" in plain:
-        chosen = chosen._replace(name=plain["filename"], folder=plain["filepath"])
     rest = [name for key, name in plain.items() if key and name not in captions]
     if captions and chosen[:3] == (None, None, None) and len(rest) == 1:
         chosen = chosen._replace(name=rest[0])
@@ -108,18 +121,29 @@ def row_of(record: Mapping[str, Any], columns: Columns, source: str, place: str)
         if isinstance(value, bytes):
             return ""
         if isinstance(value, Mapping):  # Hugging Face's image: {bytes, path}
-            value = next((value[k] for k in ("path", "file_name", "url") if value.get(k)), None)
+            fields = {plain_name(str(key)): entry for key, entry in value.items()}
+            among = ("path", *NAME_COLUMNS, *URL_COLUMNS)
+            value = next((fields[key] for key in among if fields.get(key)), None)
         return identifier_of(value, source, f"{place}, {column}") if value is not None else ""
 
-    name, folder = named(columns.name), named(columns.folder)
-    if folder and not has_image_ending(folder):
-        name = f"{folder}/{name}"
-    texts = [
-        text
-        for column in columns.captions
-        for text in texts_of(record.get(column), source, f"{place}, {column}")
-    ]
+    name = _file_path(named(columns.folder), named(columns.name))
+    texts: list[str] = []
+    for among in (columns.captions, *([column] for column in columns.spare)):
+        for column in among if not texts else ():
+            texts += texts_of(record.get(column), source, f"{place}, {column}")
     return CaptionRow(place, name, named(columns.url), named(columns.image_id), texts or [""])
+
+
+def _file_path(folder: str, name: str) -> str:
+    """A file's path from its name and from what says its folder, or all of its path."""
+    if has_image_ending(folder):  # another file's, where names are as users uploaded them
+        own = normal_path(name).rpartition("/")[2]
+        other = has_image_ending(name) and normal_path(folder).rpartition("/")[2] != own
+        return name if other else folder
+    if not folder or not name or "://" in folder + name:
+        return name
+    within = f"{normal_path(name)}/".startswith(f"{normal_path(folder)}/")
+    return name if within else f"{folder}/{name}"
 
 
 def identifier_of(value: Any, source: str, place: str) -> str:
@@ -149,7 +173,7 @@ def texts_of(value: Any, source: str, place: str) -> list[str]:
         if not value:
             return []
         fields = {plain_name(str(key)): entry for key, entry in value.items()}
-        for name in ("raw", *CAPTION_COLUMNS):
+        for name in ("raw", *CAPTION_COLUMNS, *LONE_CAPTION_COLUMNS):
             if name in fields:
                 return texts_of(fields[name], source, place)
         if len(fields) == 1:

@@ -21,7 +21,7 @@ from lib.datasets.caption_rows import (
 )
 from lib.datasets.matching import clean, has_image_ending
 from lib.errors import BadInputError
-from lib.images.containers import content_column, plain_name
+from lib.images.containers import content_column, name_column, plain_name
 
 LONGEST_CAPTION = 2_000  # characters; longer ones are named: files that run together have them
 _MOST_LINES = 100  # of one quoted caption
@@ -35,7 +35,7 @@ def parquet_rows(
     table = pq.ParquetFile(opened)
     schema = table.schema_arrow
     columns = _text_columns(schema, source)
-    leaves = [*columns.captions]
+    leaves = [*columns.captions, *columns.spare]
     for name in filter(None, (*columns[:3], columns.folder)):
         kind = schema.field(name).type
         if not _holds_bytes(kind):
@@ -85,16 +85,24 @@ def _text_columns(schema: pa.Schema, source: str) -> Columns:
     """The columns of a table. Raises BadInputError also where captions are no text."""
     columns = require_columns(schema.names, source)
     for name in columns.captions:
-        kind = schema.field(name).type
-        while re.match("[a-z_]*list", str(kind)):
-            kind = kind.field(0).type
-        if pa.types.is_dictionary(kind):
-            kind = kind.value_type
-        if not re.match(r"(large_)?(string|binary)(_view)?$|struct<|null$", str(kind)):
+        if not _may_hold_text(schema.field(name).type):
             raise BadInputError(
                 f"{source}: the column {name} holds {schema.field(name).type}, no text"
             )
-    return columns
+    spare = [name for name in columns.spare if _may_hold_text(schema.field(name).type)]
+    if content := content_column(schema):  # named as a listing does
+        named = name_column(schema, content)
+        own = content if named == f"{content}.path" else named
+        columns = columns._replace(name=own, folder=None)
+    return columns._replace(spare=spare)
+
+
+def _may_hold_text(kind: pa.DataType) -> bool:
+    while re.match("[a-z_]*list", str(kind)):
+        kind = kind.field(0).type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(re.match(r"(large_)?(string|binary)(_view)?$|struct<|null$", str(kind)))
 
 
 def token_rows(lines: Sequence[str], source: str, result: CaptionRows) -> Iterator[CaptionRow]:

@@ -298,6 +298,14 @@ def content_column(schema: pa.Schema) -> str | None:
     return _first(structs + binary, _CONTENT_COLUMNS) or next(iter(structs), None)
 
 
+def name_column(schema: pa.Schema, content: str) -> str | None:
+    """The column that names the images of a table beside their bytes; it may be `CONTENT.path`."""
+    texts = [field.name for field in _flat(schema) if not _is_binary(field.type)]
+    kind = schema.field(content).type
+    has_path = pa.types.is_struct(kind) and kind.get_field_index("path") >= 0
+    return _first(texts, _PATH_COLUMNS) or (f"{content}.path" if has_path else None)
+
+
 def _flat(schema: pa.Schema) -> list[pa.Field]:
     return [field for field in schema if not pa.types.is_nested(field.type)]
 
@@ -335,12 +343,7 @@ def _content_rows(
     Rows are named by a column of paths, else by the `path` beside the bytes (Hugging Face), else
     by their number, which is added where a name comes again.
     """
-    schema = table.schema_arrow
-    texts = [field.name for field in _flat(schema) if not _is_binary(field.type)]
-    name = _first(texts, _PATH_COLUMNS)
-    kind = schema.field(content).type
-    if name is None and pa.types.is_struct(kind) and kind.get_field_index("path") >= 0:
-        name = f"{content}.path"
+    name = name_column(table.schema_arrow, content)
     tag = version(where.fs.info(where.path))
     unnamed = where.prefix or f"{PurePosixPath(urlsplit(where.uri).path).name}/"
     names: set[str] = set()

@@ -236,6 +236,65 @@ def test_what_exiftool_writes(tmp_path: Path) -> None:
     assert pairs(read) == [("a.jpg", "x"), ("b.jpg", "y")]
 
 
+@pytest.mark.parametrize(
+    "table",
+    [
+        "folder,filename,caption\nin,1.jpg,x\nout,1.jpg,y\n",
+        "Directory;File Name;Description\n./in;1.jpg;x\n./out;1.jpg;y\n",
+        "path,name,caption\nin,1.jpg,x\nout,1.jpg,y\n",
+        "name,image_path,caption\nthe first,in/1.jpg,x\nthe second,out/1.jpg,y\n",
+        "SourceFile,FileName,Directory,Description\nin/1.jpg,1.jpg,in,x\nout/1.jpg,1.jpg,out,y\n",
+        "SourceFile,Directory,Description\nin/1.jpg,in,x\nout/1.jpg,out,y\n",
+    ],
+)
+def test_a_folder_in_a_column_of_its_own(tmp_path: Path, table: str) -> None:
+    """Without it, the captions of all files of one name would be those of one image."""
+    paths = [("in/1.jpg", "in/1.jpg"), ("out/1.jpg", "out/1.jpg")]
+    read = load(tmp_path / "c.csv", table).texts_in(paths)
+    assert read == {"in/1.jpg": ["x"], "out/1.jpg": ["y"]}
+
+
+def test_a_path_of_another_file_is_not_the_name(tmp_path: Path) -> None:
+    read = load(tmp_path / "c.csv", "filename,path,caption\na.jpg,up/0f3c.jpg,x\n,in,y\n")
+    assert pairs(read) == [("a.jpg", "x")]
+    assert "name no image: 1, first line 3" in read.notes[0]
+
+
+def test_what_a_row_says_in_another_column_of_descriptions(tmp_path: Path) -> None:
+    table = (
+        "SourceFile,Caption-Abstract,Description,ImageDescription,Comment\n"
+        "a.jpg,x,,,\nb.jpg,,y,y,LEAD\nc.jpg,,,z,\nd.jpg,,,,LEAD\n"
+    )
+    read = load(tmp_path / "c.csv", table)
+    assert pairs(read) == [("a.jpg", "x"), ("b.jpg", "y"), ("c.jpg", "z")]
+    frame(("a.jpg", None), ("b.jpg", "y")).assign(
+        description=["x", "v"], alt_text=[1, 2]
+    ).to_parquet(tmp_path / "c.parquet")
+    read = load_captions(str(tmp_path / "c.parquet"))
+    assert pairs(read) == [("a.jpg", "x"), ("b.jpg", "y")]
+
+
+def test_titles_and_keywords_are_captions_where_there_are_no_others(tmp_path: Path) -> None:
+    read = load(tmp_path / "c.csv", "file,keywords,title\na.jpg,dog;beach,A walk\n")
+    assert pairs(read) == [("a.jpg", "A walk")]
+    read = load(tmp_path / "c.csv", "file,keywords,caption\na.jpg,dog;beach,A walk\n")
+    assert pairs(read) == [("a.jpg", "A walk")]
+    read = load(tmp_path / "c.json", '[{"SourceFile": "a.jpg", "Keywords": ["dog", "beach"]}]')
+    assert pairs(read) == [("a.jpg", "dog"), ("a.jpg", "beach")]
+    region = {"region_id": 1, "image_id": 139, "phrase": "a dog", "x": 0, "y": 0}
+    genome = [{"id": 139, "regions": [region, region | {"phrase": "a cat"}]}]
+    read = load(tmp_path / "c.json", json.dumps(genome))
+    assert pairs(read) == [("139", "a dog"), ("139", "a cat")]
+
+
+def test_the_name_in_an_object_of_the_image(tmp_path: Path) -> None:
+    for key in ("file_name", "filename", "path", "image_url", "name"):
+        read = load(
+            tmp_path / "c.json", json.dumps([{"image": {"w": 1, key: "a.jpg"}, "text": "x"}])
+        )
+        assert pairs(read) == [("a.jpg", "x")]
+
+
 def test_what_the_vgg_image_annotator_writes(tmp_path: Path) -> None:
     entries = {
         "a.jpg12": {"filename": "a.jpg", "regions": [], "file_attributes": {"caption": "a dog"}},
@@ -485,6 +544,7 @@ def test_texts_beside_images(tmp_path: Path) -> None:
         {"path": [None, None, None], "image_id": [0, 1, 2]},
         {"path": [None, "0.jpg", None], "url": ["http://h/a", "http://h/b", "http://h/c"]},
         {"path": [None, None, None], "image_name": ["x", "y", "z"]},
+        {"path": [None, None, None], "file_path": ["x", "y", "x"], "folder": ["a", "b", "c"]},
     ],
     ids=str,
 )
