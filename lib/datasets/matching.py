@@ -1,10 +1,11 @@
 """Which image of a collection a caption file means, in whatever way it writes the name.
 
 The one rule of matching. A name matches an image whose path it equals; else one whose path agrees
-with it in the longest run of last parts that no other name and no other path has; else a number
-or a name without ending matches the file of that number or name. Folders, `./`, backslashes,
-drives, hosts, case, Unicode composition, percent-encoding, `&amp;`, `.jpeg` for `.jpg` and leading
-zeros are how a name is written, not what it means; where several images are meant, none is taken.
+with it in the longest run of last parts that no other name and no other path has; else one that
+agrees so but for the ending (a name without one, a RAW file and what was developed from it); else a
+number without ending matches the file of that number. Folders, `./`, backslashes, drives, hosts,
+case, Unicode composition, percent-encoding, `&amp;`, `.jpeg` for `.jpg` and leading zeros are how
+a name is written, not what it means; where several images are meant, none is taken.
 """
 
 import html
@@ -15,9 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from urllib.parse import unquote
 
-from lib.images.file_names import ENDINGS
+from lib.images.file_names import ENDINGS, PHOTOS_UNREAD
 
-_ENDINGS = ENDINGS | {".heic", ".heif"}
+_ENDINGS = ENDINGS | PHOTOS_UNREAD
 _SAME_ENDING = {".jpeg": ".jpg", ".jpe": ".jpg", ".jfif": ".jpg", ".tiff": ".tif"}
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _NUMBER = re.compile(r"(?:coco_[a-z]+[0-9]{4}_)?0*([0-9]+)(?:\.0)?")  # COCO's of 2014, 2017
@@ -97,6 +98,9 @@ class _Name:
             yield "end", "/".join(exact[-depth:])
             yield "loose end", "/".join(loose[-depth:])
         yield "number", self.stem + self.ending
+        bare = self.loose.removesuffix(self.ending).split("/")
+        for depth in range(len(bare), 0, -1):
+            yield "of any kind", "/".join(bare[-depth:])
         yield "stem", self.stem
 
 
@@ -202,9 +206,11 @@ def _match_group(
             rows.setdefault(form, []).append((row, path))
     for image_id, name in names:
         form = next(form for form in name.forms() if form in rows)  # at least the stem
-        if form[0] == "stem" and name.ending and all(path.ending for _, path in rows[form]):
-            continue  # x.png is not x.jpg
-        if len(rows[form]) == 1 and len(owners[form]) == 1:
+        alone = len(rows[form]) == len(owners[form]) == 1
+        other = name.ending and all(path.ending not in ("", name.ending) for _, path in rows[form])
+        if other and (form[0] == "stem" or not alone):
+            continue  # x.png is x.jpg where nothing else is, but 7.png is never 0007.jpg
+        if alone:
             matched[image_id, name.raw] = rows[form][0][0]
         else:
             ambiguous.setdefault(image_id, rows[form][-1][1].raw)

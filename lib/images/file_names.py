@@ -18,14 +18,18 @@ ENDINGS = frozenset(
 
 # Pictures and films of other kinds, and files that may hold some, so that a run says how many it
 # did not read. Archives and tables are opened, but not those inside of archives.
-UNREAD = frozenset(
+PHOTOS_UNREAD = frozenset(
     """
-    .heic .heif .hif .heics .jxl .jps .insp .livp .svg .svgz .eps .ai .pdf .exr .hdr .psb .xcf .kra
-    .wdp .jxr .djvu .emf .wmf .fits .dcm .3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .gpr .iiq .k25 .kdc
-    .mef .mos .mrw .nef .nrw .orf .pef .raf .raw .rw2 .rwl .sr2 .srf .srw .x3f .mov .mp4 .m4v .avi
-    .mkv .webm .3gp .mts .m2ts .wmv .mpg .mpeg .mp .3g2 .flv .ogv .vob .lrv .insv .arrow .tfrecord
-    .tfrecords .h5 .hdf5 .mdb .rec .parquet .zip .tar .gz .tgz .bz2 .xz .zst .7z .rar .cbz .cbr .iso
-    .dmg .warc
+    .heic .heif .hif .heics .jxl .3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .gpr .iiq .k25 .kdc .mef
+    .mos .mrw .nef .nrw .orf .pef .raf .raw .rw2 .rwl .sr2 .srf .srw .x3f
+    """.split()  # noqa: SIM905
+)  # fmt: skip
+UNREAD = PHOTOS_UNREAD | frozenset(
+    """
+    .jps .insp .livp .svg .svgz .eps .ai .pdf .exr .hdr .psb .xcf .kra .wdp .jxr .djvu .emf .wmf
+    .fits .dcm .mov .mp4 .m4v .avi .mkv .webm .3gp .mts .m2ts .wmv .mpg .mpeg .mp .3g2 .flv .ogv
+    .vob .lrv .insv .arrow .tfrecord .tfrecords .h5 .hdf5 .mdb .rec .parquet .zip .tar .gz .tgz .bz2
+    .xz .zst .7z .rar .cbz .cbr .iso .dmg .warc
     """.split()  # noqa: SIM905
 )  # fmt: skip
 _REMEDIES = {

@@ -62,9 +62,20 @@ def test_composed_and_decomposed_letters_are_the_same() -> None:
     assert rows([other], ["b.jpg", name]) == {other: 1}
 
 
-@pytest.mark.parametrize("name", ["x.png", "y.jpg", "ax.jpg", "139.png", ""])
+@pytest.mark.parametrize("name", ["x.mp4", "y.jpg", "ax.jpg", "0139.png", ""])
 def test_other_names_are_other_images(name: str) -> None:
     assert rows([name], ["x.jpg", "139.jpg"]) == {}
+
+
+@pytest.mark.parametrize("name", ["x.png", "in/x.HIF", "in/X.DNG", "x.CR2"])
+def test_a_picture_of_another_kind_is_meant_where_it_is_the_only_one(name: str) -> None:
+    assert rows([name], ["y.jpg", "x.jpg"]) == {name: 1}
+    assert rows([name], ["x.bmp", "x.jpg"]) == {}
+    assert rows([name, "x.jpg"], ["x.jpg"]) == {"x.jpg": 0}
+    assert rows([name, "x.gif"], ["x.jpg"]) == {}
+    first, second = f"a/{name.rpartition('/')[2]}", f"b/{name.rpartition('/')[2]}"
+    assert rows([first, second], ["b/x.jpg", "a/x.jpg"]) == {first: 1, second: 0}
+    assert rows(["a/x", "b/x"], ["b/x.jpg", "a/x.jpg"]) == {"a/x": 1, "b/x": 0}
 
 
 def test_the_last_part_decides_only_where_it_is_unique_on_both_sides() -> None:
