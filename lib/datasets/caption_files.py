@@ -1,8 +1,8 @@
 """Caption files in the shapes in which people have them, as one kind of row.
 
 COCO's JSON, Karpathy's, lists and tables in JSON or JSON Lines, CSV of any delimiter, Parquet and
-Arrow, Flickr8k's tokens, WebDataset's tars, and folders with a text beside each image or a
-metadata file. The shape is told by the content, not by the name. What cannot be understood is
+Arrow, Flickr8k's tokens, WebDataset's tars, and folders with a text, JSON or XMP beside each image
+or a metadata file. The shape is told by the content, not by the name. What cannot be understood is
 refused with its place in the file; what is left out is counted and named.
 """
 
@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from io import BytesIO
 from pathlib import PurePosixPath
 from typing import Any
+from xml.etree import ElementTree
 
 import pyarrow as pa
 
@@ -224,7 +225,7 @@ def _of_longer_name(stem: str, names: Sequence[str]) -> str:
 
 
 def _is_sidecar(name: str, size: int) -> bool:
-    named = name.lower().endswith((".txt", ".caption", ".json"))
+    named = name.lower().endswith((".txt", ".caption", ".json", ".xmp"))
     return named and not posixpath.basename(name).startswith(".") and size <= _MOST_SIDECAR_BYTES
 
 
@@ -243,6 +244,8 @@ def _sidecar(content: bytes, source: str, result: CaptionRows) -> tuple[list[str
 
 
 def _sidecar_texts(content: bytes, source: str) -> tuple[list[str], str]:
+    if source.lower().endswith(".xmp"):
+        return _xmp_texts(content, source), ""
     text = _decode(content, source, CaptionRows())
     if not source.lower().endswith(".json"):
         return [clean(line).strip() for line in text.splitlines() if line.strip()] or [""], ""
@@ -259,6 +262,25 @@ def _sidecar_texts(content: bytes, source: str) -> tuple[list[str], str]:
         return [], ""
     row = row_of(record, columns, source, "the object")
     return [*row.texts], row.url
+
+
+def _xmp_texts(content: bytes, source: str) -> list[str]:
+    """The description, else the keywords, as Lightroom, darktable and digiKam write them."""
+    try:
+        root = ElementTree.fromstring(content)
+    except ElementTree.ParseError as error:
+        raise BadInputError(f"{source} is not valid XMP: {error}") from error
+    entries: list[list[str]] = []
+    for element in ("description", "subject"):
+        items = root.iterfind(f".//{_DUBLIN_CORE}{element}//{_RDF}li")
+        texts = (clean(item.text or "").strip() for item in items)
+        entries.append([text for text in texts if text])
+    described, keywords = entries
+    return described or ([", ".join(keywords)] if keywords else [])
+
+
+_DUBLIN_CORE = "{http://purl.org/dc/elements/1.1/}"
+_RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
 
 
 def _read_folder(fs: Any, root: str, source: str, result: CaptionRows) -> None:
@@ -289,10 +311,12 @@ def _read_folder(fs: Any, root: str, source: str, result: CaptionRows) -> None:
                 image = images.get(stem) or _of_longer_name(stem, pictures) or stem
             said, _ = _sidecar(fs.cat_file(path), f"{source}/{name}", result)
             texts.setdefault(image, {}).update(dict.fromkeys(said))
-    if not texts:
+    if not any(texts.values()) and not result.problems:
+        silent = f"; what is beside {next(iter(texts))} says nothing of it" if texts else ""
         raise BadInputError(
             f"{source} is a folder without captions: it needs a metadata.csv or .jsonl, a "
-            "captions file, or a .txt beside each image"
+            "captions file, or beside each image a .txt, a .json with a caption or description, "
+            f"or an .xmp with a description or keywords{silent}"
         )
     result.rows += [
         CaptionRow(name, clean(name), "", "", _not_blank(said))

@@ -536,6 +536,37 @@ def test_texts_beside_images(tmp_path: Path) -> None:
         load_captions(str(tmp_path / "none"))
 
 
+def test_xmp_beside_images(tmp_path: Path) -> None:
+    """As Lightroom names them, without the image's ending, and as darktable does, with it."""
+
+    def element(name: str, *items: str) -> str:
+        listed = "".join(f"<rdf:li xml:lang='x-default'>{item}</rdf:li>" for item in items)
+        return f"<dc:{name}><rdf:Alt>{listed}</rdf:Alt></dc:{name}>"
+
+    contents = {
+        "a.xmp": element("description", "a dog") + element("subject", "beach"),
+        "b.CR2.xmp": element("title", "B") + element("subject", "beach", "dog &amp; cat"),
+        "c.jpg.xmp": element("title", "C"),
+        "d.jpg.xmp": "<rdf:Alt>",
+    }
+    for name, inner in contents.items():
+        (tmp_path / name).write_text(
+            "<?xpacket begin='\ufeff'?><x:xmpmeta xmlns:x='adobe:ns:meta/'>"
+            "<rdf:RDF xmlns:rdf='http://www.w3.org/1999/02/22-rdf-syntax-ns#'><rdf:Description "
+            f"xmlns:dc='http://purl.org/dc/elements/1.1/'>{inner}</rdf:Description></rdf:RDF>"
+            "</x:xmpmeta><?xpacket end='w'?>"
+        )
+        (tmp_path / f"{name[0]}.jpg").touch()
+    read = load_captions(str(tmp_path))
+    paths = [(f"{name}.jpg", f"{name}.jpg") for name in "abcd"]
+    assert read.texts_in(paths) == {"a.jpg": ["a dog"], "b.jpg": ["beach, dog & cat"]}
+    assert "d.jpg.xmp is not valid XMP" in read.notes[0]
+    for name in "abd":
+        next(tmp_path.glob(f"{name}.*xmp")).unlink()
+    with pytest.raises(BadInputError, match=r"keywords; what is beside c\.jpg says nothing of it"):
+        load_captions(str(tmp_path))
+
+
 @pytest.mark.parametrize(
     "columns",
     [
