@@ -31,7 +31,10 @@ CAPTION_COLUMNS = re.findall(
 # What else tells of an image, where no other column does.
 LONE_CAPTION_COLUMNS = re.findall(r"\w+", "title prompt phrase regions keywords subject tags label")
 # Of these a file may fill one for some images and another for others.
-_DESCRIPTIONS = ("caption", "description", "captionabstract", "imagedescription", "alttext")
+_DESCRIPTIONS = (
+    *("caption", "description", "captionabstract", "imagedescription", "alttext"),
+    *("keywords", "subject"),
+)
 _NUMBERED = re.compile(r"((?:caption|text|sentence|comment|description)s?)[0-9]+")
 _MISSING = {"", "null", "none", "nan", "<na>", "n/a", "#n/a"}
 _STRING = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""

@@ -262,11 +262,11 @@ def test_a_path_of_another_file_is_not_the_name(tmp_path: Path) -> None:
 
 def test_what_a_row_says_in_another_column_of_descriptions(tmp_path: Path) -> None:
     table = (
-        "SourceFile,Caption-Abstract,Description,ImageDescription,Comment\n"
-        "a.jpg,x,,,\nb.jpg,,y,y,LEAD\nc.jpg,,,z,\nd.jpg,,,,LEAD\n"
+        "SourceFile,Caption-Abstract,Description,ImageDescription,Comment,Keywords\n"
+        'a.jpg,x,,,,dog\nb.jpg,,y,y,LEAD,\nc.jpg,,,z,,\nd.jpg,,,,LEAD,"dog, beach"\n'
     )
     read = load(tmp_path / "c.csv", table)
-    assert pairs(read) == [("a.jpg", "x"), ("b.jpg", "y"), ("c.jpg", "z")]
+    assert pairs(read) == [("a.jpg", "x"), ("b.jpg", "y"), ("c.jpg", "z"), ("d.jpg", "dog, beach")]
     frame(("a.jpg", None), ("b.jpg", "y")).assign(
         description=["x", "v"], alt_text=[1, 2]
     ).to_parquet(tmp_path / "c.parquet")
