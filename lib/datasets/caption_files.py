@@ -129,6 +129,10 @@ def _decode(content: bytes, source: str, result: CaptionRows) -> str:
             return text
     kinds = {
         b"PK\x03\x04": "a zip archive (or .xlsx): unpack it, or save the table as CSV",
+        b"\xd0\xcf\x11\xe0": "a file of an older Excel: save the table as CSV",
+        b"SQLite format 3": "a database, as Lightroom's catalogue: export the table as CSV",
+        b"\x28\xb5\x2f\xfd": "compressed by zstd: unpack it",
+        b"{\\rtf": "RTF: save it as plain text",
         b"\x80": "a pickle",
         b"\x93NUMPY": "an array",
         b"%PDF": "a PDF",

@@ -25,6 +25,7 @@ from lib.images.containers import content_column, name_column, plain_name
 
 LONGEST_CAPTION = 2_000  # characters; longer ones are named: files that run together have them
 _MOST_LINES = 100  # of one quoted caption
+_MOST_TITLES = 5  # lines among which the header is
 TOKEN = re.compile(r"([^\t]+)#[^\t#]*\t(.*)", re.DOTALL)
 
 
@@ -121,7 +122,7 @@ def token_rows(lines: Sequence[str], source: str, result: CaptionRows) -> Iterat
 class _Line(NamedTuple):
     number: int
     cells: list[str]
-    kind: str  # "", "break" (a quoted field goes over several lines), or "stray" (a lone quote)
+    kind: str  # "", "break" (a quoted field of several lines), "stray" (a lone quote), "prose"
 
 
 def delimited_rows(lines: list[str], source: str, result: CaptionRows) -> Iterator[CaptionRow]:
@@ -131,14 +132,17 @@ def delimited_rows(lines: list[str], source: str, result: CaptionRows) -> Iterat
         start, delimiters = start + 1, separator[1]
     if not any(map(str.strip, lines[start : start + 1])):
         raise BadInputError(f"{source} is empty: it holds no captions")
-    names, delimiter, has_header = _header(lines[start], delimiters)
+    names, delimiter, before = _header(lines[start : start + _MOST_TITLES], delimiters)
+    if before > 1:
+        result.notes.append(f"{source} is a table from line {start + before} on")
+    start += before
     while names and not names[-1]:  # columns that have neither a name nor, then, a text
         names.pop()
     plain = [*map(plain_name, names)]
     names = [f"{n}.{i}" if n and plain[i] in plain[:i] else n for i, n in enumerate(names)]
     columns = require_columns(names, source)
     image = names.index(columns.name or columns.url or columns.image_id or "")
-    table = list(_split_lines(lines, start + has_header, delimiter, len(names), image))
+    table = list(_split_lines(lines, start, delimiter, len(names), image))
     firsts = [line.cells[0].strip() for line in table if len(line.cells) == len(names) + 1]
     if firsts and firsts[0].isdecimal():  # R's row names have no header
         counted = itertools.count(int(firsts[0]))
@@ -154,21 +158,43 @@ def delimited_rows(lines: list[str], source: str, result: CaptionRows) -> Iterat
                 result.problems.append(str(error))
 
 
-def _header(line: str, delimiters: str) -> tuple[list[str], str, bool]:
-    """Names of the columns, their delimiter, and whether this line holds them."""
-    split = {
-        delimiter: [cell.strip() for cell in _parse(line, delimiter) or line.split(delimiter)]
-        for delimiter in delimiters
-    }
-    for delimiter, names in split.items():
-        if choose_columns(names):
-            return names, delimiter, True
-    for delimiter, cells in split.items():
-        images = [_names_an_image(cell) for cell in cells]
+def _header(lines: Sequence[str], delimiters: str) -> tuple[list[str], str, int]:
+    """Names of the columns, their delimiter, and how many lines stand before the first record.
+
+    Titles may precede the header. It may be missing of two columns, one of which names images.
+    """
+    for before, line in enumerate(lines, 1):
+        for delimiter in delimiters:
+            names = _cells(line, delimiter)
+            if choose_columns(names) and not any(map(_names_an_image, names)):
+                return names, delimiter, before
+    for delimiter in delimiters:
+        cells = _cells(lines[0], delimiter)
+        if '"' not in lines[0]:
+            cells = _whole(lines[0].split(delimiter), 2, delimiter)
+        images = [*map(_names_an_image, cells)]
         if len(cells) == 2 and sum(images) == 1:
-            return (["image", "caption"] if images[0] else ["caption", "image"]), delimiter, False
-    delimiter = max(split, key=lambda each: len(split[each]))
-    return split[delimiter], delimiter, True
+            return (["image", "caption"] if images[0] else ["caption", "image"]), delimiter, 0
+    delimiter = max(delimiters, key=lambda each: len(_cells(lines[0], each)))
+    return _cells(lines[0], delimiter), delimiter, 1
+
+
+def _whole(cells: list[str], count: int, delimiter: str) -> list[str]:
+    """Cells that begin with a space put to the ones before, as prose has commas: "a dog, running".
+
+    As they are where that does not make `count` of them.
+    """
+    whole: list[str] = []
+    for cell in cells:
+        if whole and cell.startswith(" "):
+            whole[-1] += delimiter + cell
+        else:
+            whole.append(cell)
+    return whole if len(whole) == count < len(cells) else cells
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
+    return [cell.strip() for cell in _parse(line, delimiter) or line.split(delimiter)]
 
 
 def _names_an_image(cell: str) -> bool:
@@ -213,6 +239,8 @@ def _split_lines(
                     break
         while len(cells) > count and not cells[-1].strip():
             cells.pop()
+        if (whole := _whole(cells, count, delimiter)) is not cells:
+            cells, kind = whole, kind or "prose"
         name = cells[image].strip() if image < len(cells) else ""
         if name != name.strip('"'):  # quotes inside of it are its own
             cells[image], kind = name.strip('" '), kind or "stray"
@@ -231,6 +259,7 @@ def _note_lines(
             result.problems.append(f"{source}, line {line.number} {says}")
     kinds = {
         "break": "captions go over several lines",
+        "prose": f"captions hold a {delimiter!r} without quotes, and were taken whole",
         "stray": "lines hold a lone quote, which was taken as it is",
     }
     for kind, says in kinds.items():

@@ -358,16 +358,16 @@ def test_a_stray_quote_swallows_no_rows_of_numbers(tmp_path: Path) -> None:
 
 
 def test_a_text_in_a_column_without_name_is_no_record(tmp_path: Path) -> None:
-    table = "image,caption,,\na.jpg,a dog,,\nb.jpg,a cat, grey,\n"
+    table = "image,caption,,\na.jpg,a dog,,\nb.jpg,a cat,grey,\n"
     read = load(tmp_path / "c.csv", table)
     assert (read.texts, "line 3 has 3 fields where 2" in read.notes[0]) == (["a dog"], True)
-    assert load(tmp_path / "c.csv", table.replace(", grey,", ",,")).texts == ["a dog", "a cat"]
+    assert load(tmp_path / "c.csv", table.replace(",grey,", ",,")).texts == ["a dog", "a cat"]
 
 
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("a.jpg,a dog, running", "has 3 fields where 2 are expected: put quotes"),
+        ("a.jpg,a dog,running", "has 3 fields where 2 are expected: put quotes"),
         ('a.jpg,a dog, "running"', "has 3 fields where 2 are expected: put quotes"),
         ("9.jpg   A dog", "has 1 fields where 2 are expected"),  # as in Flickr30k's results.csv
     ],
@@ -382,6 +382,28 @@ def test_a_line_that_is_no_record_is_left_out_and_named(
         assert f"records left out: {count}" in read.notes[0]
     with pytest.raises(BadInputError, match=f"line 22 {says}.*3 such records"):
         load(tmp_path / "c.csv", "\n".join([*table_of(20), *[line] * 3]))
+
+
+@pytest.mark.parametrize("head", ["image,caption\n", ""])
+def test_commas_of_prose_need_no_quotes(tmp_path: Path, head: str) -> None:
+    read = load(tmp_path / "c.csv", f"{head}a.jpg,a dog, big, running\nb.jpg,a cat\n")
+    assert pairs(read) == [("a.jpg", "a dog, big, running"), ("b.jpg", "a cat")]
+    says = "1 captions hold a ',' without quotes, and were taken whole, first line"
+    assert read.notes == (f"{tmp_path / 'c.csv'}: {says} {2 if head else 1}",)
+    read = load(tmp_path / "c.csv", "file,caption,split\na, 1.jpg,a dog, running,train\n")
+    assert pairs(read) == [("a, 1.jpg", "a dog, running")]
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "# by me\n\nimage,caption\na.jpg,x\n",
+        "My photos;;\nNo.;File name;Caption\n1;a.jpg;x\n",
+        "a.jpg,x\nb.jpg,caption\n",
+    ],
+)
+def test_a_title_before_the_header(tmp_path: Path, table: str) -> None:
+    assert pairs(load(tmp_path / "c.csv", table))[0] == ("a.jpg", "x")
 
 
 GOOD = '{"image": "a.jpg", "caption": "x"}'
@@ -462,6 +484,10 @@ def test_null_is_no_caption(tmp_path: Path) -> None:
         (b"PAR1 and no more", "cannot be read as captions"),
         (b"PK\x03\x04", "xlsx"),
         (b"\x80\x04\x95", "a pickle"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1", "older Excel"),
+        (b"SQLite format 3\0", "export the table as CSV"),
+        (b"\x28\xb5\x2f\xfd", "zstd: unpack it"),
+        (rb"{\rtf1 image,caption}", "plain text"),
         (b"\x1f\x8b broken", "cannot be read"),
         (b"\xff\xfe\x00", "cannot be read"),
         (bytes(range(256)), "no text"),
