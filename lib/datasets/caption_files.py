@@ -259,13 +259,16 @@ def _sidecar_texts(content: bytes, source: str) -> tuple[list[str], str]:
         raise BadInputError(f"{source} is not valid JSON: {error}") from error
     if isinstance(record, list) and all(isinstance(entry, str) for entry in record):
         return texts_of(record, source, "the list") or [""], ""
+    if isinstance(record, list) and len(record) == 1:  # exiftool's
+        record = record[0]
     if not isinstance(record, Mapping):
         return [], ""
     columns = choose_columns(map(str, record)) or choose_columns([*map(str, record), "key"])
     if columns is None:
         return [], ""
     row = row_of(record, columns, source, "the object")
-    return [*row.texts], row.url
+    # Google Takeout's title is the file's name.
+    return [text for text in row.texts if not has_image_ending(text)], row.url
 
 
 def _xmp_texts(content: bytes, source: str) -> list[str]:

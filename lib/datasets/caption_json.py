@@ -29,17 +29,33 @@ _WRAPPERS |= {"caption", "captions", "data"}
 
 
 def json_lines(text: str, source: str, result: CaptionRows) -> list[Any] | None:
-    """The values of JSON Lines; None where the first line is not one."""
+    """The values of JSON Lines, or of objects one after another, as jq writes them; else None."""
     records: list[Any] = []
     for number, line in enumerate(text.split("\n"), 1):
         try:
             records.append(json.loads(line) if line.strip() else None)
         except json.JSONDecodeError as error:
             if not any(records):
-                return None
+                return _values(text.lstrip())
             result.problems.append(f"{source}, line {number} is not valid JSON: {error}")
             records.append(None)
     return records
+
+
+def _values(text: str) -> list[Any] | None:
+    decoder, at = json.JSONDecoder(), 0
+    values: list[Any] = []
+    while at < len(text):
+        try:
+            value, at = decoder.raw_decode(text, at)
+        except json.JSONDecodeError:
+            return None
+        values.append(value)
+        at = found.start() if (found := _NOT_BLANK.search(text, at)) else len(text)
+    return values
+
+
+_NOT_BLANK = re.compile(r"\S")
 
 
 def json_rows(document: Any, source: str, result: CaptionRows) -> Iterable[CaptionRow]:

@@ -1,6 +1,7 @@
 """What caption files say, as one kind of row: which columns, and what values mean in them."""
 
 import ast
+import itertools
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,9 +32,10 @@ CAPTION_COLUMNS = re.findall(
 # What else tells of an image, where no other column does.
 LONE_CAPTION_COLUMNS = re.findall(r"\w+", "title prompt phrase regions keywords subject tags label")
 # Of these a file may fill one for some images and another for others.
+_KEYWORDS = ("keywords", "subject", "tags")
 _DESCRIPTIONS = (
     *("caption", "description", "captionabstract", "imagedescription", "alttext"),
-    *("keywords", "subject"),
+    *_KEYWORDS[:2],
 )
 _NUMBERED = re.compile(r"((?:caption|text|sentence|comment|description)s?)[0-9]+")
 _MISSING = {"", "null", "none", "nan", "<na>", "n/a", "#n/a"}
@@ -76,8 +78,8 @@ class Columns(NamedTuple):
 def choose_columns(names: Iterable[str]) -> Columns | None:
     """Which columns say what; None where images or captions are not named."""
     plain: dict[str, str] = {}
-    for name in names:
-        plain.setdefault(plain_name(name), name)
+    for name in names:  # exiftool's -G writes XMP:Description
+        plain.setdefault(plain_name(name.rpartition(":")[2]), name)
 
     def first(among: Iterable[str]) -> str | None:
         return next((plain[name] for name in among if name in plain), None)
@@ -129,11 +131,16 @@ def row_of(record: Mapping[str, Any], columns: Columns, source: str, place: str)
             value = next((fields[key] for key in among if fields.get(key)), None)
         return identifier_of(value, source, f"{place}, {column}") if value is not None else ""
 
-    name = _file_path(named(columns.folder), named(columns.name))
+    name = named(columns.name)
+    if columns.folder:
+        name = _file_path(named(columns.folder), name)
     texts: list[str] = []
-    for among in (columns.captions, *([column] for column in columns.spare)):
-        for column in among if not texts else ():
-            texts += texts_of(record.get(column), source, f"{place}, {column}")
+    for column in itertools.chain(columns.captions, columns.spare):
+        if texts and column in columns.spare:
+            break
+        found = texts_of(record.get(column), source, f"{place}, {column}")
+        together = len(found) > 1 and plain_name(column.rpartition(":")[2]) in _KEYWORDS
+        texts += [", ".join(found)] if together else found
     return CaptionRow(place, name, named(columns.url), named(columns.image_id), texts or [""])
 
 
@@ -171,6 +178,8 @@ def texts_of(value: Any, source: str, place: str) -> list[str]:
         literal = _literal(text)
         return [text] if literal is text else texts_of(literal, source, place)
     if isinstance(value, list | tuple):
+        if any(isinstance(entry, str) for entry in value):  # beside texts: scores, keywords: years
+            value = [entry for entry in value if not isinstance(entry, int | float)]
         return [text for entry in value for text in texts_of(entry, source, place) if text]
     if isinstance(value, Mapping):
         if not value:

@@ -190,7 +190,7 @@ def _whole(cells: list[str], count: int, delimiter: str) -> list[str]:
             whole[-1] += delimiter + cell
         else:
             whole.append(cell)
-    return whole if len(whole) == count < len(cells) else cells
+    return whole if len(whole) == count else cells
 
 
 def _cells(line: str, delimiter: str) -> list[str]:
@@ -239,7 +239,7 @@ def _split_lines(
                     break
         while len(cells) > count and not cells[-1].strip():
             cells.pop()
-        if (whole := _whole(cells, count, delimiter)) is not cells:
+        if len(cells) > count and len(whole := _whole(cells, count, delimiter)) == count:
             cells, kind = whole, kind or "prose"
         name = cells[image].strip() if image < len(cells) else ""
         if name != name.strip('"'):  # quotes inside of it are its own

@@ -57,6 +57,9 @@ SENTENCES = [{"raw": "a dog", "tokens": ["a", "dog"]}, {"raw": "a pup", "tokens"
         "a.jpg\ta dog, running\nb.jpg\ta cat\n",  # no header
         'a.jpg, "a dog, running"\nb.jpg, a cat\n',
         "a.jpg#0\ta dog, running\nb.jpg#0\ta cat\n",
+        '{\n  "image": "a.jpg",\n  "text": "a dog, running"\n}\n'
+        '{\n  "image": "b.jpg",\n  "text": "a cat"\n}\n',
+        '{"a.jpg": [["a dog, running", 0.9]], "b.jpg": ["a cat"]}',
         '{"file_name": "a.jpg", "text": "a dog, running"}\n'
         '{"file_name": "b.jpg", "text": "a cat"}\n',
         '[{"image": "a.jpg", "caption": "a dog, running"}, '
@@ -262,7 +265,7 @@ def test_a_path_of_another_file_is_not_the_name(tmp_path: Path) -> None:
 
 def test_what_a_row_says_in_another_column_of_descriptions(tmp_path: Path) -> None:
     table = (
-        "SourceFile,Caption-Abstract,Description,ImageDescription,Comment,Keywords\n"
+        "SourceFile,IPTC:Caption-Abstract,XMP:Description,ImageDescription,Comment,Keywords\n"
         'a.jpg,x,,,,dog\nb.jpg,,y,y,LEAD,\nc.jpg,,,z,,\nd.jpg,,,,LEAD,"dog, beach"\n'
     )
     read = load(tmp_path / "c.csv", table)
@@ -279,8 +282,13 @@ def test_titles_and_keywords_are_captions_where_there_are_no_others(tmp_path: Pa
     assert pairs(read) == [("a.jpg", "A walk")]
     read = load(tmp_path / "c.csv", "file,keywords,caption\na.jpg,dog;beach,A walk\n")
     assert pairs(read) == [("a.jpg", "A walk")]
-    read = load(tmp_path / "c.json", '[{"SourceFile": "a.jpg", "Keywords": ["dog", "beach"]}]')
-    assert pairs(read) == [("a.jpg", "dog"), ("a.jpg", "beach")]
+    keywords = [{"SourceFile": "a.jpg", "IPTC:Keywords": ["dog", 2012, "beach"]}]
+    read = load(tmp_path / "c.json", json.dumps(keywords))
+    assert pairs(read) == [("a.jpg", "dog, beach")]
+    (tmp_path / "beside").mkdir()
+    (tmp_path / "beside" / "a.jpg.json").write_text(json.dumps(keywords))
+    (tmp_path / "beside" / "b.jpg.json").write_text('{"title": "b.jpg", "geoData": {}}')
+    assert pairs(load_captions(str(tmp_path / "beside"))) == [("a.jpg", "dog, beach")]
     region = {"region_id": 1, "image_id": 139, "phrase": "a dog", "x": 0, "y": 0}
     genome = [{"id": 139, "regions": [region, region | {"phrase": "a cat"}]}]
     read = load(tmp_path / "c.json", json.dumps(genome))
