@@ -19,10 +19,10 @@ DESCRIPTION = """\
 Describe every image of a source that the database does not describe yet.
 
 A source is a directory, a glob, a .zip or .tar archive, a COCO .json, a list of URIs or paths
-(.parquet, .jsonl, .csv, .tsv or .txt), or a .parquet table of image bytes, here or behind a URL
-(s3://, gs://, http://, ...). Archives and tables in a directory are opened. Interrupted at any
-moment, the same command goes on. Images that cannot be described are listed in DB/failures with the
-reason."""
+(.parquet, .json, .jsonl, .csv, .tsv or .txt), or a .parquet table of image bytes, here or behind
+a URL (s3://, gs://, http://, ...). Archives and tables in a directory are opened. Interrupted at
+any moment, the same command goes on. Images that cannot be described are listed in DB/failures with
+the reason."""
 
 
 def build_parser() -> argparse.ArgumentParser:

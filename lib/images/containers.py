@@ -46,7 +46,7 @@ NAME_COLUMNS = (
     *("imgfilename", "imagename", "imgname", "image", "img", "path", "photo", "picture", "jpg"),
     "sourcefile",  # exiftool's
 )
-_PATH_COLUMNS = ("path", *NAME_COLUMNS)  # beside a file's name it tells more
+_PATH_COLUMNS = ("path", "sourcefile", *NAME_COLUMNS)  # beside a file's name it tells more
 _CONTENT_COLUMNS = ("bytes", "image", "content", "jpg", "jpeg", "png", "webp", "img", "imagebytes")
 _SOME = 20  # rows of a batch by which it is told where relative paths begin
 _HEAD_BYTES = 1 << 16  # in which the first line of a list ends
@@ -57,7 +57,7 @@ _LINE = re.compile(rb"[^\r\n]*[\r\n]*")
 _LONGEST_LINE = 10_000_000  # characters
 _NOT_IN_PLACE = "links and sparse files in archives"
 _OF_OTHER_LENGTH = "rows of another length than the header"
-_NO_OBJECTS = "lines that are no JSON object"
+_NO_OBJECTS = "lines or entries that are no JSON object"
 _IN_A_CELL = "rows inside of a quoted cell"
 _WITHOUT_ADDRESS = "rows without an address"
 _WINDOWS_PATHS = "paths on a Windows machine"
@@ -144,15 +144,23 @@ def _tar(file: Any, where: ContainerFile, left_out: LeftOut) -> Rows:
         raise damage
 
 
-def _coco(file: Any, where: ContainerFile, left_out: LeftOut) -> Rows:
+def _json(file: Any, where: ContainerFile, left_out: LeftOut) -> Rows:
+    """The images of a COCO file, or a list of objects or paths."""
     try:
-        rows = [_coco_row(image) for image in json.load(file)["images"]]
+        document = json.load(file)
+        if not isinstance(document, list):
+            images = [_coco_row(image) for image in document["images"]]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BadInputError(
-            f"{where.uri} is no COCO file whose images have file_name and id: {error!r}"
+            f"{where.uri} is no COCO file whose images have file_name and id, nor a list: {error!r}"
         ) from error
-    urls, _ = _from_anywhere(pa.array([valid_text(url) for _, url, _ in rows], pa.string()), where)
-    for (name, _, image_id), url in zip(rows, urls.to_pylist(), strict=True):
+    if isinstance(document, list):
+        rows = [{"path": entry} if isinstance(entry, str) else entry for entry in document]
+        yield from _object_rows([rows], where, left_out)
+        return
+    texts = pa.array([valid_text(url) for _, url, _ in images], pa.string())
+    urls, _ = _from_anywhere(texts, where)
+    for (name, _, image_id), url in zip(images, urls.to_pylist(), strict=True):
         yield listed_image(name, url, -1, "", image_id)
 
 
@@ -212,13 +220,17 @@ def _json_lines(file: Any, where: ContainerFile, left_out: LeftOut) -> Rows:
     """Rows of a list that are JSON objects, one a line; what they hold besides is left alone."""
     file = io.BufferedReader(file, _HEAD_BYTES)
     lines = io.TextIOWrapper(file, encoding_of(file.peek()), "surrogateescape")
-    columns = None
     # A line without an end is read in parts, none of which is an object.
-    while chunk := list(
-        itertools.islice(iter(partial(lines.readline, _LONGEST_LINE), ""), BATCH_ROWS)
-    ):
-        rows = [row for line in chunk if not line.isspace() for row in [_object(line)]]
-        objects = [row for row in rows if row is not None]
+    read = iter(partial(lines.readline, _LONGEST_LINE), "")
+    chunks = iter(lambda: [*itertools.islice(read, BATCH_ROWS)], [])
+    values = ([_value(line) for line in chunk if not line.isspace()] for chunk in chunks)
+    yield from _object_rows(values, where, left_out)
+
+
+def _object_rows(batches: Iterable[list[Any]], where: ContainerFile, left_out: LeftOut) -> Rows:
+    columns = None
+    for rows in batches:
+        objects = [row for row in rows if isinstance(row, dict)]
         if broken := len(rows) - len(objects):
             left_out.skipped[_NO_OBJECTS] += broken
         if not objects:
@@ -230,12 +242,11 @@ def _json_lines(file: Any, where: ContainerFile, left_out: LeftOut) -> Rows:
         yield _rows(batch, 0, 1, where, left_out)
 
 
-def _object(line: str) -> dict[str, Any] | None:
+def _value(line: str) -> Any:
     try:
-        value = json.loads(line)
+        return json.loads(line)
     except (ValueError, RecursionError):
         return None
-    return value if isinstance(value, dict) else None
 
 
 def _text_of(value: Any) -> str | None:
@@ -480,7 +491,7 @@ def refusal(where: ContainerFile, error: Exception) -> ImageSearchError | None:
 _LISTERS: dict[str, Callable[[Any, ContainerFile, LeftOut], Rows]] = {
     ".zip": _zip,
     ".tar": _tar,
-    ".json": _coco,
+    ".json": _json,
     ".csv": _list,
     ".tsv": _list,
     ".txt": _list,

@@ -51,10 +51,10 @@ def list_images(
     """The images of a source, in no particular order, one at a time.
 
     `source` is a directory, a single image, a glob, a `.zip` or `.tar` archive, a COCO `.json`
-    of images, a list of URIs or paths (`.parquet`, `.jsonl`, `.csv`, `.tsv`, or `.txt` with one a
-    line; gzip may have compressed the last four), or a `.parquet` table of image bytes; each on
-    this machine or behind a URL. In a directory or glob, archives and `.parquet` tables are opened,
-    too. A path that exists is taken as it is, whatever signs it has.
+    of images, a list of URIs or paths (`.parquet`, `.json`, `.jsonl`, `.csv`, `.tsv`, or `.txt`
+    with one a line; gzip may have compressed the last four), or a `.parquet` table of image bytes;
+    each on this machine or behind a URL. In a directory or glob, archives and `.parquet` tables are
+    opened, too. A path that exists is taken as it is, whatever signs it has.
 
     `skipped` counts what is left out, by kind, while the images are taken: pictures and films that
     are not read, folders and archives that cannot be, and, without `include_hidden`, what

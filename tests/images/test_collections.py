@@ -407,13 +407,29 @@ def test_a_list_of_json_objects(name: str, encoding: str, tmp_path: Path) -> Non
     assert listed(tmp_path / name) == {
         path: path.encode() for path in ("in/a.jpg", "in/日 b.jpg", "7")
     }
-    left_out = {"lines that are no JSON object": 2, "rows without an address": 2}
+    left_out = {"lines or entries that are no JSON object": 2, "rows without an address": 2}
     assert counted(tmp_path / name) == left_out
     (tmp_path / name.replace("list", "other")).write_bytes(
         gzip.compress(b'{"x": 1}') if name.endswith("gz") else b'{"x": 1}'
     )
     with pytest.raises(BadInputError, match="needs a column of addresses"):
         list(list_images(str(tmp_path / name.replace("list", "other"))))
+
+
+def test_a_json_document_that_is_a_list(tmp_path: Path) -> None:
+    write(tmp_path, "in/a.jpg", "in/b.jpg")
+    documents: list[list[object]] = [
+        ["in/a.jpg", "in/b.jpg", 7],
+        [{"image": "in/a.jpg", "caption": "x"}, {"image": "in/b.jpg"}, None],
+        [*({"SourceFile": f"in/{name}.jpg", "FileName": f"{name}.jpg"} for name in "ab"), []],
+    ]
+    for entries in documents:
+        (tmp_path / "l.json").write_text(json.dumps(entries))
+        assert listed(tmp_path / "l.json") == {"in/a.jpg": b"in/a.jpg", "in/b.jpg": b"in/b.jpg"}
+        assert counted(tmp_path / "l.json") == {"lines or entries that are no JSON object": 1}
+    (tmp_path / "l.json").write_text('[{"x": 1}]')
+    with pytest.raises(BadInputError, match=r"needs a column of addresses .* it has x"):
+        list(list_images(str(tmp_path / "l.json")))
 
 
 @pytest.mark.parametrize("kind", ["csv", "tsv", "txt"])
