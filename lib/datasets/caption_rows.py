@@ -18,7 +18,7 @@ NAME_COLUMNS = (*containers.NAME_COLUMNS, "key", "imagekey", "name")
 URL_COLUMNS = (*containers.URI_COLUMNS, "link", "urls", "imageurls")
 # Beside a file's name they hold its folder, or all of its path.
 FOLDER_COLUMNS = (
-    *("directory", "folder", "dir", "subfolder", "foldername"),
+    *containers.FOLDER_COLUMNS,
     *("filepath", "path", "imagepath", "imgpath", "sourcefile"),
 )
 ID_COLUMNS = ("cocoid", "imageid")  # beside a name, too; `id` may be that of a caption

@@ -46,6 +46,7 @@ NAME_COLUMNS = (
     *("imgfilename", "imagename", "imgname", "image", "img", "path", "photo", "picture", "jpg"),
     "sourcefile",  # exiftool's
 )
+FOLDER_COLUMNS = ("directory", "folder", "dir", "subfolder", "foldername")  # beside a file's name
 _PATH_COLUMNS = ("path", "sourcefile", *NAME_COLUMNS)  # beside a file's name it tells more
 _CONTENT_COLUMNS = ("bytes", "image", "content", "jpg", "jpeg", "png", "webp", "img", "imagebytes")
 _SOME = 20  # rows of a batch by which it is told where relative paths begin
@@ -184,7 +185,7 @@ def _list(file: Any, where: ContainerFile, left_out: LeftOut) -> Rows:
         file.read(len(line))
     else:  # a row, without a header before it
         names = ["path" if at == first else str(at) for at in range(len(names))]
-    uri, name = _columns(names, where.uri)
+    columns = [names.index(name) for name in _columns(names, where.uri)]
     if not file.peek():
         return
     cells_but_one = min(len(names) - 1, _MOST_REPEATS)
@@ -213,7 +214,7 @@ def _list(file: Any, where: ContainerFile, left_out: LeftOut) -> Rows:
             counts = (pc.count_substring_regex(cells, pattern=swallowed) for cells in batch.columns)
             if inside := sum(pc.sum(count).as_py() or 0 for count in counts):
                 left_out.skipped[_IN_A_CELL] += inside
-            yield _rows(batch, names.index(uri), names.index(name), where, left_out)
+            yield _rows(batch, columns, where, left_out)
 
 
 def _json_lines(file: Any, where: ContainerFile, left_out: LeftOut) -> Rows:
@@ -238,8 +239,8 @@ def _object_rows(batches: Iterable[list[Any]], where: ContainerFile, left_out: L
         columns = columns or _columns([*dict.fromkeys(itertools.chain(*objects))], where.uri)
         texts = [[_text_of(row.get(name)) for row in objects] for name in columns]
         arrays = [pa.array(column, pa.string()) for column in texts]
-        batch = pa.RecordBatch.from_arrays(arrays, ["uri", "name"])
-        yield _rows(batch, 0, 1, where, left_out)
+        batch = pa.RecordBatch.from_arrays(arrays, [*map(str, range(len(arrays)))])
+        yield _rows(batch, range(len(arrays)), where, left_out)
 
 
 def _value(line: str) -> Any:
@@ -261,34 +262,40 @@ def _parquet(file: Any, where: ContainerFile, left_out: LeftOut) -> Rows:
     if content is not None:
         yield from _content_rows(table, content, where)
         return
-    uri, name = _columns([f.name for f in _flat(schema)], where.uri, schema.names)
+    columns = _columns([f.name for f in _flat(schema)], where.uri, schema.names)
     ranges = _row_groups(table.metadata) if where.groups is None else [where.groups]
     if len(ranges) > 1:
         yield from (where._replace(groups=groups) for groups in ranges)
         return
-    for batch in table.iter_batches(BATCH_ROWS, ranges[0], [uri, name]):
-        yield _rows(batch, uri, name, where, left_out)
+    for batch in table.iter_batches(BATCH_ROWS, ranges[0], columns):
+        yield _rows(batch, columns, where, left_out)
 
 
 def _rows(
-    batch: pa.RecordBatch,
-    uri: str | int,
-    name: str | int,
-    where: ContainerFile,
-    left_out: LeftOut,
+    batch: pa.RecordBatch, columns: Sequence[str | int], where: ContainerFile, left_out: LeftOut
 ) -> pa.Table:
-    """The rows of a list that have a URI, without a Python object for each."""
+    """The rows of a list that have a URI, without a Python object for each; columns: `_columns`."""
+    uri, name, *folder = columns
     uris = _bare(_texts(batch.column(uri), partial(_address, where)))
+    paths = _bare(_texts(batch.column(name), valid_text))
+    if folder:
+        folders = _bare(_texts(batch.column(folder[0]), valid_text))
+        folders = pc.replace_substring_regex(folders, r"[/\\]+$", "")
+        within = pc.and_(pc.not_equal(folders, ""), pc.match_substring_regex(uris, r"^[^/\\]+$"))
+        joined = pc.binary_join_element_wise(folders, uris, "/")
+        joined = pc.if_else(pc.fill_null(within, False), joined, uris)
+        # Where files were moved beside their list, the folder is that of another day.
+        uris = paths = max(joined, uris, key=partial(_count_beside, where))
     opens, slash = _from_anywhere(uris, where)
-    paths = _slashed(_bare(_texts(batch.column(name), valid_text)), slash)
-    columns = [
+    paths = _slashed(paths, slash)
+    listed = [
         paths := pc.coalesce(pc.if_else(pc.equal(paths, ""), uris, paths), uris),
         opens,
         pa.repeat(pa.scalar(-1, pa.int64()), len(batch)),
         pa.repeat("", len(batch)),
         paths,
     ]
-    table = pa.table(columns, LISTED).filter(pc.greater(pc.binary_length(uris), 0))
+    table = pa.table(listed, LISTED).filter(pc.greater(pc.binary_length(uris), 0))
     if without := len(batch) - len(table):
         left_out.skipped[_WITHOUT_ADDRESS] += without
     elsewhere = pc.match_substring_regex(table["uri"], _OF_WINDOWS)
@@ -420,6 +427,11 @@ def _from_anywhere(uris: pa.Array, where: ContainerFile) -> tuple[pa.Array, str]
     return pc.if_else(stays, uris, opens), slash
 
 
+def _count_beside(where: ContainerFile, uris: pa.Array) -> int:
+    some = [uri.replace("\\", "/") for uri in uris.slice(0, _SOME).to_pylist() if uri]
+    return sum(os.path.lexists(f"{_folder(where)}/{uri}") for uri in some)
+
+
 def _slashed(texts: pa.Array, slash: str) -> pa.Array:
     """Texts with what their backslashes stand for; as they are where that is a backslash."""
     return texts if slash == "\\" else pc.replace_substring(texts, "\\", slash)
@@ -441,10 +453,11 @@ def _row_groups(metadata: pq.FileMetaData) -> list[range]:
     return [range(*bounds) for bounds in itertools.pairwise([*starts, len(counts)])]
 
 
-def _columns(
-    columns: Sequence[str], source: str, among: Sequence[str] | None = None
-) -> tuple[str, str]:
-    """The columns of what opens an image, and of its name; among: all that there are."""
+def _columns(columns: Sequence[str], source: str, among: Sequence[str] | None = None) -> list[str]:
+    """The columns of what opens an image, of its name, and of the folder, if that is in another.
+
+    among: all that there are.
+    """
     name = _first(columns, _PATH_COLUMNS)
     uri = _first(columns, URI_COLUMNS) or name
     if uri is None:
@@ -452,7 +465,8 @@ def _columns(
             f"{source} needs a column of addresses (url), of paths (path, file_name) or, in "
             f"Parquet, of image bytes; it has {', '.join(among or columns)}"
         )
-    return uri, name or uri
+    folder = _first(columns, FOLDER_COLUMNS) if uri == name else None
+    return [uri, name or uri, *filter(None, [folder])]
 
 
 def plain_name(column: str) -> str:

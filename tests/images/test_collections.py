@@ -416,6 +416,25 @@ def test_a_list_of_json_objects(name: str, encoding: str, tmp_path: Path) -> Non
         list(list_images(str(tmp_path / name.replace("list", "other"))))
 
 
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_a_list_with_the_folder_in_a_column_of_its_own(ending: str, tmp_path: Path) -> None:
+    paths = ["in/b/a.jpg", "in/a.jpg", "a.jpg", "d.jpg", "e/a.jpg"]
+    write(tmp_path, *paths)
+    folders = ["in\\b", "in/", None, "", "e"]
+    names = ["a.jpg", "a.jpg", "a.jpg", "d.jpg", "e/a.jpg"]
+    table = pa.table({"Folder": folders, "n": [*range(5)], "File Name": names})
+    if ending == "csv":
+        pyarrow.csv.write_csv(table, tmp_path / "l.csv")
+    elif ending == "jsonl":
+        (tmp_path / "l.jsonl").write_text("\n".join(map(json.dumps, table.to_pylist())))
+    else:
+        pq.write_table(table, tmp_path / "l.parquet")
+    assert listed(tmp_path / f"l.{ending}") == {path: path.encode() for path in paths}
+    moved = "folder,file\nD:\\Photos\\2020,a.jpg\n/home/me/old,d.jpg\n"
+    (tmp_path / "moved.csv").write_text(moved)
+    assert listed(tmp_path / "moved.csv") == {"a.jpg": b"a.jpg", "d.jpg": b"d.jpg"}
+
+
 def test_a_json_document_that_is_a_list(tmp_path: Path) -> None:
     write(tmp_path, "in/a.jpg", "in/b.jpg")
     documents: list[list[object]] = [
