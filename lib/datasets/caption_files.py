@@ -22,6 +22,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pyarrow as pa
+from fsspec.implementations.zip import ZipFileSystem
 
 from lib.datasets.caption_json import EXPECTED, json_lines, json_rows, record_rows
 from lib.datasets.caption_rows import CaptionRow, CaptionRows, choose_columns, row_of, texts_of
@@ -38,7 +39,8 @@ _WINDOWS = ("cp1252", "cp1251", "cp932", "gbk", "euc_kr", "big5", "cp1250")
 
 
 def read_caption_rows(source: str) -> CaptionRows:
-    """Read a caption file, a folder, a glob of files, or WebDataset shards; here or at a URL.
+    """Read a caption file, a folder or a zip of one, a glob of files, or WebDataset shards; here or
+    at a URL.
 
     Raises MissingError where nothing is there, BadInputError where it cannot be understood.
     """
@@ -72,7 +74,10 @@ def read_caption_rows(source: str) -> CaptionRows:
 def _read_file(
     fs: Any, path: str, source: str, result: CaptionRows, folder: str = "", shard: bool = False
 ) -> None:
-    size = fs.info(path)["size"] or 0
+    info = fs.info(path)
+    size = info["size"] or 0
+    if size > max(200 * info.get("compress_size", size), 64 << 20):  # of a zip's member
+        raise ValueError("unpacked it has more than 200 times its size")
     if size > _MOST_BYTES:
         raise BadInputError(f"{source} has {size / 1e9:.1f} GB; split it into files below 4 GB")
     with fs.open(path, "rb") as opened:
@@ -88,6 +93,14 @@ def _read_file(
         elif start[:4] == b"\xff\xff\xff\xff":  # a stream, as Hugging Face's save_to_disk writes
             stream = pa.ipc.open_stream(opened)
             rows = arrow_rows(stream, stream.schema, source, shard, result)
+        elif start[:4] == b"PK\x03\x04":
+            archive = ZipFileSystem(opened)
+            if archive.exists("[Content_Types].xml") or archive.exists("mimetype"):
+                raise BadInputError(
+                    f"{source} holds no captions: it is a spreadsheet (.xlsx, .ods) "
+                    "or another document; save the table as CSV"
+                )
+            rows = _folder_rows(archive, source, result)
         elif start[257:262] == b"ustar" or path.lower().endswith((".tar", ".tar.gz", ".tgz")):
             rows = _tar(opened, source, result)
         else:
@@ -96,6 +109,13 @@ def _read_file(
             if folder and row.name and "://" not in row.name:
                 row = row._replace(name=f"{folder}/{row.name}")
             result.rows.append(row)
+
+
+def _folder_rows(archive: ZipFileSystem, source: str, result: CaptionRows) -> Iterable[CaptionRow]:
+    """The rows of a zip, which is read as the folder that it holds."""
+    inside = CaptionRows(notes=result.notes, problems=result.problems)
+    _read_folder(archive, "", source, inside)
+    return inside.rows
 
 
 def _decompress(opened: Any) -> bytes:
@@ -128,7 +148,6 @@ def _decode(content: bytes, source: str, result: CaptionRows) -> str:
         if "\0" not in text[:1000]:
             return text
     kinds = {
-        b"PK\x03\x04": "a zip archive (or .xlsx): unpack it, or save the table as CSV",
         b"\xd0\xcf\x11\xe0": "a file of an older Excel: save the table as CSV",
         b"SQLite format 3": "a database, as Lightroom's catalogue: export the table as CSV",
         b"\x28\xb5\x2f\xfd": "compressed by zstd: unpack it",

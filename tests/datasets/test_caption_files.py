@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import tarfile
+import zipfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -490,7 +491,7 @@ def test_null_is_no_caption(tmp_path: Path) -> None:
         (b'[{"image": ["a"], "caption": "x"}]', "names no image: it is list"),
         (b'{"image": "a", "caption": "x"}\n{"image\n{"image', "line 2 is not valid JSON"),
         (b"PAR1 and no more", "cannot be read as captions"),
-        (b"PK\x03\x04", "xlsx"),
+        (b"PK\x03\x04", "cannot be read as captions: BadZipFile"),
         (b"\x80\x04\x95", "a pickle"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1", "older Excel"),
         (b"SQLite format 3\0", "export the table as CSV"),
@@ -568,6 +569,38 @@ def test_texts_beside_images(tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
     with pytest.raises(BadInputError, match="a folder without captions"):
         load_captions(str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [
+        {"Images/1.jpg": "", "captions.txt": "image,caption\n1.jpg,x\n"},
+        {"in/Images/1.jpg": "", "in/Images/1.jpg.json": '{"title": "1.jpg", "description": "x"}'},
+        {"annotations/captions_val2017.json": '{"1": ["x"]}', "annotations/instances.json": "{"},
+        {"in/1.jpg": "", "in/1.txt": "x", "__MACOSX/in/._1.txt": "\0"},
+    ],
+    ids=lambda contents: [*contents][-1],
+)
+def test_a_zip_is_read_as_the_folder_in_it(tmp_path: Path, contents: dict[str, str]) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name, content in contents.items():
+            archive.writestr(name, content)
+    collection = [("in/Images/1.jpg", "in/Images/1.jpg")]
+    assert load_captions(str(tmp_path / "a.zip")).texts_in(collection) == {"in/Images/1.jpg": ["x"]}
+
+
+def test_a_zip_of_zeros_is_not_unpacked(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("captions.csv", bytes(70_000_000))
+    with pytest.raises(BadInputError, match="more than 200 times"):
+        load_captions(str(tmp_path / "a.zip"))
+
+
+def test_a_spreadsheet_is_named(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "c.xlsx", "w") as archive:
+        archive.writestr("[Content_Types].xml", "<Types/>")
+    with pytest.raises(BadInputError, match=r"it is a spreadsheet .* save the table as CSV"):
+        load_captions(str(tmp_path / "c.xlsx"))
 
 
 def test_xmp_beside_images(tmp_path: Path) -> None:
