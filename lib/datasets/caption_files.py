@@ -94,13 +94,7 @@ def _read_file(
             stream = pa.ipc.open_stream(opened)
             rows = arrow_rows(stream, stream.schema, source, shard, result)
         elif start[:4] == b"PK\x03\x04":
-            archive = ZipFileSystem(opened)
-            if archive.exists("[Content_Types].xml") or archive.exists("mimetype"):
-                raise BadInputError(
-                    f"{source} holds no captions: it is a spreadsheet (.xlsx, .ods) "
-                    "or another document; save the table as CSV"
-                )
-            rows = _folder_rows(archive, source, result)
+            rows = _zip(opened, source, result)
         elif start[257:262] == b"ustar" or path.lower().endswith((".tar", ".tar.gz", ".tgz")):
             rows = _tar(opened, source, result)
         else:
@@ -111,10 +105,21 @@ def _read_file(
             result.rows.append(row)
 
 
-def _folder_rows(archive: ZipFileSystem, source: str, result: CaptionRows) -> Iterable[CaptionRow]:
+def _zip(opened: Any, source: str, result: CaptionRows) -> Iterable[CaptionRow]:
     """The rows of a zip, which is read as the folder that it holds."""
     inside = CaptionRows(notes=result.notes, problems=result.problems)
-    _read_folder(archive, "", source, inside)
+    try:
+        archive = ZipFileSystem(opened)
+        if archive.exists("[Content_Types].xml") or archive.exists("mimetype"):
+            raise BadInputError(
+                f"{source} holds no captions: it is a spreadsheet (.xlsx, .ods) or another "
+                "document; save the table as CSV"
+            )
+        _read_folder(archive, "", source, inside)
+    except OSError as error:
+        if isinstance(error, ImageSearchError):  # of the store where the zip lies
+            raise
+        raise BadInputError(f"{source} is damaged: {error}") from error
     return inside.rows
 
 

@@ -26,6 +26,7 @@ from lib.images.containers import content_column, name_column, plain_name
 LONGEST_CAPTION = 2_000  # characters; longer ones are named: files that run together have them
 _MOST_LINES = 100  # of one quoted caption
 _MOST_TITLES = 5  # lines among which the header is
+_COUNTED = re.compile(r"(\.\w+)#\d$")  # NAME.jpg#0, as in tokens
 TOKEN = re.compile(r"([^\t]+)#[^\t#]*\t(.*)", re.DOTALL)
 
 
@@ -153,7 +154,8 @@ def delimited_rows(lines: list[str], source: str, result: CaptionRows) -> Iterat
         if len(line.cells) == len(names):
             record = dict(zip(names, line.cells, strict=True))
             try:
-                yield row_of(record, columns, source, f"line {line.number}")
+                row = row_of(record, columns, source, f"line {line.number}")
+                yield row._replace(name=_COUNTED.sub(r"\1", row.name)) if "#" in row.name else row
             except BadInputError as error:
                 result.problems.append(str(error))
 

@@ -58,6 +58,7 @@ SENTENCES = [{"raw": "a dog", "tokens": ["a", "dog"]}, {"raw": "a pup", "tokens"
         "a.jpg\ta dog, running\nb.jpg\ta cat\n",  # no header
         'a.jpg, "a dog, running"\nb.jpg, a cat\n',
         "a.jpg#0\ta dog, running\nb.jpg#0\ta cat\n",
+        'image,caption\na.jpg#0,"a dog, running"\nb.jpg#3,a cat\n',
         '{\n  "image": "a.jpg",\n  "text": "a dog, running"\n}\n'
         '{\n  "image": "b.jpg",\n  "text": "a cat"\n}\n',
         '{"a.jpg": [["a dog, running", 0.9]], "b.jpg": ["a cat"]}',

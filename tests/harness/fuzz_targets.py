@@ -70,6 +70,7 @@ def _zip() -> bytes:
     sink = io.BytesIO()
     with zipfile.ZipFile(sink, "w") as archive:
         archive.writestr("a/b.jpg", jpeg(1))
+        archive.writestr("a/b.txt", "a dog")
     return sink.getvalue()
 
 
@@ -112,7 +113,10 @@ _COCO = json.dumps(
 # What reads an input, and inputs to begin with.
 TARGETS: dict[str, tuple[Callable[[bytes, Path], None], list[bytes]]] = {
     "query": (_query, [b'"hot dog"^2 -cat', b"a\\^2", "dog −beach".encode()]),
-    "captions": (_captions, [_COCO, _table(), _ROWS, gzip.compress(_COCO, mtime=0), _tar()]),
+    "captions": (
+        _captions,
+        [_COCO, _table(), _ROWS, gzip.compress(_COCO, mtime=0), _tar(), _zip()],
+    ),
     "pickle": (_pickle, [pickle.dumps({"a": np.ones((1, 4))}, 2), pickle.dumps([1.5, "x"])]),
     "vectors": (_vectors, [b"2 3\ncat 1 2 3\ndog 4 5 6\n", b"cat 1 2 3\ndog 4 5 6\n"]),
     "picture": (_picture, [jpeg(1)]),
