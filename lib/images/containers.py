@@ -1,5 +1,6 @@
 """Files that list images: archives, tables of images, lists of addresses, COCO's JSON."""
 
+import codecs
 import csv
 import gzip
 import io
@@ -172,11 +173,13 @@ def _list(file: Any, where: ContainerFile, left_out: LeftOut) -> Rows:
         recoded: Any = pa.transcoding_input_stream(pa.PythonFile(file), encoding, "utf-8")
         file = io.BufferedReader(recoded, _HEAD_BYTES)
     plain = where.kind == ".txt"
+    escaping = _Escaping(file)
+    file = file if plain else io.BufferedReader(escaping, _HEAD_BYTES)
     file.read(_BEFORE_HEADER.match(file.peek()).end())  # type: ignore[union-attr]
     if not file.peek():
         return
     line = b"" if plain else _LINE.match(file.peek())[0]  # type: ignore[index]
-    head = line.decode(errors="replace").strip("\r\n")
+    head = (_unescaped(line) or b"").decode(errors="replace").strip("\r\n")
     delimiter = "\x1f" if plain else max(_DELIMITERS, key=head.count)
     cells = csv.reader([head or "url"], delimiter=delimiter, skipinitialspace=True)
     names = [name.strip() for name in next(cells)]
@@ -214,7 +217,54 @@ def _list(file: Any, where: ContainerFile, left_out: LeftOut) -> Rows:
             counts = (pc.count_substring_regex(cells, pattern=swallowed) for cells in batch.columns)
             if inside := sum(pc.sum(count).as_py() or 0 for count in counts):
                 left_out.skipped[_IN_A_CELL] += inside
+            if escaping.needed:
+                texts = (map(_unescaped, column.to_pylist()) for column in batch.columns)
+                arrays = [pa.array(column, pa.binary()) for column in texts]
+                batch = pa.RecordBatch.from_arrays(arrays, names)
             yield _rows(batch, columns, where, left_out)
+
+
+class _Escaping(io.RawIOBase):
+    """A file in UTF-8, with what is none in it as signs that nobody uses: of a row that has not the
+    header's length pyarrow makes a text, which ends the list where it is no UTF-8.
+    """
+
+    def __init__(self, file: io.BufferedReader) -> None:
+        self.needed = False
+        self._file, self._left = file, b""
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._decoder.errors = _ESCAPE
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        more = True
+        while not self._left and more:
+            more = bool(read := self._file.read1(_HEAD_BYTES))
+            text = self._decoder.decode(read, final=not more)
+            self._left = text.encode()
+            self.needed |= _ESCAPED.search(self._left) is not None
+        part = self._left[: len(buffer)]
+        buffer[: len(part)], self._left = part, self._left[len(part) :]
+        return len(part)
+
+
+_ESCAPE, _SIGNS = "as signs that nobody uses", 0x10FF00  # the last ones of Unicode's private use
+_ESCAPED = re.compile(rb"\xf4\x8f[\xbe\xbf][\x80-\xbf]")
+
+
+def _escape(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeDecodeError)
+    wrong = error.object[error.start : error.end]
+    return "".join(chr(_SIGNS + byte) for byte in wrong), error.end
+
+
+codecs.register_error(_ESCAPE, _escape)
+
+
+def _unescaped(cell: bytes | None) -> bytes | None:
+    return cell and _ESCAPED.sub(lambda sign: bytes([ord(sign[0].decode()) - _SIGNS]), cell)
 
 
 def _json_lines(file: Any, where: ContainerFile, left_out: LeftOut) -> Rows:
