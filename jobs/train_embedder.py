@@ -105,7 +105,7 @@ def _print_summary(report: "TrainingReport", db: str) -> None:
             print(f"left out: {counts[name]} {reason}")
     bare = counts["images_in_database"] - counts["images_with_captions"]
     if bare:
-        print(f"{bare} images of {db} have no caption in these files: the prior alone knows them")
+        print(f"{bare} images of {db} have no caption to learn from: the prior alone knows them")
     if counts["images_with_captions"] < MIN_JUDGES:
         alone = report.metadata["prior"].startswith("none")
         print(
