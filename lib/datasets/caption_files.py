@@ -342,6 +342,16 @@ def _read_folder(fs: Any, root: str, source: str, result: CaptionRows) -> None:
                 image = images.get(stem) or _of_longer_name(stem, pictures) or stem
             said, _ = _sidecar(fs.cat_file(path), f"{source}/{name}", result)
             texts.setdefault(image, {}).update(dict.fromkeys(said))
+    tables = [name for name in names if re.search(_TABLE, name, re.IGNORECASE)]
+    beside = any(said for name, said in texts.items() if has_image_ending(name))
+    if len(tables) == 1 and not beside:  # then other texts are notes: README.txt
+        name = tables[0]
+        try:
+            _read_file(fs, f"{root}/{name}", f"{source}/{name}", result, posixpath.dirname(name))
+            return
+        except BadInputError:
+            if not any(texts.values()):
+                raise
     if not any(texts.values()) and not result.problems:
         silent = f"; what is beside {next(iter(texts))} says nothing of it" if texts else ""
         raise BadInputError(
@@ -356,6 +366,7 @@ def _read_folder(fs: Any, root: str, source: str, result: CaptionRows) -> None:
     ]
 
 
+_TABLE = r"\.(csv|tsv|jsonl?|ndjson)$"
 # The first kind that a folder has is read, all files of it.
 _FOLDER_FILES = (
     r"(^|/)metadata\.(csv|jsonl|parquet)$",  # Hugging Face's ImageFolder

@@ -573,6 +573,31 @@ def test_texts_beside_images(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("train.csv", "image,caption\n1.jpg,a dog\n"),
+        ("data.jsonl", '{"image": "1.jpg", "text": "a dog"}'),
+        ("annotations.json", '[{"file_name": "1.jpg", "caption": "a dog"}]'),
+    ],
+)
+def test_the_only_table_of_a_folder_whatever_its_name(
+    name: str, content: str, tmp_path: Path
+) -> None:
+    for other, text in (("README.txt", "A set of images."), ("images/1.jpg", ""), (name, content)):
+        (tmp_path / other).parent.mkdir(exist_ok=True)
+        (tmp_path / other).write_text(text)
+    assert load_captions(str(tmp_path)).by_image() == {"1.jpg": ["a dog"]}
+    (tmp_path / "another.csv").write_text("image,caption\n1.jpg,a cat\n")
+    assert load_captions(str(tmp_path)).by_image()["README"] == ["A set of images."]
+    (tmp_path / name).unlink()
+    (tmp_path / "another.csv").write_text("license,holder\n")
+    assert load_captions(str(tmp_path)).by_image() == {"README": ["A set of images."]}
+    (tmp_path / "README.txt").unlink()
+    with pytest.raises(BadInputError, match=r"another\.csv needs the columns image and caption"):
+        load_captions(str(tmp_path))
+
+
+@pytest.mark.parametrize(
     "contents",
     [
         {"Images/1.jpg": "", "captions.txt": "image,caption\n1.jpg,x\n"},
