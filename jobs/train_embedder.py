@@ -53,8 +53,8 @@ def train_embedder(options: argparse.Namespace) -> dict[str, Any]:
     from lib.embedder.fitting import FitSettings
 
     training, validation = load_parts(options.captions, options.validation_captions)
-    given = {field.name for field in fields(FitSettings)} & vars(options).keys()
-    settings = FitSettings(**{name: getattr(options, name) for name in given})
+    chosen = {field.name for field in fields(FitSettings)} & vars(options).keys()
+    settings = FitSettings(**{name: getattr(options, name) for name in chosen})
     return teach(
         options.db,
         options.word_vectors,

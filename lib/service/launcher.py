@@ -77,8 +77,8 @@ def own_proxy(host: str, port: int) -> Iterator[bool]:
             "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": 60,
             # A proxy that ended is noticed within seconds.
             "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": 1,
-            # Ray looks ten times a second whether all is as it should be: a third of what a service
-            # takes of a core while nobody asks.
+            # Ray looks ten times a second whether all is as it should be, which is a fifth of what
+            # a service takes of a core while nobody asks.
             "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": 0.5,
             haproxy.IN_FLIGHT_VARIABLE: MAX_IN_FLIGHT,
             # Nobody else routes to a service of one machine that is being stopped.
