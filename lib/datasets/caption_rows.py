@@ -31,11 +31,11 @@ CAPTION_COLUMNS = re.findall(
 )
 # What else tells of an image, where no other column does.
 LONE_CAPTION_COLUMNS = re.findall(r"\w+", "title prompt phrase regions keywords subject tags label")
+_KEYWORDS = ("keywords", "subject", "tags")  # those of an image are one caption
 # Of these a file may fill one for some images and another for others.
-_KEYWORDS = ("keywords", "subject", "tags")
 _DESCRIPTIONS = (
     *("caption", "description", "captionabstract", "imagedescription", "alttext"),
-    *_KEYWORDS[:2],
+    *("keywords", "subject"),
 )
 _NUMBERED = re.compile(r"((?:caption|text|sentence|comment|description)s?)[0-9]+")
 _MISSING = {"", "null", "none", "nan", "<na>", "n/a", "#n/a"}
@@ -78,8 +78,8 @@ class Columns(NamedTuple):
 def choose_columns(names: Iterable[str]) -> Columns | None:
     """Which columns say what; None where images or captions are not named."""
     plain: dict[str, str] = {}
-    for name in names:  # exiftool's -G writes XMP:Description
-        plain.setdefault(plain_name(name.rpartition(":")[2]), name)
+    for name in names:
+        plain.setdefault(_without_group(name), name)
 
     def first(among: Iterable[str]) -> str | None:
         return next((plain[name] for name in among if name in plain), None)
@@ -138,10 +138,15 @@ def row_of(record: Mapping[str, Any], columns: Columns, source: str, place: str)
     for column in itertools.chain(columns.captions, columns.spare):
         if texts and column in columns.spare:
             break
-        found = texts_of(record.get(column), source, f"{place}, {column}")
-        together = len(found) > 1 and plain_name(column.rpartition(":")[2]) in _KEYWORDS
-        texts += [", ".join(found)] if together else found
+        said = texts_of(record.get(column), source, f"{place}, {column}")
+        together = len(said) > 1 and _without_group(column) in _KEYWORDS
+        texts += [", ".join(said)] if together else said
     return CaptionRow(place, name, named(columns.url), named(columns.image_id), texts or [""])
+
+
+def _without_group(column: str) -> str:
+    """The plain name of a column, without the group that exiftool's -G writes: XMP:Description."""
+    return plain_name(column.rpartition(":")[2])
 
 
 def _file_path(folder: str, name: str) -> str:

@@ -19,10 +19,10 @@ from lib.backbones.kept import LazyBackbone, converted, open_backbone
 from lib.datasets.pretrained import RESNET18_URL
 from lib.errors import BadInputError, MismatchError
 from lib.images.preprocessing import decode
+from tests.backbones.test_backbone import SMALL, state_of
 from tests.images.odd_images import encoded, scene
 
 pytestmark = pytest.mark.slow
-SMALL = "shufflenet_v2_x0_5"  # of which files are written and read in no time
 WITHOUT_TORCH = """
 import sys
 import numpy as np
@@ -44,10 +44,7 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def write_weights(file: Path, seed: int, name: str = SMALL) -> Path:
-    import torchvision
-
-    torch.manual_seed(seed)
-    torch.save(torchvision.models.get_model(name).state_dict(), file)
+    torch.save(state_of(name, seed), file)
     return file
 
 
