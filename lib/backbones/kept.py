@@ -27,7 +27,7 @@ from lib.storage import cache_directory, digest_of, keep_in_cache
 if TYPE_CHECKING:
     from lib.backbones.backbone import Backbone
 
-_FORM = 4  # goes up where what is kept of the same network comes to be another
+_FORM = 5  # goes up where what is kept of the same network comes to be another
 
 
 @dataclass(frozen=True)

@@ -90,12 +90,14 @@ def quantize(model: Any, limits: Sequence[float], kept: int) -> Any:
                 if target.get_node().get_type_name() == "Add":
                     target.replace_source_output(quantized[name])
         node.input(0).replace_source_output(quantized[name])
-        weights = node.input_value(1)
-        values = np.abs(weights.get_node().data)
+        weights = node.input_value(1).get_node().data
         # (output channels, input channels, y, x), with the group before where there are groups.
-        inner = tuple(range(1 if node.get_type_name() == "Convolution" else 2, values.ndim))
-        most = np.maximum(values.max(inner, keepdims=True), 1e-12).astype(np.float32)
-        scaled = ops.fake_quantize(weights, -most, most, -most, most, 255)
+        inner = tuple(range(1 if node.get_type_name() == "Convolution" else 2, weights.ndim))
+        most = np.maximum(np.abs(weights).max(inner, keepdims=True), 1e-12)
+        step = (most / 127).astype(np.float32)
+        # Bytes, not numbers that a compiler would have to quantise again in each process.
+        levels = ops.constant(np.rint(weights / step).astype(np.int8))
+        scaled = ops.multiply(ops.convert(levels, "f32"), ops.constant(step))
         node.input(1).replace_source_output(scaled.output(0))
     return model
 
