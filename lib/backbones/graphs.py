@@ -41,11 +41,7 @@ def has_bfloat16() -> bool:
 
 
 def compiled(model: Any, threads: int, bfloat16: bool = False) -> Compiled:
-    """A model made ready for this CPU: from pictures (N, height, width, 3) uint8 to its outputs.
-
-    Shapes stay open: a model compiled for one shape is no more than 7 % faster, and each such
-    holds weights of its own.
-    """
+    """A model made ready for this CPU: from pictures (N, height, width, 3) uint8 to its outputs."""
     ready = openvino.Core().compile_model(
         model,
         "CPU",

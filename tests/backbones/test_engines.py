@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from lib.backbones import graphs, preparation
+from lib.backbones import engines, graphs, preparation
 from lib.backbones.backbone import Backbone, load_backbone
 from lib.backbones.conversion import convert
-from lib.backbones.engines import LEAST_COSINE, Forms, Sample, choose
+from lib.backbones.engines import LEAST_COSINE, Forms, OpenVinoEngine, Sample, choose
 from lib.backbones.graphs import cosines_of, has_bfloat16, pack
 from lib.backbones.kept import NamedGraph, converted, keep_int8, kept_int8
 from lib.backbones.origin import PACKAGED
@@ -90,6 +90,34 @@ def test_without_openvino_pytorch_computes(name: str, monkeypatch: pytest.Monkey
         engine = TorchEngine(backbone, "cpu", bfloat16)
         engine.batch_size = 2  # of which one fills the batch up
         assert cosines_of(engine(pictures), reference(backbone, pictures)).min() > least
+
+
+@pytest.mark.parametrize("differs", [False, True])
+def test_a_picture_has_one_descriptor_however_common_its_shape_is(
+    differs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "_WORTH_COMPILING", 0)
+    compiled: list[tuple[int, ...] | None] = []
+    compile_graph = engines._compiled
+
+    def compile_for(*of: Any) -> Any:
+        compiled.append(of[-1])
+        run = compile_graph(*of)
+        other = of[-1] is not None and differs
+        return (lambda batch: [run(batch)[0] + 1]) if other else run
+
+    monkeypatch.setattr(engines, "_compiled", compile_for)
+    model = convert(backbone_of(SMALL))
+    pictures = blobs(288, 224, 8)
+    engine = OpenVinoEngine(pack(model), "any", 1, has_bfloat16())
+    expected = np.concatenate([engine([picture]) for picture in pictures[: engine.batch_size]])
+    for _ in range(3):
+        descriptors = engine(pictures[: engine.batch_size])
+        np.testing.assert_array_equal(descriptors, expected)
+    shape = engine.batch_size, 224, 288, 3
+    assert compiled == [None, shape]
+    engine(blobs(224, 224, 8)[: engine.batch_size])
+    assert len(compiled) == (2 if differs else 3)
 
 
 def test_a_form_that_breaks_the_promise_is_not_used() -> None:
