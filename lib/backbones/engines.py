@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from lib.backbones import graphs
-from lib.backbones.graphs import Compiled, Graph, cosines_of, run_each
+from lib.backbones.graphs import Compiled, Graph, cosines_of
 from lib.images.preprocessing import EncodedJpeg
 from lib.schemas import Computation, Fidelity
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # PyTorch: where OpenVINO computes nobody waits for it
 LEAST_COSINE = 0.999  # of fast descriptors to float32's
 # A graph that is compiled for one shape is up to a fifth faster: compiling pays when pictures of
 # that shape have taken so many times as long. Each holds the weights once more.
-_WORTH_COMPILING, _OWN_BYTES = 10, 256_000_000
+_WORTH_COMPILING, _OWN_BYTES = 10, 128_000_000
 
 
 class Engine(Protocol):
@@ -51,11 +51,12 @@ class OpenVinoEngine:
     """A graph compiled for this CPU: for pictures of any shape, and for common shapes anew."""
 
     decoder = None
+    batch_size = 8  # one shape after another costs up to a fifth, also where each is run alone
 
     def __init__(self, graph: Graph, name: str, threads: int, bfloat16: bool = False) -> None:
         self.name = f"OpenVINO {name}"
         # Only where matrix units multiply do weights arrive more slowly than they are used.
-        self.batch_size = 8 if graphs.has_bfloat16() else 1
+        self._together = graphs.has_bfloat16()
         self._compiled = partial(_compiled, graph, threads, bfloat16)
         start = time.perf_counter()
         self._run = self._compiled(None)
@@ -66,10 +67,13 @@ class OpenVinoEngine:
 
     def __call__(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
         """See `Engine`."""
-        if len(pictures) < self.batch_size:
-            # One by one: kernels for each number of pictures and each shape would be many.
-            return run_each(self._run, pictures)
-        batch = np.stack(pictures)
+        if self._together and len(pictures) == self.batch_size:
+            return self._compute(np.stack(pictures))
+        # One by one: kernels for each number of pictures and each shape would be many.
+        return np.concatenate([self._compute(picture[None]) for picture in pictures])
+
+    def _compute(self, batch: np.ndarray) -> np.ndarray:
+        """(N, D) descriptors of a batch (N, height, width, 3)."""
         if own := self._own.get(batch.shape):
             return own(batch)[0]
         start = time.perf_counter()
@@ -82,7 +86,7 @@ class OpenVinoEngine:
     def _compile_for(self, batch: np.ndarray, descriptors: np.ndarray) -> None:
         """Compile the graph for the shape of a batch, of which the descriptors are known.
 
-        Int8 may come to others, which nothing has judged: then no shape gets a graph of its own.
+        Int8 may come to others, which nothing has judged: then no other shape gets a graph of its own.
         """
         own = self._compiled(batch.shape)
         if np.array_equal(own(batch)[0], descriptors):
