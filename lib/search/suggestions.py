@@ -1,10 +1,12 @@
 """Words that say something of a collection: what to ask it first."""
 
 import numpy as np
+from gensim.parsing.preprocessing import STOPWORDS
 
 from lib.text.encoder import TextEncoder
 
 _COMMON = 2_000  # of the words that captions use, so many are tried
+_SAY_NOTHING = STOPWORDS - {"computer", "fire"}  # which gensim has among them
 _APART = 0.7  # cosine from which two words ask for the same
 
 
@@ -15,7 +17,11 @@ def words_of_images(text: TextEncoder, images: np.ndarray, count: int) -> list[s
     all images, so that words near to every image say nothing.
     """
     common = sorted(text.idf.weights, key=lambda word: (text.idf.weights[word], word))
-    words = [word for word in common[:_COMMON] if word[0].isalpha() and len(word) > 2]
+    words = [
+        word
+        for word in common[:_COMMON]
+        if word[0].isalpha() and len(word) > 2 and word not in _SAY_NOTHING
+    ]
     if not words:
         return []
     vectors = text.embed(words)

@@ -6,7 +6,7 @@ from gensim.models import KeyedVectors
 from lib.search.suggestions import words_of_images
 from lib.text.encoder import TextEncoder, fit_idf
 
-WORDS = ["beach", "cat", "dog", "snow", "train"]
+WORDS = ["beach", "cat", "dog", "snow", "train", "her", "computer"]
 
 
 def test_the_words_are_those_that_images_show() -> None:
@@ -17,3 +17,11 @@ def test_the_words_are_those_that_images_show() -> None:
     assert words_of_images(text, images, 2) == ["dog", "cat"]
     assert words_of_images(text, images, 12) == ["dog", "cat", "snow"]
     assert words_of_images(text, images[4:5], 12) == ["cat"]
+
+
+def test_words_that_name_nothing_are_not_among_them() -> None:
+    vectors = KeyedVectors(len(WORDS))
+    vectors.add_vectors(WORDS, np.eye(len(WORDS), dtype=np.float32))
+    text = TextEncoder(vectors, fit_idf(WORDS))
+    images = text.embed(["her her computer", "her her computer", "dog"])
+    assert words_of_images(text, images, 12) == ["computer", "dog"]
