@@ -86,7 +86,7 @@ class OpenVinoEngine:
     def _compile_for(self, batch: np.ndarray, descriptors: np.ndarray) -> None:
         """Compile the graph for the shape of a batch, of which the descriptors are known.
 
-        Int8 may come to others, which nothing has judged: then no other shape gets a graph of its own.
+        Int8 may come to others, which nothing has judged: then no other shape gets one.
         """
         own = self._compiled(batch.shape)
         if np.array_equal(own(batch)[0], descriptors):
