@@ -50,6 +50,8 @@ def _picture(content: bytes, file: Path) -> None:
 def _listing(ending: str) -> Callable[[bytes, Path], None]:
     def list_all(content: bytes, file: Path) -> None:
         for image in list_images(str(file.rename(file.with_suffix(ending)))):
+            if image.uri.startswith("http"):  # whoever a changed address may lead to
+                continue
             try:
                 read_image(image, attempts=1)
             except ImageSearchError:
