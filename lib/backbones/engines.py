@@ -8,6 +8,7 @@ import hashlib
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -88,11 +89,12 @@ class OpenVinoEngine:
 
         Int8 may come to others, which nothing has judged: then no other shape gets one.
         """
-        own = self._compiled(batch.shape)
-        if np.array_equal(own(batch)[0], descriptors):
-            self._own[batch.shape] = own
-        else:
-            self._most = 0
+        with suppress(RuntimeError):  # all goes on without
+            own = self._compiled(batch.shape)
+            if np.array_equal(own(batch)[0], descriptors):
+                self._own[batch.shape] = own
+                return
+        self._most = 0
 
 
 def _compiled(
