@@ -25,7 +25,14 @@ import pyarrow as pa
 from fsspec.implementations.zip import ZipFileSystem
 
 from lib.datasets.caption_json import EXPECTED, json_lines, json_rows, record_rows
-from lib.datasets.caption_rows import CaptionRow, CaptionRows, choose_columns, row_of, texts_of
+from lib.datasets.caption_rows import (
+    CaptionRow,
+    CaptionRows,
+    choose_columns,
+    row_of,
+    says_nothing,
+    texts_of,
+)
 from lib.datasets.caption_tables import TOKEN, arrow_rows, delimited_rows, parquet_rows, token_rows
 from lib.datasets.matching import clean, has_image_ending
 from lib.errors import BadInputError, ImageSearchError, MissingError, left_out
@@ -276,7 +283,8 @@ def _sidecar_texts(content: bytes, source: str) -> tuple[list[str], str]:
         return _xmp_texts(content, source), ""
     text = _decode(content, source, CaptionRows())
     if not source.lower().endswith(".json"):
-        return [clean(line).strip() for line in text.splitlines() if line.strip()] or [""], ""
+        said = text[: found.start()] if (found := _SETTINGS.search(text)) else text
+        return [clean(line).strip() for line in said.splitlines() if line.strip()] or [""], ""
     try:
         record = json.loads(text)
     except json.JSONDecodeError as error:
@@ -295,6 +303,10 @@ def _sidecar_texts(content: bytes, source: str) -> tuple[list[str], str]:
     return [text for text in row.texts if not has_image_ending(text)], row.url
 
 
+# What Stable Diffusion's interfaces write below a prompt: the first says what is not in the image.
+_SETTINGS = re.compile(r"^(Negative prompt: |Steps: \d+, )", re.MULTILINE)
+
+
 def _xmp_texts(content: bytes, source: str) -> list[str]:
     """The description, else the keywords, as Lightroom, darktable and digiKam write them."""
     try:
@@ -305,7 +317,7 @@ def _xmp_texts(content: bytes, source: str) -> list[str]:
     for element in ("description", "subject"):
         items = root.iterfind(f".//{_DUBLIN_CORE}{element}//{_RDF}li")
         texts = (clean(item.text or "").strip() for item in items)
-        entries.append([text for text in texts if text])
+        entries.append([text for text in texts if not says_nothing(text)])
     described, keywords = entries
     return described or ([", ".join(keywords)] if keywords else [])
 

@@ -81,6 +81,11 @@ def json_rows(document: Any, source: str, result: CaptionRows) -> Iterable[Capti
         records = [value for value in lists if all(isinstance(entry, Mapping) for entry in value)]
         if len(records) == 1:
             return record_rows(records[0], source, "entry", result)
+        # Of several lists those are tables whose entries say their image; else their key does.
+        tables = [value for value in records if _say_their_image(value)]
+        if tables and not any(map(has_image_ending, names)):
+            parts = (record_rows(table, source, "entry", result) for table in tables)
+            return itertools.chain.from_iterable(parts)
         if not document or _NO_NAMES & {plain_name(name) for name in names}:
             raise BadInputError(
                 f"{source} is not {EXPECTED}: it has {', '.join(names[:5]) or 'nothing'}"
@@ -94,6 +99,12 @@ def json_rows(document: Any, source: str, result: CaptionRows) -> Iterable[Capti
     if isinstance(document, list):
         return record_rows(document, source, "entry", result)
     raise BadInputError(f"{source} holds one {type(document).__name__}, no captions")
+
+
+def _say_their_image(records: Sequence[Mapping[str, Any]]) -> bool:
+    columns = choose_columns(map(str, records[0]))
+    named = columns and records[0].get(columns.name or columns.url or "")
+    return isinstance(named, str) and ("://" in named or has_image_ending(named))
 
 
 def _named_rows(

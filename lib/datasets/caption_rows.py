@@ -27,10 +27,12 @@ CAPTION_COLUMNS = re.findall(
     r"\w+",
     """caption captions captiontext text texts sentence sentences sentencesraw raw rawcaption
     captionstr referencestrs description descriptions alttext alt captionabstract imagedescription
-    comment comments txt value fileattributes""",
+    comment txt value fileattributes""",
 )
-# What else tells of an image, where no other column does.
-LONE_CAPTION_COLUMNS = re.findall(r"\w+", "title prompt phrase regions keywords subject tags label")
+# What else tells of an image, where no other column does. Comments may be counted, or others'.
+LONE_CAPTION_COLUMNS = re.findall(
+    r"\w+", "title comments prompt phrase regions keywords subject tags label"
+)
 _KEYWORDS = ("keywords", "subject", "tags")  # those of an image are one caption
 # Of these a file may fill one for some images and another for others.
 _DESCRIPTIONS = (
@@ -39,6 +41,11 @@ _DESCRIPTIONS = (
 )
 _NUMBERED = re.compile(r"((?:caption|text|sentence|comment|description)s?)[0-9]+")
 _MISSING = {"", "null", "none", "nan", "<na>", "n/a", "#n/a"}
+# What cameras write as the description of every photograph.
+_OF_CAMERA = re.compile(
+    r"((KONICA )?MINOLTA|OLYMPUS|SAMSUNG) DIGITAL CAMERA|KODAK Digital Still Camera"
+    r"|(SONY|Minolta) DSC|SAMSUNG CSC|Exif[_ ]JPEG[_ ]PICTURE|DCIM\b\S*"
+)
 _STRING = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
 _ITEM = f"(?:{_STRING}|None|nan)"
 _LIST = re.compile(rf"[\[({{]\s*{_ITEM}(?:[\s,]+{_ITEM})*,?\s*[\])}}]", re.DOTALL)
@@ -200,6 +207,12 @@ def texts_of(value: Any, source: str, place: str) -> list[str]:
     raise BadInputError(f"{source}, {place}: the caption is no text but {kind_of(value)}")
 
 
+def says_nothing(text: str) -> bool:
+    """Whether a text stands for none, as `null` does, or is what a camera says of all images."""
+    words = " ".join(text.split())
+    return words.casefold() in _MISSING or bool(_OF_CAMERA.fullmatch(words))
+
+
 def kind_of(value: Any) -> str:
     """A value in words, for errors."""
     return f"{type(value).__name__} ({value!r:.40})"
@@ -207,7 +220,7 @@ def kind_of(value: Any) -> str:
 
 def _literal(text: str) -> Any:
     """A text as its value: nothing, a list or an object as Python, numpy or JSON writes it."""
-    if text.casefold() in _MISSING:
+    if says_nothing(text):
         return None
     if text.startswith(("[", "(", "{")) and (_LIST.fullmatch(text) or _NESTED.match(text)):
         for parse in (json.loads, _strings, ast.literal_eval):

@@ -4,6 +4,7 @@ import hashlib
 import html
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass
 
@@ -147,8 +148,11 @@ def load_captions(source: str) -> Captions:
             notes.append(f"{source}: captions {says}: {len(places)}, first {places[0]}")
     if not pairs:
         raise BadInputError(f"{source} holds no captions{''.join(f'; {note}' for note in notes)}")
-    if len({image for image, _ in pairs}) > 1 and len({text for _, text in pairs}) == 1:
-        notes.append(f"{source} says the same of all images: {pairs[0][1]!r:.80}")
+    captioned = {image for image, _ in pairs}
+    ((commonest, count),) = Counter(text for _, text in dict.fromkeys(pairs)).most_common(1)
+    if len(captioned) > 1 and 2 * count > len(captioned):
+        many = "all" if count == len(captioned) else f"{count:,} of {len(captioned):,}"
+        notes.append(f"{source} says the same of {many} images: {commonest!r:.80}")
     return Captions(
         [image_id for image_id, _ in pairs],
         [text for _, text in pairs],

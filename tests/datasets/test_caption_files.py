@@ -297,6 +297,44 @@ def test_titles_and_keywords_are_captions_where_there_are_no_others(tmp_path: Pa
     assert pairs(read) == [("139", "a dog"), ("139", "a cat")]
 
 
+def test_counted_comments_are_no_captions(tmp_path: Path) -> None:
+    """As in exports of Reddit and Pushshift."""
+    table = "id,title,score,url,comments\n1,My cat,12,https://h/a.jpg,55\n"
+    assert load(tmp_path / "c.csv", table).texts == ["My cat"]
+
+
+def test_what_cameras_describe_every_photograph_as_is_no_caption(tmp_path: Path) -> None:
+    table = (
+        "SourceFile,ImageDescription,Keywords\n"
+        'a.jpg,OLYMPUS DIGITAL CAMERA         ,"dog, beach"\nb.jpg,SONY DSC,\n'
+        "c.jpg,A cat,\nd.jpg,DCIM\\100GOPRO\\GOPR0001.JPG,\n"
+    )
+    read = load(tmp_path / "c.csv", table)
+    assert pairs(read) == [("a.jpg", "dog, beach"), ("c.jpg", "A cat")]
+    assert "left out, since they are blank: 2, first line 3" in read.notes[0]
+    label = load(tmp_path / "c.csv", "image,caption\na.jpg,digital camera\n")
+    assert label.texts == ["digital camera"]
+
+
+def test_what_most_images_share_is_said(tmp_path: Path) -> None:
+    rows = [(f"{n}.jpg", "posted with the app" if n < 6 else f"dog {n}") for n in range(10)]
+    read = load(tmp_path / "c.csv", frame(*rows).to_csv(index=False))
+    assert "says the same of 6 of 10 images: 'posted with the app'" in read.notes[0]
+
+
+def test_several_lists_of_one_document_are_all_read(tmp_path: Path) -> None:
+    """As Instagram's archive, whose keys would be taken for images otherwise."""
+    document = {
+        "photos": [{"caption": "x", "taken_at": "2018", "path": "photos/a.jpg"}],
+        "stories": [{"caption": "y", "path": "stories/b.jpg"}],
+        "direct": [{"to": "z"}],
+    }
+    read = load(tmp_path / "media.json", json.dumps(document))
+    assert pairs(read) == [("photos/a.jpg", "x"), ("stories/b.jpg", "y")]
+    said = {"139": [{"caption": "x", "name": "Ann"}], "285": [{"caption": "y", "name": "Bob"}]}
+    assert pairs(load(tmp_path / "c.json", json.dumps(said))) == [("139", "x"), ("285", "y")]
+
+
 def test_the_name_in_an_object_of_the_image(tmp_path: Path) -> None:
     for key in ("file_name", "filename", "path", "image_url", "name"):
         read = load(
@@ -572,6 +610,18 @@ def test_texts_beside_images(tmp_path: Path) -> None:
         load_captions(str(tmp_path / "none"))
 
 
+def test_what_a_prompt_does_not_want_is_no_caption(tmp_path: Path) -> None:
+    """The text that AUTOMATIC1111's web interface writes beside each picture."""
+    (tmp_path / "a.png").touch()
+    settings = "Steps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1, Size: 512x512"
+    for text in (f"a dog\nNegative prompt: cat, blurry\n{settings}", f"a dog\n{settings}\n"):
+        (tmp_path / "a.txt").write_text(text)
+        assert load_captions(str(tmp_path)).by_image() == {"a.png": ["a dog"]}
+    (tmp_path / "a.txt").write_text(f"Negative prompt: cat\n{settings}")
+    (tmp_path / "b.txt").write_text("a pup")
+    assert load_captions(str(tmp_path)).texts == ["a pup"]
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
@@ -638,7 +688,9 @@ def test_xmp_beside_images(tmp_path: Path) -> None:
 
     contents = {
         "a.xmp": element("description", "a dog") + element("subject", "beach"),
-        "b.CR2.xmp": element("title", "B") + element("subject", "beach", "dog &amp; cat"),
+        "b.CR2.xmp": element("title", "B")
+        + element("description", "SONY DSC")
+        + element("subject", "beach", "dog &amp; cat"),
         "c.jpg.xmp": element("title", "C"),
         "d.jpg.xmp": "<rdf:Alt>",
     }
