@@ -21,6 +21,12 @@ from lib.parquet import write_table_atomic
 
 # With its semicolon alone: what follows an ampersand in "black &lt" may be a word.
 _ENTITY = re.compile(r"&(?:#\d+|#x[\da-f]+|[a-z]+\d*);", re.IGNORECASE)
+# By name: <PERSON> is what CC12M writes for one.
+_TAG = re.compile(
+    r"</?(?:a|abbr|b|big|blockquote|br|center|div|em|font|h[1-6]|hr|i|img|li|ol|p|small|span|strong"
+    r"|sub|sup|t[dr]|table|tbody|u|ul)(?:\s[^<>]*)?/?>",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -111,7 +117,7 @@ def load_captions(source: str) -> Captions:
 
     An image is known by the id that the file gives it, as COCO does, else by its name; entries
     that say the same name are one image. Blank captions are left out; `notes` tells. HTML's
-    character references are read as what they stand for.
+    character references are read as what they stand for, and its tags as spaces.
     Raises MissingError where there is no file and BadInputError where it holds no captions, or two
     images have one id.
     """
@@ -130,10 +136,11 @@ def load_captions(source: str) -> Captions:
         if not image_id:
             nameless.append(row.place)
             continue
-        blank += [row.place for text in row.texts if not text]
-        long += [row.place for text in row.texts if len(text) > LONGEST_CAPTION]
-        wordless += [row.place for text in row.texts if text and not any(map(str.isalpha, text))]
-        pairs += [(image_id, _unescaped(text)) for text in row.texts if text]
+        texts = [*map(_unescaped, row.texts)]
+        blank += [row.place for text in texts if not text]
+        long += [row.place for text in texts if len(text) > LONGEST_CAPTION]
+        wordless += [row.place for text in texts if text and not any(map(str.isalpha, text))]
+        pairs += [(image_id, text) for text in texts if text]
     distinct = dict.fromkeys(pairs)
     if pairs and 2 * len(distinct) <= len(pairs):
         notes.append(f"{source} has every caption twice or more; each is taken once")
@@ -163,7 +170,9 @@ def load_captions(source: str) -> Captions:
 
 
 def _unescaped(text: str) -> str:
-    """A text of a web page as people read it there: `&amp;` is no word "amp"."""
+    """A text of a web page as people read it there: `&amp;` is no word "amp", `<a href=…>` none."""
+    if "<" in text:
+        text = _TAG.sub(" ", text).strip()
     return _ENTITY.sub(lambda entity: html.unescape(entity[0]), text) if "&" in text else text
 
 

@@ -53,6 +53,15 @@ def test_characters_of_web_pages_are_no_words(tmp_path: Path) -> None:
     assert captions.texts == ['Mom & dad\'s "dog" R&D &nosuch; &not so!']
 
 
+def test_tags_of_web_pages_are_no_words(tmp_path: Path) -> None:
+    """Flickr's descriptions have links; <PERSON> is CC12M's word for a name."""
+    written = '<p>my <b>dog</b> at <a href=""https://h/p"" rel=""nofollow"">sea</a></p> <PERSON> <3'
+    table = f'image,caption\na.jpg,"{written}"\nb.jpg,<br/>\n'
+    captions = load_captions(write(tmp_path / "c.csv", table))
+    assert [" ".join(text.split()) for text in captions.texts] == ["my dog at sea <PERSON> <3"]
+    assert "since they are blank: 1, first line 3" in captions.notes[0]
+
+
 def test_captions_meet_images_by_id_by_path_and_by_file_name(tmp_path: Path) -> None:
     captions = load_captions(write(tmp_path / "c.json", COCO))
     assert captions.rows_among([("139", "139")]).tolist() == [-1, 0]
