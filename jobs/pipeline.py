@@ -218,16 +218,18 @@ def _digest_of_pairs(
     options: argparse.Namespace, captions: CaptionParts, index: "DescriptorIndex"
 ) -> str:
     """Digest of all that training depends on, but for images without a caption."""
-    from lib.descriptors.store import contents_of
+    from lib.descriptors.store import read_contents
 
     lines = [f"{index.provenance}", f"{options.word_vectors}"]
     if captions.read:
-        contents = contents_of(index.files)
         for name, part in (("training", captions.training), ("validation", captions.validation)):
             if part:
                 rows = part.rows_among(index.images())
-                pairs = zip(rows, part.texts, strict=True)
-                lines += sorted(f"{name} {contents[row]} {text}" for row, text in pairs if row >= 0)
+                captioned = np.unique(rows[rows >= 0])
+                contents = read_contents(index.files, captioned)
+                of_row = dict(zip(captioned.tolist(), contents, strict=True))
+                pairs = zip(rows.tolist(), part.texts, strict=True)
+                lines += sorted(f"{name} {of_row[row]} {text}" for row, text in pairs if row >= 0)
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
 
 

@@ -100,6 +100,7 @@ def _print_summary(report: "TrainingReport", db: str) -> None:
         ("captions_of_absent_images", f"captions of images not in {db}"),
         ("captions_without_known_word", "captions without a known word"),
         ("repeated_captions", "captions that their image has twice"),
+        ("copies_of_training_images", "validation images that are copies of training images"),
     ):
         if counts[name]:
             print(f"left out: {counts[name]} {reason}")

@@ -318,13 +318,18 @@ def _rows_by_file(files: list[str], rows: np.ndarray) -> Iterator[tuple[str, np.
         first = last
 
 
-def contents_of(files: Sequence[str]) -> list[str]:
-    """What tells the content of each row's image: its digest, else its size and version."""
+def read_contents(files: list[str], rows: np.ndarray) -> list[str]:
+    """What tells the content of images, of sorted rows over all files: the digest, else size and
+    version.
+    """
     contents: list[str] = []
-    for file in files:
-        known = _known(file, 0)
-        rows = zip(*(known[name].to_pylist() for name in ("digest", "bytes", "etag")), strict=True)
-        contents += [digest or f"{size} {etag}" for digest, size, etag in rows]
+    for file, own in _rows_by_file(files, rows):
+        if len(own):
+            known = _known(file, 0).take(own)
+            told = (known[name].to_pylist() for name in ("digest", "bytes", "etag"))
+            contents += [
+                digest or f"{size} {etag}" for digest, size, etag in zip(*told, strict=True)
+            ]
     return contents
 
 

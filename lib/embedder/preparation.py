@@ -29,6 +29,7 @@ from lib.embedder.prior import (
     prior_of_embedder,
     teach_classes,
 )
+from lib.embedder.seen import same_bytes
 from lib.embedder.space import load_semantic_space
 from lib.errors import BadInputError, MissingError
 from lib.text.caption_words import caption_words
@@ -52,6 +53,7 @@ class Prepared:
     text: TextEncoder
     data: TrainingData
     prior: str  # its source, or why there is none
+    copies: int = 0  # validation images that were left out: training has them, too
     judged: Judged | None = None  # the closed form for `data`, where that chose the IDF's power
 
 
@@ -135,6 +137,12 @@ def prepare_from(
         part and (part, part.match(sample.index.images()), required)
         for part, required in ((training, True), (validation, not rejoin))
     ]
+    # A photograph that training has under another name is no judge of it.
+    taught_rows, judged_rows = (
+        np.unique(np.array([*part[1].rows.values()] if part else [], np.int64)) for part in parts
+    )
+    judged_rows = np.setdiff1d(judged_rows, taught_rows)  # which `_require_usable` refuses
+    copies = judged_rows[same_bytes(sample.index, judged_rows, taught_rows)]
 
     def prepared(power: float) -> Prepared:
         prior = None
@@ -152,6 +160,10 @@ def prepare_from(
             else nothing(text.dimension)
             for part in parts
         )
+        copied = unseen.of_images(copies)
+        unseen = unseen.of_images(np.setdiff1d(unseen.images, copies))
+        if rejoin:
+            matched += replace(copied, absent=0, wordless=0, repeated=0)
         data = TrainingData(
             matched,
             unseen,
@@ -161,7 +173,8 @@ def prepare_from(
             prior.matrix if prior else None,
             word_covariance(text),
         )
-        return Prepared(sample.index, text, data, prior.source if prior else "")
+        source = prior.source if prior else ""
+        return Prepared(sample.index, text, data, source, copies=0 if rejoin else len(copies))
 
     first = prepared(powers[0])
     if training is None:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lib.datasets.captions import Captions
-from lib.descriptors.store import DescriptorIndex, contents_of, read_descriptors
+from lib.descriptors.store import DescriptorIndex, read_contents, read_descriptors
 from lib.errors import MissingError
 from lib.parquet import read_table, write_table_atomic
 from lib.storage import join
@@ -53,9 +53,7 @@ def copies(index: DescriptorIndex, rows: np.ndarray, others: np.ndarray) -> np.n
     By the same bytes, or by descriptors whose cosine is COPY or more: scaled or compressed anew.
     Both kinds of rows are sorted.
     """
-    contents = contents_of(index.files)
-    known = {contents[row] for row in others if " " not in contents[row]}  # digests alone
-    same = np.array([contents[row] in known for row in rows], bool)
+    same = same_bytes(index, rows, others)
     if len(rows):
         own = unit_rows(read_descriptors(index.files, rows))
         for start in range(0, len(others), _CHUNK):
@@ -64,6 +62,16 @@ def copies(index: DescriptorIndex, rows: np.ndarray, others: np.ndarray) -> np.n
                 near = (own[first : first + _CHUNK] @ part.T >= COPY).any(axis=1)
                 same[first : first + _CHUNK] |= near
     return same
+
+
+def same_bytes(index: DescriptorIndex, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """(len(rows),) bool: which of these rows have the content of one of the `others`.
+
+    Both kinds of rows are sorted.
+    """
+    contents = read_contents(index.files, others)
+    known = {content for content in contents if " " not in content}  # digests alone
+    return np.array([content in known for content in read_contents(index.files, rows)], bool)
 
 
 def _file(db: str) -> str:

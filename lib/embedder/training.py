@@ -85,6 +85,7 @@ def train(
         "captions": _caption_counts(training, validation, data)
         | {
             "images_in_database": len(index),
+            "copies_of_training_images": prepared.copies,
             "digest": captions_digest(part for part in (training, validation) if part),
         },
         "settings": dataclasses.asdict(settings),

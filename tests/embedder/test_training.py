@@ -14,12 +14,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 from gensim.models import KeyedVectors
 from torch.multiprocessing.spawn import spawn
 
 from lib.datasets.captions import CaptionedImage, Captions, held_out, select
+from lib.descriptors.store import descriptor_files
 from lib.embedder.dataset import Examples, Standardisation, TrainingData, fit_text_side
 from lib.embedder.fitting import FitSettings, FitState, begin, fit, gain_of_ranking
 from lib.embedder.losses import in_batch_loss
@@ -31,6 +33,7 @@ from lib.embedder.space import load_semantic_space, save_semantic_space
 from lib.embedder.training import train
 from lib.embedder.training_log import write_curves
 from lib.errors import BadArgumentError, BadInputError, MissingError
+from lib.parquet import read_table, write_table_atomic
 from lib.storage import filesystem, join, read_bytes
 from lib.text.word_vectors import word_vectors_digest
 from tests import toy_world
@@ -479,6 +482,25 @@ def test_images_held_out_may_all_be_others_than_the_collections(tmp_path: Path) 
     assert (len(data.validation.rows), data.validation.absent) == (0, 30)
     with pytest.raises(BadInputError, match="no captions for any image"):  # those that were given
         prepare(db, training, strangers, toy_world.word_vectors(), rejoin=False)
+
+
+@pytest.mark.parametrize("rejoin", [False, True])
+def test_no_copy_of_a_training_image_judges(rejoin: bool, tmp_path: Path) -> None:
+    descriptors, captions = toy_world.world(50)
+    db = toy_world.write_database(tmp_path / "db", descriptors)
+    for file in descriptor_files(db):  # those from 40 on are copies of the first
+        table = read_table(file)
+        digests = pa.array([f"digest{int(image) % 40}" for image in table["image_id"].to_pylist()])
+        column = table.schema.get_field_index("digest")
+        write_table_atomic(table.set_column(column, table.schema.field(column), digests), file)
+    training = select(captions, set(map(str, range(30))))
+    validation = select(captions, set(map(str, range(30, 50))))
+    prepared = prepare(db, training, validation, toy_world.word_vectors(), rejoin)
+    ids = prepared.index.ids_of
+    assert set(ids(prepared.data.validation.images)) == set(map(str, range(30, 40)))
+    copies = set(map(str, range(40, 50))) if rejoin else set()  # which are of the same file then
+    assert set(ids(prepared.data.training.images)) == set(map(str, range(30))) | copies
+    assert prepared.copies == (0 if rejoin else 10)
 
 
 def test_no_workers_is_a_bad_argument(tmp_path: Path) -> None:
