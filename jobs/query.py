@@ -45,7 +45,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     arguments.add_argument("--captions", metavar="FILE", help="captions to show below the images")
     images = arguments.add_argument_group("which images may be found (all conditions must hold)")
-    images.add_argument("--path-prefix", metavar="PATH", help="below this directory of --images")
+    images.add_argument(
+        "--path-prefix", metavar="PATH", help='whose path in --images begins so, such as "2019/"'
+    )
     images.add_argument("--min-width", type=int, metavar="PIXELS")
     images.add_argument("--min-height", type=int, metavar="PIXELS")
     images.add_argument("--orientation", choices=("landscape", "portrait", "square"))

@@ -1,16 +1,20 @@
 """`from lib import open_search`: what a notebook does."""
 
+import math
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from lib import open_search
 from lib.database.interface import UnknownImageError
 from lib.database.opening import open_database
-from lib.errors import BadArgumentError, MissingError, QueryError
+from lib.errors import BadArgumentError, BadInputError, MissingError, QueryError
 from lib.images.decoding import ImageError
 from lib.search.engine import Searcher
 from tests.serving_database import WEIGHTS, captions_file, make_database
@@ -107,8 +111,114 @@ def test_filters(search: Searcher) -> None:
     assert 0 < len(tall.ids) < 12
     assert all(image.width < image.height for image in tall.images)
     assert search("ball", k=99, image_ids=("7.jpg",)).ids == ["7.jpg"]
+    for several in (["7.jpg", "8.jpg"], {"7.jpg", "8.jpg"}, np.array(["7.jpg", "8.jpg"])):
+        assert {*search("ball", k=99, image_ids=several).ids} == {"7.jpg", "8.jpg"}
     with pytest.raises(BadArgumentError, match="colour"):
         search("ball", colour="red")
+
+
+@pytest.mark.parametrize(
+    ("condition", "says"),
+    [
+        ({"orientation": "wide"}, "orientation must be one of landscape, portrait, square"),
+        ({"image_ids": "7.jpg"}, "image_ids must be a list of texts, not str"),
+        ({"image_ids": ["7.jpg", 8]}, r"image_ids\[1\] must be a text, not 8"),
+        ({"min_width": "640"}, "min_width must be a number of pixels, not '640'"),
+        ({"min_height": math.nan}, "min_height must be a number of pixels, not nan"),
+        ({"path_prefix": Path("a")}, "path_prefix must be a text"),
+    ],
+)
+def test_a_condition_that_is_none_is_refused(
+    search: Searcher, condition: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(BadArgumentError, match=says):
+        search("ball", **condition)
+
+
+class _Column:
+    """A column of a table whose rows were filtered: it goes by its labels, not by place."""
+
+    ndim = 1
+
+    def __init__(self, values: dict[int, object]) -> None:
+        self._values = values
+
+    def __iter__(self) -> Iterator[object]:
+        return iter(self._values.values())
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __getitem__(self, label: int) -> object:
+        return self._values[label]
+
+
+@pytest.mark.parametrize("make", [tuple, iter, np.array, lambda x: _Column({5: x[0], 9: x[1]})])
+def test_texts_come_in_whatever_holds_them(
+    search: Searcher, make: Callable[[list[str]], Any]
+) -> None:
+    texts = ["ball -red", "box"]
+    assert [result.ids for result in search(make(texts))] == [r.ids for r in search(texts)]
+    np.testing.assert_array_equal(search.se_text(make(texts)), search.se_text(texts))
+
+
+@pytest.mark.parametrize(
+    ("texts", "says"),
+    [
+        (["ball", None], r"text\[1\] must be a text, not None"),
+        (_Column({5: "ball", 9: math.nan}), r"text\[1\] must be a text, not nan"),
+        ([b"ball"], r"text\[0\] must be a text, not b'ball'"),
+        (None, "text must be a list of texts, not NoneType"),
+        (b"ball", "text must be a list of texts, not bytes"),
+        (np.array([["ball"]]), "text must be a list of texts, not ndarray"),
+    ],
+)
+def test_what_is_no_text_is_named(search: Searcher, texts: Any, says: str) -> None:
+    for ask in (search, search.se_text):
+        with pytest.raises(BadArgumentError, match=says):
+            ask(texts)
+
+
+def test_of_several_texts_the_unusable_one_is_named(search: Searcher) -> None:
+    for ask in (search, search.se_text):
+        with pytest.raises(QueryError) as caught:
+            ask(["ball", "qxzvw"])
+        assert caught.value.__notes__ == ["this is text[1]: 'qxzvw'"]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"like": "7.jpg", "text_weight": math.nan}, "text_weight must be from 0 to 1, not nan"),
+        ({"like": "7.jpg", "text_weight": 2}, "text_weight must be from 0 to 1, not 2"),
+        ({"like": "7.jpg", "image": b""}, "give like or image, not both"),
+        ({"like": 7}, "the id of an image must be a text, not 7"),
+        ({"k": 2.5}, "k must be a whole number, not 2.5"),
+        ({"image": Image.new("RGB", (9, 9))}, "the path, URL or bytes of an image file"),
+        ({"image": np.zeros((9, 9, 3))}, r"not \(9, 9, 3\)"),
+        ({"image": np.ones((2, 512))}, "one image, not 2 descriptors"),
+    ],
+)
+def test_an_option_that_cannot_be_meant_is_refused(
+    search: Searcher, options: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(BadArgumentError, match=says):
+        search("ball", **options)
+
+
+def test_a_descriptor_without_an_embedding_is_refused(search: Searcher) -> None:
+    for value in (math.nan, math.inf):
+        descriptors = np.ones((2, 512))
+        descriptors[1, 3] = value
+        with pytest.raises(BadInputError, match="descriptors must be finite"):
+            search.se_image(descriptors)
+
+
+def test_an_explanation_is_of_a_text_and_an_id(search: Searcher) -> None:
+    with pytest.raises(BadArgumentError, match="the id of an image must be a text, not 7"):
+        search.explain("ball", 7)  # type: ignore[arg-type]
+    with pytest.raises(BadArgumentError, match="a query must be a text, not None"):
+        search.explain(None, "7.jpg")  # type: ignore[arg-type]
 
 
 def test_one_text_or_many(search: Searcher) -> None:

@@ -2,16 +2,18 @@
 
 import functools
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from math import isnan
+from numbers import Real
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from lib.database.ordering import natural_order
-from lib.errors import ImageSearchError
+from lib.errors import BadArgumentError, ImageSearchError
 from lib.topk.scores import merge_top_k
 
 Orientation = Literal["landscape", "portrait", "square"]
@@ -26,15 +28,51 @@ class NotLoadedError(Exception):
     """A shard does not hold the version asked for: its process has been started again."""
 
 
+def texts_of(texts: Iterable[str], name: str) -> tuple[str, ...]:
+    """Several texts, such as a list, an array or a column of a table holds them, as a tuple.
+
+    Raises BadArgumentError, with `name`, where they are no such thing or one of them is no text.
+    """
+    # A single text would be taken for its characters, and a table for the names of its columns.
+    if isinstance(texts, str | bytes) or not isinstance(texts, Iterable) or _is_table(texts):
+        raise BadArgumentError(f"{name} must be a list of texts, not {type(texts).__name__}")
+    listed = tuple(texts)
+    for place, text in enumerate(listed):
+        if not isinstance(text, str):
+            raise BadArgumentError(f"{name}[{place}] must be a text, not {text!r}")
+    return listed
+
+
+def _is_table(texts: object) -> bool:
+    return getattr(texts, "ndim", 1) != 1
+
+
 @dataclass(frozen=True)
 class Filter:
-    """Which images may be found; every condition that is given must hold."""
+    """Which images may be found; every condition that is given must hold.
 
-    image_ids: tuple[str, ...] | None = None
+    image_ids: any number of ids, kept as a tuple. Raises BadArgumentError for a condition that is
+    none: it would be passed over, or hold for no image, and neither could be seen in what is found.
+    """
+
+    image_ids: Iterable[str] | None = None
     path_prefix: str | None = None
     min_width: int | None = None  # pixels
     min_height: int | None = None
     orientation: Orientation | None = None
+
+    def __post_init__(self) -> None:
+        if self.image_ids is not None:
+            object.__setattr__(self, "image_ids", texts_of(self.image_ids, "image_ids"))
+        if self.path_prefix is not None and not isinstance(self.path_prefix, str):
+            raise BadArgumentError(f"path_prefix must be a text, not {self.path_prefix!r}")
+        for name in ("min_width", "min_height"):
+            pixels = getattr(self, name)
+            if pixels is not None and (not isinstance(pixels, Real) or isnan(pixels)):
+                raise BadArgumentError(f"{name} must be a number of pixels, not {pixels!r}")
+        if self.orientation not in (None, *get_args(Orientation)):
+            known = ", ".join(get_args(Orientation))
+            raise BadArgumentError(f"orientation must be one of {known}, not {self.orientation!r}")
 
     def predicate(self) -> pc.Expression | None:
         """All conditions but `image_ids`, or None; for `LocalCollection.where`."""

@@ -2,22 +2,23 @@
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import pyarrow as pa
 
 from lib.backbones.seen_image import SeenImage
-from lib.database.interface import Collection, Filter, Image
+from lib.database.interface import Collection, Filter, Image, texts_of
 from lib.database.manifest import latest_version
 from lib.database.opening import open_database, searchable_names
 from lib.datasets.captions import load_captions
 from lib.embedder.space import SemanticSpace, embedder_file, load_semantic_space
-from lib.errors import BadArgumentError, ImageSearchError, MismatchError, QueryError
+from lib.errors import BadArgumentError, BadInputError, ImageSearchError, MismatchError, QueryError
 from lib.images.decoding import ImageError
 from lib.images.reading import read_uri
 from lib.images.thumbnails import read_file
@@ -151,11 +152,11 @@ class Searcher:
     def __call__(self, text: str = "", k: int = 10, **options: Any) -> SearchResult: ...
 
     @overload
-    def __call__(self, text: Sequence[str], k: int = 10, **options: Any) -> list[SearchResult]: ...
+    def __call__(self, text: Iterable[str], k: int = 10, **options: Any) -> list[SearchResult]: ...
 
     def __call__(
         self,
-        text: str | Sequence[str] = "",
+        text: str | Iterable[str] = "",
         k: int = 10,
         *,
         like: str | None = None,
@@ -169,40 +170,54 @@ class Searcher:
         like: id of an image of the database. image: path, URL or content of any other image file.
         text_weight: how much the text counts beside the image, 0 to 1. conditions: fields of
         `Filter`, such as orientation="landscape". Raises QueryError, UnknownImageError, ImageError
-        for an image that cannot be read, BadArgumentError for k < 1 or an unknown condition.
+        for an image that cannot be read, BadArgumentError for k < 1, an unknown condition, or what
+        is no text, weight or id. Where one of several texts cannot be used, a note says which.
         """
+        if like is not None and image is not None:
+            raise BadArgumentError("give like or image, not both")
+        if not isinstance(text_weight, Real) or not 0 <= text_weight <= 1:
+            raise BadArgumentError(f"text_weight must be from 0 to 1, not {text_weight!r}")
+        if not isinstance(k, Integral):
+            raise BadArgumentError(f"k must be a whole number, not {k!r}")
+        if like is not None:
+            _require_text(like, "the id of an image")
+        texts = texts_of([text] if isinstance(text, str) else text, "text")
         try:
             image_filter = Filter(**conditions) if conditions else None
         except TypeError as error:
             raise BadArgumentError(f"no such condition on images: {error}") from error
         embedding = None if image is None else self.se_image(image)
-        options = k, like, embedding, text_weight, image_filter
-        texts = [text] if isinstance(text, str) else text
+        if embedding is not None and embedding.ndim != 1:
+            raise BadArgumentError(f"image must be one image, not {len(embedding)} descriptors")
+        options = int(k), like, embedding, text_weight, image_filter
         results = []
-        for result in self.answer([Request(each, *options) for each in texts]):
+        for place, result in enumerate(self.answer([Request(each, *options) for each in texts])):
             if isinstance(result, ImageSearchError):
-                raise result
+                raise result if isinstance(text, str) else _of_text(result, place, texts[place])
             results.append(result)
         return results[0] if isinstance(text, str) else results
 
-    def se_text(self, text: str | Sequence[str]) -> np.ndarray:
+    def se_text(self, text: str | Iterable[str]) -> np.ndarray:
         """Semantic embedding of a query, (d,) float32 unit, or of N of them, (N, d).
 
-        The whole query language. Raises what is wrong with the first that cannot be used.
+        The whole query language. Raises what is wrong with the first that cannot be used, of
+        several with a note that says which, and BadArgumentError for what is no text.
         """
         if isinstance(text, str):
             return self.space.se_text(text)
-        batch = embed_queries(self.space.text, text)
-        for problem in batch.problems:
+        texts = texts_of(text, "text")
+        batch = embed_queries(self.space.text, texts)
+        for place, problem in enumerate(batch.problems):
             if problem is not None:
-                raise problem
+                raise _of_text(problem, place, texts[place])
         return batch.embeddings
 
     def se_image(self, image: str | os.PathLike[str] | bytes | np.ndarray) -> np.ndarray:
         """Semantic embedding of an image: (d,) float32 unit.
 
         image: path, URL or content of a file; or descriptors, (D,) or (N, D), which give (d,) or
-        (N, d). Raises ImageError where a file cannot be read.
+        (N, d). Raises ImageError where a file cannot be read, BadArgumentError for anything else,
+        and BadInputError for a descriptor with values that are not finite.
         """
         if isinstance(image, str | os.PathLike):
             try:
@@ -211,6 +226,15 @@ class Searcher:
                 raise ImageError(error.reason, f"{image}: {error}") from error
         if isinstance(image, bytes):
             image = self._image_encoder.extract(image)
+        if not isinstance(image, np.ndarray) or image.ndim not in (1, 2):
+            given = getattr(image, "shape", None) or type(image).__name__
+            raise BadArgumentError(
+                "an image must be the path, URL or bytes of an image file, or an array of "
+                f"descriptors, (D,) or (N, D), not {given}; of a picture in memory give the bytes "
+                "that saving it as PNG writes"
+            )
+        if not np.isfinite(image).all():  # normalised, it would be all zeros
+            raise BadInputError("descriptors must be finite; some values are NaN or infinity")
         return self.space.se_image(image)
 
     def explain(
@@ -221,6 +245,8 @@ class Searcher:
         heat_map: also where in the image it comes from, for which the image file is read and the
         backbone runs. Raises QueryError, UnknownImageError, and ImageError for such a file.
         """
+        _require_text(text, "a query")
+        _require_text(image_id, "the id of an image")
         image, embedding = self.collection.look_up(image_id)
         query = self.embed(Request(text, like=like))
         shares = dict(zip(query.words, (query.parts @ embedding).tolist(), strict=True))
@@ -347,6 +373,17 @@ class Searcher:
                     problems[row] = None
             except ImageSearchError as error:
                 problems[row] = error
+
+
+def _require_text(text: object, name: str) -> None:
+    if not isinstance(text, str):
+        raise BadArgumentError(f"{name} must be a text, not {text!r}")
+
+
+def _of_text(error: ImageSearchError, place: int, text: str) -> ImageSearchError:
+    """What is wrong with one of several texts, with a note that says which it is."""
+    error.add_note(f"this is text[{place}]: {text!r}")
+    return error
 
 
 def _load_space(
