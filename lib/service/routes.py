@@ -59,7 +59,7 @@ def _json(content: Any) -> Response:
 
 
 async def _takes(http: HttpRequest) -> None:
-    """Raise BadInputError for a parameter that a path would pass over, such as a filter."""
+    """Raise BadInputError for a parameter that a path would pass over: a filter, a second text."""
     route = http.scope["route"]
     known = [field.alias for field in route.dependant.query_params]
     if unknown := sorted(http.query_params.keys() - set(known)):
@@ -67,6 +67,9 @@ async def _takes(http: HttpRequest) -> None:
             f"{unknown[0]} is no parameter of {http.method} {route.path}, which takes "
             f"{', '.join(known) or 'none'}"
         )
+    given = [name for name, _ in http.query_params.multi_items()]
+    if twice := sorted(name for name in known if given.count(name) > 1):
+        raise BadInputError(f"{twice[0]} is given twice, and only one would count; give it once")
 
 
 _CHECKED = [Depends(_takes)]

@@ -106,12 +106,13 @@ def test_a_query_that_fails_gets_a_suggestion_too(http: httpx.Client) -> None:
         ({"q": "dog", "text_weight": "nan", "like": NAME}, 422, "invalid_request"),
         ({"q": "dog", "orientation": "landscape"}, 422, "bad_input"),  # of a POST's filter
         ({"q": "dog", "K": 3}, 422, "bad_input"),
+        ({"q": ["dog", "cat"]}, 422, "bad_input"),
         ({"like": "no such image"}, 404, "unknown_image"),
         ({"like": "../../etc/passwd"}, 404, "unknown_image"),
     ],
 )
 def test_bad_searches_say_what_is_wrong(
-    http: httpx.Client, parameters: dict[str, str | int], status: int, code: str
+    http: httpx.Client, parameters: dict[str, str | int | list[str]], status: int, code: str
 ) -> None:
     error(http.get("/search", params=parameters), status, code)
 
