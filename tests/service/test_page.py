@@ -16,7 +16,8 @@ from tests.serving_process import TOKEN, RunningService
 
 CHROMIUM, CHROMEDRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 pytestmark = pytest.mark.skipif(
-    not (CHROMIUM.exists() and CHROMEDRIVER.exists()), reason="no Chromium is installed"
+    not (CHROMIUM.exists() and CHROMEDRIVER.exists()),
+    reason="no Chromium with its driver is installed",
 )
 FLAGS = [
     "--headless=new",
