@@ -8,6 +8,7 @@ together.
   python -m benchmarks.embedder --db my.db --captions captions.json --json table.json
 """
 
+import argparse
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -334,6 +335,11 @@ def main() -> None:
         collection = Collection(
             index_descriptors(db), joined(captions), options.word_vectors, options.weights
         )
+        report_on(collection, options)
+
+
+def report_on(collection: Collection, options: argparse.Namespace) -> None:
+    """What the options ask for, while the files of the collection are there."""
     if options.curve is not None:
         report = curve(collection, options.curve or [*CURVE], options.folds, options.seed)
         if options.plot:

@@ -69,6 +69,8 @@ def same_bytes(index: DescriptorIndex, rows: np.ndarray, others: np.ndarray) -> 
 
     Both kinds of rows are sorted.
     """
+    if not len(rows):  # as without captions to judge by: nothing need be read
+        return np.zeros(0, bool)
     contents = read_contents(index.files, others)
     known = {content for content in contents if " " not in content}  # digests alone
     return np.array([content in known for content in read_contents(index.files, rows)], bool)
