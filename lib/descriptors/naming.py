@@ -22,7 +22,8 @@ def name_by_captions(
 ) -> Iterator[ListedImage]:
     """The images of a listing, in order of path, with the ids of their own that captions give them.
 
-    An id that would stand for two images is given to neither. Raises BadInputError, before any
+    An id that would stand for two images is given to neither, and images that `db` has keep theirs;
+    `notes` tells. Raises BadInputError, before any
     image is described, where all captions of a file name images of neither the source nor `db`.
     """
     with _sorted(listing) as images:
@@ -57,6 +58,13 @@ def name_by_captions(
                 f"{min(shared)}; these images are known by their path instead"
             )
         ids = {row: image_id for row, image_id in ids.items() if image_id not in shared}
+        told = {path: ids[row] for row, (path, _) in enumerate(by_path()) if row in ids}
+        others = [known for known, path in named_images(db) if told.get(path, known) != known]
+        if others:
+            notes.append(
+                f"{len(others)} images were described under other ids than those of the captions, "
+                f"such as {others[0]}, and keep them; with another --db they get the captions' ids"
+            )
         for row, (_, same) in enumerate(by_path()):
             for image in same:
                 yield image._replace(image_id=ids[row]) if row in ids else image

@@ -9,6 +9,7 @@ from lib.datasets.captions import CaptionedImage, Captions
 from lib.descriptors.naming import name_by_captions
 from lib.errors import BadInputError
 from lib.images.listed import ListedImage
+from tests.database.test_embed import write_descriptors
 
 pytestmark = pytest.mark.reports
 
@@ -51,6 +52,15 @@ def test_ids_are_unique_or_the_run_says_which_are_not(tmp_path: Path) -> None:
     coco = captions(**{"5": "x.jpg", "6": "y.jpg"})
     ids = [i.image_id for i in name_by_captions(images, [coco], "photos/", str(tmp_path), notes)]
     assert ids == ["5", "y.jpg", "y.jpg"]
+
+
+def test_images_that_were_described_under_other_ids_are_told(tmp_path: Path) -> None:
+    write_descriptors(str(tmp_path), "photos.parquet", {"b.jpg": "b0", "c.jpg": "c0"})
+    of_paths = captions(**{"b.jpg": "b.jpg"})
+    assert named(tmp_path, ["b.jpg", "c.jpg"], of_paths)[1] == []
+    _, notes = named(tmp_path, ["a.jpg", "b.jpg", "c.jpg"], captions(**{"7": "c.jpg"}))
+    told = "1 images were described under other ids than those of the captions, such as c.jpg"
+    assert told in notes[0]
 
 
 def test_captions_of_another_collection_are_refused_at_once(tmp_path: Path) -> None:
