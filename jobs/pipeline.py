@@ -221,15 +221,14 @@ def _digest_of_pairs(
     from lib.descriptors.store import read_contents
 
     lines = [f"{index.provenance}", f"{options.word_vectors}"]
-    if captions.read:
-        for name, part in (("training", captions.training), ("validation", captions.validation)):
-            if part:
-                rows = part.rows_among(index.images())
-                captioned = np.unique(rows[rows >= 0])
-                contents = read_contents(index.files, captioned)
-                of_row = dict(zip(captioned.tolist(), contents, strict=True))
-                pairs = zip(rows.tolist(), part.texts, strict=True)
-                lines += sorted(f"{name} {of_row[row]} {text}" for row, text in pairs if row >= 0)
+    named = (("training", captions.training), ("validation", captions.validation))
+    parts = [(name, part, part.rows_among(index.images())) for name, part in named if part]
+    if parts:
+        rows = np.unique(np.concatenate([rows for *_, rows in parts]))
+        contents = read_contents(index.files, rows[rows >= 0])
+        for name, part, rows in parts:
+            pairs = zip(rows, part.texts, strict=True)
+            lines += sorted(f"{name} {contents[row]} {text}" for row, text in pairs if row >= 0)
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
 
 

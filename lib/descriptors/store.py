@@ -318,19 +318,19 @@ def _rows_by_file(files: list[str], rows: np.ndarray) -> Iterator[tuple[str, np.
         first = last
 
 
-def read_contents(files: list[str], rows: np.ndarray) -> list[str]:
-    """What tells the content of images, of sorted rows over all files: the digest, else size and
+def read_contents(files: list[str], rows: np.ndarray) -> dict[int, str]:
+    """What tells the content of images, by sorted rows over all files: the digest, else size and
     version.
     """
     contents: list[str] = []
     for file, own in _rows_by_file(files, rows):
         if len(own):
             known = _known(file, 0).take(own)
-            told = (known[name].to_pylist() for name in ("digest", "bytes", "etag"))
-            contents += [
-                digest or f"{size} {etag}" for digest, size, etag in zip(*told, strict=True)
-            ]
-    return contents
+            told = zip(
+                *(known[name].to_pylist() for name in ("digest", "bytes", "etag")), strict=True
+            )
+            contents += [digest or f"{size} {etag}" for digest, size, etag in told]
+    return dict(zip(rows.tolist(), contents, strict=True))
 
 
 def read_uris(files: list[str], rows: np.ndarray) -> list[str]:

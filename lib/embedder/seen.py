@@ -71,9 +71,9 @@ def same_bytes(index: DescriptorIndex, rows: np.ndarray, others: np.ndarray) -> 
     """
     if not len(rows):  # as without captions to judge by: nothing need be read
         return np.zeros(0, bool)
-    contents = read_contents(index.files, others)
-    known = {content for content in contents if " " not in content}  # digests alone
-    return np.array([content in known for content in read_contents(index.files, rows)], bool)
+    contents = read_contents(index.files, np.union1d(rows, others))
+    known = {contents[row] for row in others if " " not in contents[row]}  # digests alone
+    return np.array([contents[row] in known for row in rows], bool)
 
 
 def _file(db: str) -> str:
