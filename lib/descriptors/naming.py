@@ -23,8 +23,8 @@ def name_by_captions(
     """The images of a listing, in order of path, with the ids of their own that captions give them.
 
     An id that would stand for two images is given to neither, and images that `db` has keep theirs;
-    `notes` tells. Raises BadInputError, before any
-    image is described, where all captions of a file name images of neither the source nor `db`.
+    `notes` tells. Raises BadInputError, before any image is described, where all captions of a file
+    name images of neither the source nor `db`.
     """
     with _sorted(listing) as images:
 
@@ -49,25 +49,26 @@ def name_by_captions(
             if row not in ids and image_id in uses:
                 uses[image_id] += 1
         shared = {image_id for image_id, count in uses.items() if count > 1}
-        for row, (_, same) in enumerate(by_path()):
-            if row in ids and len({image.uri for image in same}) > 1:
-                shared.add(ids[row])
+        told: dict[str, str] = {}  # path → id
+        for row, (path, same) in enumerate(by_path()):
+            if row in ids:
+                told[path] = ids[row]
+                if len({image.uri for image in same}) > 1:
+                    shared.add(ids[row])
         if shared:
             notes.append(
                 f"{len(shared)} ids of the captions stand for several images, such as "
                 f"{min(shared)}; these images are known by their path instead"
             )
-        ids = {row: image_id for row, image_id in ids.items() if image_id not in shared}
-        told = {path: ids[row] for row, (path, _) in enumerate(by_path()) if row in ids}
+        told = {path: image_id for path, image_id in told.items() if image_id not in shared}
         others = [known for known, path in named_images(db) if told.get(path, known) != known]
         if others:
             notes.append(
                 f"{len(others)} images were described under other ids than those of the captions, "
                 f"such as {others[0]}, and keep them; with another --db they get the captions' ids"
             )
-        for row, (_, same) in enumerate(by_path()):
-            for image in same:
-                yield image._replace(image_id=ids[row]) if row in ids else image
+        for image in images():
+            yield image._replace(image_id=told.get(image.path, image.image_id))
 
 
 @contextmanager
