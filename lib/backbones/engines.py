@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from lib.backbones import graphs
-from lib.backbones.graphs import Compiled, Graph, cosines_of
+from lib.backbones.graphs import Compiled, Graph, cosines_of, run_each
 from lib.images.preprocessing import EncodedJpeg
 from lib.schemas import Computation, Fidelity
 
@@ -69,20 +69,20 @@ class OpenVinoEngine:
     def __call__(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
         """See `Engine`."""
         if self._together and len(pictures) == self.batch_size:
-            return self._compute(np.stack(pictures))
+            return self._compute(np.stack(pictures))[0]
         # One by one: kernels for each number of pictures and each shape would be many.
-        return np.concatenate([self._compute(picture[None]) for picture in pictures])
+        return run_each(self._compute, pictures)
 
-    def _compute(self, batch: np.ndarray) -> np.ndarray:
-        """(N, D) descriptors of a batch (N, height, width, 3)."""
+    def _compute(self, batch: np.ndarray) -> list[np.ndarray]:
+        """Outputs for a batch (N, height, width, 3), by the graph of its shape if it has one."""
         if own := self._own.get(batch.shape):
-            return own(batch)[0]
+            return own(batch)
         start = time.perf_counter()
-        descriptors = self._run(batch)[0]
+        outputs = self._run(batch)
         self._seconds[batch.shape] += time.perf_counter() - start
         if self._seconds[batch.shape] > self._worth and len(self._own) < self._most:
-            self._compile_for(batch, descriptors)
-        return descriptors
+            self._compile_for(batch, outputs[0])
+        return outputs
 
     def _compile_for(self, batch: np.ndarray, descriptors: np.ndarray) -> None:
         """Compile the graph for the shape of a batch, of which the descriptors are known.
