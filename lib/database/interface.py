@@ -38,9 +38,14 @@ def texts_of(texts: Iterable[str], name: str) -> tuple[str, ...]:
         raise BadArgumentError(f"{name} must be a list of texts, not {type(texts).__name__}")
     listed = tuple(texts)
     for place, text in enumerate(listed):
-        if not isinstance(text, str):
-            raise BadArgumentError(f"{name}[{place}] must be a text, not {text!r}")
+        require_text(text, f"{name}[{place}]")
     return listed
+
+
+def require_text(text: object, name: str) -> None:
+    """Raise BadArgumentError, with `name`, where a text is none."""
+    if not isinstance(text, str):
+        raise BadArgumentError(f"{name} must be a text, not {text!r}")
 
 
 def _is_table(texts: object) -> bool:
@@ -64,8 +69,8 @@ class Filter:
     def __post_init__(self) -> None:
         if self.image_ids is not None:
             object.__setattr__(self, "image_ids", texts_of(self.image_ids, "image_ids"))
-        if self.path_prefix is not None and not isinstance(self.path_prefix, str):
-            raise BadArgumentError(f"path_prefix must be a text, not {self.path_prefix!r}")
+        if self.path_prefix is not None:
+            require_text(self.path_prefix, "path_prefix")
         for name in ("min_width", "min_height"):
             pixels = getattr(self, name)
             if pixels is not None and (not isinstance(pixels, Real) or isnan(pixels)):

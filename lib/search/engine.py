@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from lib.backbones.seen_image import SeenImage
-from lib.database.interface import Collection, Filter, Image, texts_of
+from lib.database.interface import Collection, Filter, Image, require_text, texts_of
 from lib.database.manifest import latest_version
 from lib.database.opening import open_database, searchable_names
 from lib.datasets.captions import load_captions
@@ -180,7 +180,7 @@ class Searcher:
         if not isinstance(k, Integral):
             raise BadArgumentError(f"k must be a whole number, not {k!r}")
         if like is not None:
-            _require_text(like, "the id of an image")
+            require_text(like, "the id of an image")
         texts = texts_of([text] if isinstance(text, str) else text, "text")
         try:
             image_filter = Filter(**conditions) if conditions else None
@@ -245,8 +245,8 @@ class Searcher:
         heat_map: also where in the image it comes from, for which the image file is read and the
         backbone runs. Raises QueryError, UnknownImageError, and ImageError for such a file.
         """
-        _require_text(text, "a query")
-        _require_text(image_id, "the id of an image")
+        require_text(text, "a query")
+        require_text(image_id, "the id of an image")
         image, embedding = self.collection.look_up(image_id)
         query = self.embed(Request(text, like=like))
         shares = dict(zip(query.words, (query.parts @ embedding).tolist(), strict=True))
@@ -373,11 +373,6 @@ class Searcher:
                     problems[row] = None
             except ImageSearchError as error:
                 problems[row] = error
-
-
-def _require_text(text: object, name: str) -> None:
-    if not isinstance(text, str):
-        raise BadArgumentError(f"{name} must be a text, not {text!r}")
 
 
 def _of_text(error: ImageSearchError, place: int, text: str) -> ImageSearchError:
