@@ -156,7 +156,7 @@ def load_captions(source: str) -> Captions:
     if not pairs:
         raise BadInputError(f"{source} holds no captions{''.join(f'; {note}' for note in notes)}")
     captioned = {image for image, _ in pairs}
-    ((commonest, count),) = Counter(text for _, text in dict.fromkeys(pairs)).most_common(1)
+    ((commonest, count),) = Counter(text for _, text in distinct).most_common(1)
     if len(captioned) > 1 and 2 * count > len(captioned):
         many = "all" if count == len(captioned) else f"{count:,} of {len(captioned):,}"
         notes.append(f"{source} says the same of {many} images: {commonest!r:.80}")
