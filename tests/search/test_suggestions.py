@@ -9,10 +9,14 @@ from lib.text.encoder import TextEncoder, fit_idf
 WORDS = ["beach", "cat", "dog", "snow", "train", "her", "computer"]
 
 
-def test_the_words_are_those_that_images_show() -> None:
+def encoder() -> TextEncoder:
     vectors = KeyedVectors(len(WORDS))
     vectors.add_vectors(WORDS, np.eye(len(WORDS), dtype=np.float32))
-    text = TextEncoder(vectors, fit_idf(WORDS))
+    return TextEncoder(vectors, fit_idf(WORDS))
+
+
+def test_the_words_are_those_that_images_show() -> None:
+    text = encoder()
     images = text.embed(["dog", "dog", "dog", "snow dog", "cat", "cat", "snow"])
     assert words_of_images(text, images, 2) == ["dog", "cat"]
     assert words_of_images(text, images, 12) == ["dog", "cat", "snow"]
@@ -20,8 +24,6 @@ def test_the_words_are_those_that_images_show() -> None:
 
 
 def test_words_that_name_nothing_are_not_among_them() -> None:
-    vectors = KeyedVectors(len(WORDS))
-    vectors.add_vectors(WORDS, np.eye(len(WORDS), dtype=np.float32))
-    text = TextEncoder(vectors, fit_idf(WORDS))
+    text = encoder()
     images = text.embed(["her her computer", "her her computer", "dog"])
     assert words_of_images(text, images, 12) == ["computer", "dog"]
