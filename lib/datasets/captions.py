@@ -42,6 +42,15 @@ class Captions:
     def __len__(self) -> int:
         return len(self.texts)
 
+    def __add__(self, other: "Captions") -> "Captions":
+        return Captions(
+            self.image_ids + other.image_ids,
+            self.texts + other.texts,
+            self.images | other.images,
+            self.source,
+            self.notes,
+        )
+
     def by_image(self) -> dict[str, list[str]]:
         """All captions of each image."""
         grouped: dict[str, list[str]] = {}

@@ -12,6 +12,7 @@ from lib.datasets.captions import Captions
 from lib.datasets.matching import Matches
 from lib.descriptors.store import DescriptorIndex
 from lib.embedder.collectives import world
+from lib.embedder.seen import merge_copies
 from lib.errors import BadInputError
 from lib.text.caption_words import CaptionWords
 from lib.text.encoder import Idf, TextEncoder, count_documents, inverse_frequency
@@ -111,10 +112,12 @@ def match_captions(
 ) -> Examples:
     """The captions whose image has a descriptor and of which a word is known, embedded.
 
-    `matches`: of these captions and this index, where they are known already. Raises BadInputError
-    where no caption names an image and one is `required`, or none has a known word.
+    Images of the same bytes are one. `matches`: of these captions and this index, where they are
+    known already. Raises BadInputError where no caption names an image and one is `required`, or
+    none has a known word.
     """
-    matches = matches or captions.match(index.images())
+    if matches is None:
+        (matches,) = merge_copies(index, captions.match(index.images()))
     if required:
         captions.require_a_match(matches, posixpath.dirname(index.files[0]))
     rows = np.array([matches.rows.get(image, -1) for image in captions.image_ids], np.int64)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from lib.datasets.captions import Captions
+from lib.datasets.captions import Captions, select
+from lib.datasets.matching import Matches
 from lib.descriptors.store import DescriptorIndex, index_descriptors, read_descriptors
 from lib.embedder.closed_form import MIN_JUDGES, Judged, judge
 from lib.embedder.dataset import (
@@ -29,7 +30,7 @@ from lib.embedder.prior import (
     prior_of_embedder,
     teach_classes,
 )
-from lib.embedder.seen import same_bytes
+from lib.embedder.seen import merge_copies
 from lib.embedder.space import load_semantic_space
 from lib.errors import BadInputError, MissingError
 from lib.text.caption_words import caption_words
@@ -132,17 +133,24 @@ def prepare_from(
     captions = [part for part in (training, validation if rejoin else None) if part]
     texts = [text for part in captions for text in part.texts]
 
-    # What was held out by a hash may all be of images that this collection has not.
-    parts = [
-        part and (part, part.match(sample.index.images()), required)
-        for part, required in ((training, True), (validation, not rejoin))
-    ]
-    # A photograph that training has under another name is no judge of it.
-    taught_rows, judged_rows = (
-        np.unique(np.array([*part[1].rows.values()] if part else [], np.int64)) for part in parts
+    met, held = (
+        part.match(sample.index.images()) if part else Matches() for part in (training, validation)
     )
-    judged_rows = np.setdiff1d(judged_rows, taught_rows)  # which `_require_usable` refuses
-    copies = judged_rows[same_bytes(sample.index, judged_rows, taught_rows)]
+    shared = {*met.rows.values()} & {*held.rows.values()}
+    if shared and not rejoin:
+        raise BadInputError(
+            f"training and validation captions share {len(shared)} images; give files of different "
+            "ones"
+        )
+    # A photograph that training has under another name, too, is no judge of it.
+    met, held = merge_copies(sample.index, met, held)
+    taught_rows = {*met.rows.values()}
+    copies = {image for image, row in held.rows.items() if row in taught_rows}
+    if training and validation and copies:
+        if rejoin:
+            training = training + select(validation, copies)
+            met = replace(met, rows=met.rows | {image: held.rows[image] for image in copies})
+        validation = select(validation, {*validation.images} - copies)
 
     def prepared(power: float) -> Prepared:
         prior = None
@@ -155,15 +163,15 @@ def prepare_from(
                 taught, sample.descriptors, sample.standardisation, text, caption_words()
             )
         matched, unseen = (
-            match_captions(part[0], sample.index, text, part[1], part[2])
+            match_captions(part, sample.index, text, matches, required)
             if part
             else nothing(text.dimension)
-            for part in parts
+            for part, matches, required in (
+                # What was held out by a hash may all be of images that this collection has not.
+                (training, met, True),
+                (validation, held, not rejoin),
+            )
         )
-        copied = unseen.of_images(copies)
-        unseen = unseen.of_images(np.setdiff1d(unseen.images, copies))
-        if rejoin:
-            matched += replace(copied, absent=0, wordless=0, repeated=0)
         data = TrainingData(
             matched,
             unseen,
@@ -219,9 +227,4 @@ def _require_usable(data: TrainingData, captions: Captions) -> None:
         raise BadInputError(
             f"all {len(training.rows)} captions of {captions.source or 'the captions'} say the "
             "same: nothing can be learnt from them. Train without --captions, by class names"
-        )
-    shared = np.intersect1d(training.rows, data.validation.rows).size
-    if shared:
-        raise BadInputError(
-            f"training and validation captions share {shared} images; give files of different ones"
         )

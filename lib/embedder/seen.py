@@ -2,12 +2,14 @@
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from lib.datasets.captions import Captions
+from lib.datasets.matching import Matches
 from lib.descriptors.store import DescriptorIndex, read_contents, read_descriptors
 from lib.errors import MissingError
 from lib.parquet import read_table, write_table_atomic
@@ -53,7 +55,8 @@ def copies(index: DescriptorIndex, rows: np.ndarray, others: np.ndarray) -> np.n
     By the same bytes, or by descriptors whose cosine is COPY or more: scaled or compressed anew.
     Both kinds of rows are sorted.
     """
-    same = same_bytes(index, rows, others)
+    originals = _first_copies(index, np.concatenate([others, rows]))[len(others) :]
+    same = np.isin(originals, others)
     if len(rows):
         own = unit_rows(read_descriptors(index.files, rows))
         for start in range(0, len(others), _CHUNK):
@@ -64,16 +67,27 @@ def copies(index: DescriptorIndex, rows: np.ndarray, others: np.ndarray) -> np.n
     return same
 
 
-def same_bytes(index: DescriptorIndex, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """(len(rows),) bool: which of these rows have the content of one of the `others`.
+def merge_copies(index: DescriptorIndex, *parts: Matches) -> list[Matches]:
+    """The parts with one row for images of the same bytes: that of the first in their order."""
+    rows = np.array([row for part in parts for row in part.rows.values()], np.int64)
+    first = dict(zip(rows.tolist(), _first_copies(index, rows).tolist(), strict=True))
+    return [
+        replace(part, rows={image: first[row] for image, row in part.rows.items()})
+        for part in parts
+    ]
 
-    Both kinds of rows are sorted.
-    """
-    if not len(rows):  # as without captions to judge by: nothing need be read
-        return np.zeros(0, bool)
-    contents = read_contents(index.files, np.union1d(rows, others))
-    known = {contents[row] for row in others if " " not in contents[row]}  # digests alone
-    return np.array([contents[row] in known for row in rows], bool)
+
+def _first_copies(index: DescriptorIndex, rows: np.ndarray) -> np.ndarray:
+    """(len(rows),) int64: for each of these rows the first of them with the same content."""
+    contents = read_contents(index.files, np.unique(rows)) if len(rows) else {}
+    first: dict[str, int] = {}
+    return np.array(
+        [
+            row if " " in contents[row] else first.setdefault(contents[row], row)  # no digest
+            for row in rows.tolist()
+        ],
+        np.int64,
+    )
 
 
 def _file(db: str) -> str:

@@ -484,23 +484,45 @@ def test_images_held_out_may_all_be_others_than_the_collections(tmp_path: Path) 
         prepare(db, training, strangers, toy_world.word_vectors(), rejoin=False)
 
 
+def _write_digests(db: str, distinct: int) -> None:
+    """Of images from `distinct` on: those of the first ones, whose copies they are."""
+    for file in descriptor_files(db):
+        table = read_table(file)
+        numbers = [int(image) % distinct for image in table["image_id"].to_pylist()]
+        digests = pa.array([f"digest{number}" for number in numbers])
+        column = table.schema.get_field_index("digest")
+        write_table_atomic(table.set_column(column, table.schema.field(column), digests), file)
+
+
 @pytest.mark.parametrize("rejoin", [False, True])
 def test_no_copy_of_a_training_image_judges(rejoin: bool, tmp_path: Path) -> None:
     descriptors, captions = toy_world.world(50)
     db = toy_world.write_database(tmp_path / "db", descriptors)
-    for file in descriptor_files(db):  # those from 40 on are copies of the first
-        table = read_table(file)
-        digests = pa.array([f"digest{int(image) % 40}" for image in table["image_id"].to_pylist()])
-        column = table.schema.get_field_index("digest")
-        write_table_atomic(table.set_column(column, table.schema.field(column), digests), file)
+    _write_digests(db, 40)
     training = select(captions, set(map(str, range(30))))
     validation = select(captions, set(map(str, range(30, 50))))
     prepared = prepare(db, training, validation, toy_world.word_vectors(), rejoin)
-    ids = prepared.index.ids_of
+    ids, examples = prepared.index.ids_of, prepared.data.training
     assert set(ids(prepared.data.validation.images)) == set(map(str, range(30, 40)))
-    copies = set(map(str, range(40, 50))) if rejoin else set()  # which are of the same file then
-    assert set(ids(prepared.data.training.images)) == set(map(str, range(30))) | copies
+    assert set(ids(examples.images)) == set(map(str, range(30)))
     assert prepared.copies == (0 if rejoin else 10)
+    # Where the captions of copies are of the same file they teach what they are copies of.
+    of_both = [text for i in (0, 40) for text in captions.by_image()[str(i)]]
+    taught = of_both if rejoin else of_both[: len(of_both) // 2]
+    assert np.sum(ids(examples.rows) == np.array("0")) == len({*taught})
+
+
+def test_copies_among_training_images_are_one_image(tmp_path: Path) -> None:
+    descriptors, captions = toy_world.world(40)
+    once = toy_world.write_database(tmp_path / "once", descriptors[:20])
+    twice = toy_world.write_database(tmp_path / "twice", descriptors)
+    _write_digests(twice, 20)
+    few = select(captions, set(map(str, range(20))))
+    alone = prepare(once, few, None, toy_world.word_vectors(), rejoin=False).data.training
+    copies = Captions([str(int(image) + 20) for image in few.image_ids], few.texts, captions.images)
+    both = prepare(twice, few + copies, None, toy_world.word_vectors(), rejoin=False).data.training
+    assert both.rows.tolist() == alone.rows.tolist()
+    assert both.repeated == alone.repeated + len(few)
 
 
 def test_no_workers_is_a_bad_argument(tmp_path: Path) -> None:
