@@ -16,6 +16,8 @@ import re
 import tarfile
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from io import BytesIO
 from pathlib import PurePosixPath
 from typing import Any
@@ -37,11 +39,14 @@ from lib.datasets.caption_tables import TOKEN, arrow_rows, delimited_rows, parqu
 from lib.datasets.matching import clean, has_image_ending
 from lib.errors import BadInputError, ImageSearchError, MissingError, left_out
 from lib.images.code_pages import code_page
-from lib.images.file_names import is_hidden
+from lib.images.embedded_texts import HEAD_BYTES, HEAD_DOES, embedded_texts
+from lib.images.file_names import ENDINGS, is_hidden
+from lib.progress import Progress
 from lib.storage import encoding_of, filesystem
 
 _MOST_BYTES = 4 << 30  # of a file, and of what a compressed one becomes
 _MOST_SIDECAR_BYTES = 1 << 20
+_READERS = 16  # images that are read at the same time
 _WINDOWS = ("cp1252", "cp1251", "cp932", "gbk", "euc_kr", "big5", "cp1250")
 
 
@@ -280,7 +285,7 @@ def _sidecar(content: bytes, source: str, result: CaptionRows) -> tuple[list[str
 
 def _sidecar_texts(content: bytes, source: str) -> tuple[list[str], str]:
     if source.lower().endswith(".xmp"):
-        return _xmp_texts(content, source), ""
+        return _chosen(*_xmp_texts(content, source)), ""
     text = _decode(content, source, CaptionRows())
     if not source.lower().endswith(".json"):
         said = text[: found.start()] if (found := _SETTINGS.search(text)) else text
@@ -307,8 +312,8 @@ def _sidecar_texts(content: bytes, source: str) -> tuple[list[str], str]:
 _SETTINGS = re.compile(r"^(Negative prompt: |Steps: \d+, )", re.MULTILINE)
 
 
-def _xmp_texts(content: bytes, source: str) -> list[str]:
-    """The description, else the keywords, as Lightroom, darktable and digiKam write them."""
+def _xmp_texts(content: bytes, source: str) -> tuple[list[str], list[str]]:
+    """The descriptions and the keywords, as Lightroom, darktable and digiKam write them."""
     try:
         root = ElementTree.fromstring(content)
     except ElementTree.ParseError as error:
@@ -319,7 +324,59 @@ def _xmp_texts(content: bytes, source: str) -> list[str]:
         texts = (clean(item.text or "").strip() for item in items)
         entries.append([text for text in texts if not says_nothing(text)])
     described, keywords = entries
+    return described, keywords
+
+
+def _chosen(described: list[str], keywords: Sequence[str]) -> list[str]:
+    """The descriptions, else the keywords as one caption; none where there are neither."""
     return described or ([", ".join(keywords)] if keywords else [])
+
+
+def _within_images(
+    fs: Any, root: str, names: Sequence[str], source: str, result: CaptionRows
+) -> Iterator[tuple[str, list[str]]]:
+    """The captions in the files of images themselves, by XMP, else IPTC, else Exif."""
+
+    def read(name: str) -> tuple[str, list[str]]:
+        try:
+            content = fs.cat_file(f"{root}/{name}", 0, HEAD_BYTES)
+            if len(content) == HEAD_BYTES and not content.startswith(HEAD_DOES):
+                content = fs.cat_file(f"{root}/{name}")
+        except OSError as error:
+            result.problems.append(f"{source}/{name} cannot be read: {error}")
+            return name, []
+        return name, _embedded(content, name)
+
+    with (
+        ThreadPoolExecutor(_READERS) as pool,
+        Progress(len(names), "images read for captions") as progress,
+    ):
+        for name, said in pool.map(read, names):
+            progress.advance(1)
+            if said:
+                yield name, said
+
+
+def _embedded(content: bytes, name: str) -> list[str]:
+    embedded = embedded_texts(content)
+    described, keywords = list[str](), list[str]()
+    if embedded.xmp:
+        with suppress(BadInputError):  # as for all that is damaged in an image: extraction tells
+            described, keywords = _xmp_texts(embedded.xmp, name)
+    caption, description = _line(embedded.caption), _line(embedded.description)
+    # One word is what phones and programs write there: cof, hdrpl, Screenshot.
+    written = caption or (description if " " in description else "")
+    words = filter(None, map(_line, embedded.keywords))
+    return _chosen(described or [written] * bool(written), keywords or [*words])
+
+
+def _line(text: bytes) -> str:
+    """A text of an image file, which seldom says its encoding; empty where it says nothing."""
+    try:
+        line = " ".join(_decode(text.rstrip(b"\0"), "", CaptionRows()).split())
+    except BadInputError:
+        return ""
+    return "" if says_nothing(line) or has_image_ending(line) else line
 
 
 _DUBLIN_CORE = "{http://purl.org/dc/elements/1.1/}"
@@ -364,12 +421,21 @@ def _read_folder(fs: Any, root: str, source: str, result: CaptionRows) -> None:
         except BadInputError:
             if not any(texts.values()):
                 raise
+    untold = [
+        name
+        for name in names
+        if posixpath.splitext(name)[1].lower() in ENDINGS and not any(texts.get(name, ()))
+    ]
+    if untold:
+        within = _within_images(fs, root, untold, source, result)
+        texts |= {name: dict.fromkeys(said) for name, said in within}
     if not any(texts.values()) and not result.problems:
         silent = f"; what is beside {next(iter(texts))} says nothing of it" if texts else ""
         raise BadInputError(
             f"{source} is a folder without captions: it needs a metadata.csv or .jsonl, a "
-            "captions file, or beside each image a .txt, a .json with a caption or description, "
-            f"or an .xmp with a description or keywords{silent}"
+            "captions file, beside each image a .txt, a .json with a caption or description, or an "
+            ".xmp with a description or keywords, or images that hold such themselves (XMP, IPTC, "
+            f"Exif){silent}"
         )
     result.rows += [
         CaptionRow(name, clean(name), "", "", _not_blank(said))

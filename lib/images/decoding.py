@@ -139,11 +139,16 @@ def image_format(content: bytes) -> str:
     """Pillow's name of a file's format, such as PNG. Raises ImageError where it is not read."""
     if content.startswith(_PNG):
         return "PNG"  # also where Pillow stumbles over its texts
+    return open_header(content).format or ""
+
+
+def open_header(content: bytes) -> Image.Image:
+    """A file's picture before it is decoded. Raises ImageError where the format is not read."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _open(content).format or ""
-    except Exception as error:
+            return _open(content)
+    except Exception as error:  # Pillow raises nearly anything
         raise _unidentified(content) from error
 
 

@@ -3,6 +3,8 @@
 import gzip
 import io
 import json
+import shutil
+import struct
 import tarfile
 import zipfile
 from contextlib import suppress
@@ -16,6 +18,8 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from lib.datasets.captions import Captions, load_captions, write_captions
 from lib.errors import BadInputError, ImageSearchError
@@ -679,28 +683,92 @@ def test_a_spreadsheet_is_named(tmp_path: Path) -> None:
         load_captions(str(tmp_path / "c.xlsx"))
 
 
+def _element(name: str, *items: str) -> str:
+    """A property of an XMP packet."""
+    listed = "".join(f"<rdf:li xml:lang='x-default'>{item}</rdf:li>" for item in items)
+    return f"<dc:{name}><rdf:Alt>{listed}</rdf:Alt></dc:{name}>"
+
+
+def _xmp(properties: str) -> str:
+    return (
+        "<?xpacket begin='\ufeff'?><x:xmpmeta xmlns:x='adobe:ns:meta/'>"
+        "<rdf:RDF xmlns:rdf='http://www.w3.org/1999/02/22-rdf-syntax-ns#'><rdf:Description "
+        f"xmlns:dc='http://purl.org/dc/elements/1.1/'>{properties}</rdf:Description></rdf:RDF>"
+        "</x:xmpmeta><?xpacket end='w'?>"
+    )
+
+
+def _iptc(*data_sets: tuple[int, bytes]) -> bytes:
+    """The APP13 segment of a JPEG with these data sets of record 2 (IPTC-IIM 4.2)."""
+    data = b"".join(struct.pack(">BBBH", 28, 2, n, len(text)) + text for n, text in data_sets)
+    resource = b"8BIM" + struct.pack(">HxxI", 0x0404, len(data)) + data + b"\0" * (len(data) % 2)
+    body = b"Photoshop 3.0\0" + resource
+    return b"\xff\xed" + struct.pack(">H", len(body) + 2) + body
+
+
+def _save(path: Path, description: bytes = b"", iptc: bytes = b"", **options: Any) -> None:
+    """A picture whose file says something of it."""
+    path.parent.mkdir(exist_ok=True)
+    exif = Image.Exif()
+    if description:
+        exif[0x010E] = description
+    picture = io.BytesIO()
+    formats = {".jpg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".png": "PNG"}
+    Image.effect_noise((700, 700), 50).save(picture, formats[path.suffix], exif=exif, **options)
+    content = picture.getvalue()
+    path.write_bytes(content[:2] + iptc + content[2:])
+
+
+def test_what_images_say_themselves(tmp_path: Path) -> None:
+    """As Lightroom, Picasa, phones and Windows write it into the files of photographs."""
+    photos = tmp_path / "photos"
+    both = _xmp(_element("description", "a dog") + _element("subject", "beach")).encode()
+    keywords = _xmp(_element("subject", "beach", "dog")).encode()
+    _save(photos / "xmp.jpg", b"an Exif text", xmp=both)
+    _save(photos / "keywords.jpg", b"SONY DSC", xmp=keywords)
+    _save(photos / "sub.webp", xmp=keywords)
+    _save(photos / "whole.tif", "ein Fluß".encode())
+    _save(photos / "exif.jpg", "ein Café in Lyon".encode("cp1252"))
+    _save(photos / "phone.jpg", b"hdrpl")
+    _save(photos / "name.jpg", b"IMG 0001.JPG")
+    _save(photos / "damaged.jpg", xmp=b"<rdf:Alt>", iptc=_iptc((120, b"a cat on a sofa")))
+    _save(photos / "iptc.jpg", iptc=_iptc((25, b"cat"), (25, "für".encode())))
+    text = PngInfo()
+    text.add_itxt("XML:com.adobe.xmp", both.decode())
+    _save(photos / "a.png", pnginfo=text)
+    _save(photos / "beside.jpg", xmp=both)
+    (photos / "beside.txt").write_text("what is beside it counts")
+    (photos / "none.jpg").write_bytes(b"no picture")
+    expected = {
+        "xmp.jpg": ["a dog"],
+        "keywords.jpg": ["beach, dog"],
+        "sub.webp": ["beach, dog"],
+        "whole.tif": ["ein Fluß"],
+        "exif.jpg": ["ein Café in Lyon"],
+        "damaged.jpg": ["a cat on a sofa"],
+        "iptc.jpg": ["cat, für"],
+        "a.png": ["a dog"],
+        "beside.jpg": ["what is beside it counts"],
+    }
+    read = load_captions(str(photos))
+    assert read.by_image() == expected
+    assert not read.notes
+    shutil.make_archive(str(photos), "zip", photos)
+    assert load_captions(f"{photos}.zip").by_image() == expected
+
+
 def test_xmp_beside_images(tmp_path: Path) -> None:
     """As Lightroom names them, without the image's ending, and as darktable does, with it."""
-
-    def element(name: str, *items: str) -> str:
-        listed = "".join(f"<rdf:li xml:lang='x-default'>{item}</rdf:li>" for item in items)
-        return f"<dc:{name}><rdf:Alt>{listed}</rdf:Alt></dc:{name}>"
-
     contents = {
-        "a.xmp": element("description", "a dog") + element("subject", "beach"),
-        "b.CR2.xmp": element("title", "B")
-        + element("description", "SONY DSC")
-        + element("subject", "beach", "dog &amp; cat"),
-        "c.jpg.xmp": element("title", "C"),
+        "a.xmp": _element("description", "a dog") + _element("subject", "beach"),
+        "b.CR2.xmp": _element("title", "B")
+        + _element("description", "SONY DSC")
+        + _element("subject", "beach", "dog &amp; cat"),
+        "c.jpg.xmp": _element("title", "C"),
         "d.jpg.xmp": "<rdf:Alt>",
     }
     for name, inner in contents.items():
-        (tmp_path / name).write_text(
-            "<?xpacket begin='\ufeff'?><x:xmpmeta xmlns:x='adobe:ns:meta/'>"
-            "<rdf:RDF xmlns:rdf='http://www.w3.org/1999/02/22-rdf-syntax-ns#'><rdf:Description "
-            f"xmlns:dc='http://purl.org/dc/elements/1.1/'>{inner}</rdf:Description></rdf:RDF>"
-            "</x:xmpmeta><?xpacket end='w'?>"
-        )
+        (tmp_path / name).write_text(_xmp(inner))
         (tmp_path / f"{name[0]}.jpg").touch()
     read = load_captions(str(tmp_path))
     paths = [(f"{name}.jpg", f"{name}.jpg") for name in "abcd"]
@@ -708,7 +776,7 @@ def test_xmp_beside_images(tmp_path: Path) -> None:
     assert "d.jpg.xmp is not valid XMP" in read.notes[0]
     for name in "abd":
         next(tmp_path.glob(f"{name}.*xmp")).unlink()
-    with pytest.raises(BadInputError, match=r"keywords; what is beside c\.jpg says nothing of it"):
+    with pytest.raises(BadInputError, match=r"Exif\); what is beside c\.jpg says nothing of it"):
         load_captions(str(tmp_path))
 
 
