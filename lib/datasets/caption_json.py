@@ -173,14 +173,38 @@ EXPECTED = (
 )
 
 
+def _flat(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A record with what its objects hold as columns of its own (`exifInfo.description`), and, of a
+    task of Label Studio's, what was typed."""
+    inner = {
+        f"{key}.{name}": entry
+        for key, value in record.items()
+        if isinstance(value, Mapping)
+        for name, entry in value.items()
+    }
+    tasks = [task for task in _objects(record.get("annotations")) if not task.get("was_cancelled")]
+    typed = [
+        entry.get("value")
+        for task in tasks
+        for entry in _objects(task.get("result"))
+        if entry.get("type") == "textarea"
+    ]
+    return {**record, **inner, **({"caption": typed} if typed else {})}
+
+
+def _objects(value: Any) -> list[Mapping[str, Any]]:
+    entries = value if isinstance(value, Sequence) else ()
+    return [entry for entry in entries if isinstance(entry, Mapping)]
+
+
 def record_rows(
     records: Sequence[Any], source: str, unit: str, result: CaptionRows
 ) -> Iterator[CaptionRow]:
     """The rows of a list of objects, each a `unit` for errors, such as a line."""
-    keys: dict[str, None] = {}
-    for record in records:
-        if isinstance(record, Mapping):
-            keys.update(dict.fromkeys(map(str, record)))
+    keys = dict.fromkeys(str(key) for record in _objects(records) for key in record)
+    if keys and choose_columns(keys) is None:
+        records = [_flat(record) if isinstance(record, Mapping) else record for record in records]
+        keys = dict.fromkeys(str(key) for record in _objects(records) for key in record)
     if not keys and any(records):
         first = next(filter(None, records))
         raise BadInputError(f"{source} holds {kind_of(first)} where an object is expected")

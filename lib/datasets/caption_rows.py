@@ -14,7 +14,10 @@ from lib.images import containers
 from lib.images.containers import plain_name
 
 # Columns as people name them, without case, spaces and signs; the first that a table has is taken.
-NAME_COLUMNS = (*containers.NAME_COLUMNS, "key", "imagekey", "name")
+NAME_COLUMNS = (
+    *(*containers.NAME_COLUMNS, "images", "key", "imagekey", "name"),
+    *("originalfilename", "originalpath", "customid"),  # Immich's, and of OpenAI's batches
+)
 URL_COLUMNS = (*containers.URI_COLUMNS, "link", "urls", "imageurls")
 # Beside a file's name they hold its folder, or all of its path.
 FOLDER_COLUMNS = (
@@ -31,14 +34,21 @@ CAPTION_COLUMNS = re.findall(
 )
 # What else tells of an image, where no other column does. Comments may be counted, or others'.
 LONE_CAPTION_COLUMNS = re.findall(
-    r"\w+", "title comments prompt phrase regions keywords subject tags label"
+    r"\w+",
+    """conversations messages response generatedtext output title comments prompt phrase regions
+    keywords subject tags label""",
 )
+# Where services put what a model said, from outside inwards.
+_AROUND_CAPTIONS = ("response", "result", "body", "choices", "output", "message", "content")
+_ANSWERERS = {"gpt", "assistant", "model"}  # who is not asking, in a conversation
 _KEYWORDS = ("keywords", "subject", "tags")  # those of an image are one caption
 # Of these a file may fill one for some images and another for others.
 _DESCRIPTIONS = (
     *("caption", "description", "captionabstract", "imagedescription", "alttext"),
     *("keywords", "subject"),
 )
+# What exiftool, Mechanical Turk and pandas put before a column's name; `caption.1` has no group.
+_GROUP = re.compile(r"\S*[:.](?=\s*[^\W\d])")
 _NUMBERED = re.compile(r"((?:caption|text|sentence|comment|description)s?)[0-9]+")
 _MISSING = {"", "null", "none", "nan", "<na>", "n/a", "#n/a"}
 # What cameras write as the description of every photograph.
@@ -130,6 +140,8 @@ def row_of(record: Mapping[str, Any], columns: Columns, source: str, place: str)
 
     def named(column: str | None) -> str:
         value = record.get(column) if column else None
+        if isinstance(value, list) and len(value) == 1:
+            value = value[0]
         if isinstance(value, bytes):
             return ""
         if isinstance(value, Mapping):  # Hugging Face's image: {bytes, path}
@@ -152,8 +164,9 @@ def row_of(record: Mapping[str, Any], columns: Columns, source: str, place: str)
 
 
 def _without_group(column: str) -> str:
-    """The plain name of a column, without the group that exiftool's -G writes: XMP:Description."""
-    return plain_name(column.rpartition(":")[2])
+    """The plain name of a column, without its group: XMP:Description, Answer.caption."""
+    group = _GROUP.match(column)
+    return plain_name(column[group.end() :] if group else column)
 
 
 def _file_path(folder: str, name: str) -> str:
@@ -192,12 +205,17 @@ def texts_of(value: Any, source: str, place: str) -> list[str]:
     if isinstance(value, list | tuple):
         if any(isinstance(entry, str) for entry in value):  # beside texts: scores, keywords: years
             value = [entry for entry in value if not isinstance(entry, int | float)]
+        turns = [*map(_speaker, value)]
+        if any(turns):
+            # The first answer describes the image; later ones may be a word about a detail.
+            at = next((n for n, speaker in enumerate(turns) if speaker in _ANSWERERS), len(turns))
+            value = value[at : at + 1]
         return [text for entry in value for text in texts_of(entry, source, place) if text]
     if isinstance(value, Mapping):
-        if not value:
-            return []
         fields = {plain_name(str(key)): entry for key, entry in value.items()}
-        for name in ("raw", *CAPTION_COLUMNS, *LONE_CAPTION_COLUMNS):
+        if not value or isinstance(fields.get("error"), str | Mapping):  # an excuse, no caption
+            return []
+        for name in ("raw", *CAPTION_COLUMNS, *_AROUND_CAPTIONS, *LONE_CAPTION_COLUMNS):
             if name in fields:
                 return texts_of(fields[name], source, place)
         if len(fields) == 1:
@@ -205,6 +223,12 @@ def texts_of(value: Any, source: str, place: str) -> list[str]:
         kind = f"an object of {', '.join(map(str, list(value)[:5]))}"
         raise BadInputError(f"{source}, {place}: the caption is {kind}; none of them is its text")
     raise BadInputError(f"{source}, {place}: the caption is no text but {kind_of(value)}")
+
+
+def _speaker(turn: Any) -> str:
+    """Who speaks in one turn of a conversation; empty where it is none."""
+    said = turn.get("from", turn.get("role")) if isinstance(turn, Mapping) else None
+    return said.casefold() if isinstance(said, str) else ""
 
 
 def says_nothing(text: str) -> bool:

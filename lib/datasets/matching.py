@@ -23,6 +23,7 @@ _SAME_ENDING = {".jpeg": ".jpg", ".jpe": ".jpg", ".jfif": ".jpg", ".tiff": ".tif
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _NUMBER = re.compile(r"(?:coco_[a-z]+[0-9]{4}_)?0*([0-9]+)(?:\.0)?")  # COCO's of 2014, 2017
 _PLAIN = re.compile(r"(?!coco_)\w[\w-]*", re.ASCII)
+_UPLOADED = re.compile(r"/data/upload/[0-9]+/[0-9a-f]{8}-([^/]+)$")
 _ARCHIVES = ("zip", "tar")  # schemes after which the member follows, no host
 
 
@@ -122,6 +123,8 @@ def _names(image_id: str, image: CaptionedImage) -> list[str]:
     if image.url and not (image.file_name and image.url.endswith(f"/{image.file_name}")):
         written.append(image.url)
     stem = image.file_name.rpartition(".")[0]
+    # Label Studio counts uploads so; here the file may have the name that it had before.
+    written += [found[1] for name in written if (found := _UPLOADED.search(name))]
     if not written or (image_id.isdigit() and re.sub(".*?0*([0-9]+)$", r"\1", stem) == image_id):
         written.append(image_id)
     return written

@@ -347,6 +347,115 @@ def test_the_name_in_an_object_of_the_image(tmp_path: Path) -> None:
         assert pairs(read) == [("a.jpg", "x")]
 
 
+def turns(who: str, what: str, *texts: Any) -> list[dict[str, Any]]:
+    """A conversation that a person begins; `who` names the keys of speakers, `what` of texts."""
+    speakers = {"from": ("human", "gpt"), "role": ("user", "assistant")}[who]
+    return [{who: speakers[n % 2], what: text} for n, text in enumerate(texts)]
+
+
+def answered(message: dict[str, Any]) -> dict[str, Any]:
+    """What OpenAI's batches give for one request."""
+    return {
+        "status_code": 200,
+        "body": {"model": "m", "choices": [{"index": 0, "message": message}]},
+    }
+
+
+def typed(*values: dict[str, Any], cancelled: bool = False) -> dict[str, Any]:
+    """What one person did with a picture in Label Studio."""
+    kinds = ["textarea" if "text" in value else "rectanglelabels" for value in values]
+    result = [{"type": kind, "value": value} for kind, value in zip(kinds, values, strict=True)]
+    return {"id": 7, "was_cancelled": cancelled, "result": result}
+
+
+BOX = {"x": 1.5, "y": 2, "rectanglelabels": ["dog"]}
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        [
+            {"id": "1", "image": "a.jpg", "conversations": turns("from", "value", "?", "a dog")},
+            {"id": "2", "image": "b.jpg", "conversations": turns("from", "value", "?", "a cat")},
+        ],
+        [
+            {
+                "images": ["a.jpg"],
+                "messages": turns("role", "content", "?", "a dog", "Which?", "A pug."),
+            },
+            {
+                "images": ["b.jpg"],
+                "messages": turns("role", "content", "?", [{"type": "text", "text": "a cat"}]),
+            },
+        ],
+        [
+            {"custom_id": "a.jpg", "response": answered({"role": "assistant", "content": "a dog"})},
+            {"custom_id": "b.jpg", "response": answered({"role": "assistant", "content": "a cat"})},
+        ],
+        [
+            {"file": "a.jpg", "prompt": "Describe it", "response": "a dog"},
+            {"file": "b.jpg", "prompt": "Describe it", "response": "a cat"},
+        ],
+        [
+            {
+                "id": 1,
+                "data": {"image": "a.jpg"},
+                "annotations": [typed(BOX, {"text": ["a dog"]}), typed(cancelled=True)],
+            },
+            {
+                "id": 2,
+                "data": {"image": "b.jpg"},
+                "annotations": [
+                    typed({"text": ["a dog"]}, cancelled=True),
+                    typed({"text": "a cat"}),
+                ],
+            },
+        ],
+        [
+            {"originalFileName": "a.jpg", "exifInfo": {"description": "a dog"}},
+            {"originalFileName": "b.jpg", "exifInfo": {"description": "a cat"}},
+        ],
+    ],
+    ids=["LLaVA", "messages", "OpenAI batch", "prompts", "Label Studio", "Immich"],
+)
+def test_captions_inside_of_objects(tmp_path: Path, records: list[dict[str, Any]]) -> None:
+    expected = [("a.jpg", "a dog"), ("b.jpg", "a cat")]
+    assert pairs(load(tmp_path / "c.json", json.dumps(records))) == expected
+    assert pairs(load(tmp_path / "c.jsonl", "\n".join(map(json.dumps, records)))) == expected
+
+
+def test_conversations_in_parquet(tmp_path: Path) -> None:
+    image = {"bytes": b"jpeg", "path": "a.jpg"}
+    said = turns("from", "value", "Describe it", "a dog")
+    table = pa.table({"id": ["1"], "image": [image], "conversations": [said]})
+    pq.write_table(table, tmp_path / "c.parquet")
+    assert pairs(load_captions(str(tmp_path / "c.parquet"))) == [("a.jpg", "a dog")]
+
+
+def test_what_a_service_could_not_do_is_no_caption(tmp_path: Path) -> None:
+    failed = {"status_code": 400, "body": {"error": {"message": "too large", "code": "x"}}}
+    message = {"role": "assistant", "content": "a dog"}
+    lines = [
+        {"custom_id": "a.jpg", "response": answered(message), "error": None},
+        {"custom_id": "b.jpg", "response": failed, "error": None},
+        {"custom_id": "c.jpg", "response": None, "error": {"message": "expired"}},
+    ]
+    read = load(tmp_path / "c.jsonl", "\n".join(map(json.dumps, lines)))
+    assert pairs(read) == [("a.jpg", "a dog")]
+    assert "since they are blank: 2, first line 2" in read.notes[0]
+
+
+def test_columns_in_groups(tmp_path: Path) -> None:
+    """As Mechanical Turk, Toloka and pandas' json_normalize name them."""
+    for image, caption in (
+        ("Input.image_url", "Answer.caption"),
+        ("INPUT:image", "OUTPUT:caption"),
+        ("image.file_name", "sentence.raw"),
+    ):
+        read = load(tmp_path / "c.csv", f"HITId,{image},{caption}\n1,a.jpg,a dog\n")
+        assert read.texts == ["a dog"]
+
+
 def test_what_the_vgg_image_annotator_writes(tmp_path: Path) -> None:
     entries = {
         "a.jpg12": {"filename": "a.jpg", "regions": [], "file_attributes": {"caption": "a dog"}},
@@ -467,7 +576,7 @@ GOOD = '{"image": "a.jpg", "caption": "x"}'
         (GOOD + '\n{"image": "b.', "line 2 is not valid JSON"),
         (GOOD + '\n{"image": "b.jpg", "caption": 5}', "line 2, caption: the caption is no text"),
         (GOOD + '\n"b.jpg"', "line 2 holds str ('b.jpg')"),
-        (f'[{GOOD}, {{"image": ["b.jpg"], "caption": "y"}}]', "entry 2, image names no image"),
+        (f'[{GOOD}, {{"image": ["b", "c"], "caption": "y"}}]', "entry 2, image names no image"),
         ('{"a.jpg": "x", "b.jpg": 5}', "entry b.jpg: the caption is no text"),
     ],
 )
@@ -531,7 +640,8 @@ def test_null_is_no_caption(tmp_path: Path) -> None:
         (b'{"images": [{"id": null}], "annotations": []}', r"images\[0\].id names no image"),
         (b'[{"image": "a", "caption": 3.5}]', r"entry 1, caption: .* no text but float \(3.5\)"),
         (b'[{"image": "a", "caption": {"en": "x", "de": "y"}}]', "an object of en, de"),
-        (b'[{"image": ["a"], "caption": "x"}]', "names no image: it is list"),
+        (b'[{"image": ["a", "b"], "caption": "x"}]', "names no image: it is list"),
+        (b'[{"data": {"image": "a"}, "annotations": [{"result": []}]}]', "has data, annotations"),
         (b'{"image": "a", "caption": "x"}\n{"image\n{"image', "line 2 is not valid JSON"),
         (b"PAR1 and no more", "cannot be read as captions"),
         (b"PK\x03\x04", "cannot be read as captions: BadZipFile"),

@@ -54,6 +54,13 @@ def test_coco_names_an_image_in_two_ways(name: str) -> None:
     assert rows([name], [name, *paths]) == {name: 0}
 
 
+def test_label_studio_counts_uploads_before_their_names() -> None:
+    name = "/data/upload/3/0a1b2c3d-x.jpg"
+    assert rows([name], ["y.jpg", "in/x.jpg"]) == {name: 1}
+    assert rows([name], ["upload/3/0a1b2c3d-x.jpg", "x.jpg"]) == {name: 0}
+    assert rows(["0a1b2c3d-x.jpg"], ["x.jpg"]) == {}
+
+
 def test_composed_and_decomposed_letters_are_the_same() -> None:
     name = "café größe.jpg"
     other = unicodedata.normalize("NFD", name)
