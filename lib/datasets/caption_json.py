@@ -13,6 +13,7 @@ from lib.datasets.caption_rows import (
     Columns,
     choose_columns,
     identifier_of,
+    is_rejected,
     kind_of,
     require_columns,
     row_of,
@@ -164,7 +165,7 @@ def _annotation_rows(
             f"{source}, {place} names an image that its 'images' list lacks: {image_id}"
         )
     texts = texts_of(annotation["caption"], source, place)
-    yield CaptionRow(place, *known[image_id], image_id, texts or [""])
+    yield CaptionRow(place, *known[image_id], image_id, texts or [""], is_rejected(annotation))
 
 
 EXPECTED = (
@@ -182,7 +183,7 @@ def _flat(record: Mapping[str, Any]) -> Mapping[str, Any]:
         if isinstance(value, Mapping)
         for name, entry in value.items()
     }
-    tasks = [task for task in _objects(record.get("annotations")) if not task.get("was_cancelled")]
+    tasks = [task for task in _objects(record.get("annotations")) if not is_rejected(task)]
     typed = [
         entry.get("value")
         for task in tasks

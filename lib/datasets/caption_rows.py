@@ -1,6 +1,7 @@
 """What caption files say, as one kind of row: which columns, and what values mean in them."""
 
 import ast
+import functools
 import itertools
 import json
 import re
@@ -41,6 +42,11 @@ LONE_CAPTION_COLUMNS = re.findall(
 # Where services put what a model said, from outside inwards.
 _AROUND_CAPTIONS = ("response", "result", "body", "choices", "output", "message", "content")
 _ANSWERERS = {"gpt", "assistant", "model"}  # who is not asking, in a conversation
+# What says that a caption is not to be used: VizWiz, Prodigy, Mechanical Turk, Label Studio.
+_REJECTIONS = {
+    **dict.fromkeys(("isrejected", "rejected", "isprecanned", "wascancelled"), ("true", "1")),
+    **{"answer": ("reject", "ignore"), "assignmentstatus": ("rejected",)},
+}
 _KEYWORDS = ("keywords", "subject", "tags")  # those of an image are one caption
 # Of these a file may fill one for some images and another for others.
 _DESCRIPTIONS = (
@@ -70,6 +76,7 @@ class CaptionRow(NamedTuple):
     url: str
     image_id: str
     texts: Sequence[str]  # empty: the file only lists the image
+    rejected: bool = False  # the file says itself that these captions are not to be used
 
 
 @dataclass
@@ -90,6 +97,7 @@ class Columns(NamedTuple):
     captions: list[str]
     folder: str | None = None  # see FOLDER_COLUMNS
     spare: Sequence[str] = ()  # captions of rows that have none in `captions`
+    rejections: Sequence[str] = ()  # see _REJECTIONS
 
 
 def choose_columns(names: Iterable[str]) -> Columns | None:
@@ -112,6 +120,7 @@ def choose_columns(names: Iterable[str]) -> Columns | None:
     own = first(key for key in NAME_COLUMNS if key not in FOLDER_COLUMNS) or first(NAME_COLUMNS)
     spare = [plain[key] for key in _DESCRIPTIONS if key in plain and plain[key] not in captions]
     chosen = Columns(own, first(URL_COLUMNS), first(ID_COLUMNS), captions, spare=spare)
+    chosen = chosen._replace(rejections=[plain[key] for key in _REJECTIONS if key in plain])
     if own and first(FOLDER_COLUMNS) != own:
         chosen = chosen._replace(folder=first(FOLDER_COLUMNS))
     if chosen[:3] == (None, None, None):
@@ -160,9 +169,21 @@ def row_of(record: Mapping[str, Any], columns: Columns, source: str, place: str)
         said = texts_of(record.get(column), source, f"{place}, {column}")
         together = len(said) > 1 and _without_group(column) in _KEYWORDS
         texts += [", ".join(said)] if together else said
-    return CaptionRow(place, name, named(columns.url), named(columns.image_id), texts or [""])
+    rejected = is_rejected({column: record.get(column) for column in columns.rejections})
+    ids = named(columns.url), named(columns.image_id)
+    return CaptionRow(place, name, *ids, texts or [""], rejected)
 
 
+def is_rejected(record: Mapping[str, Any]) -> bool:
+    """Whether a record says itself that its caption is not to be used."""
+    said = ((_REJECTIONS.get(_without_group(str(key))), value) for key, value in record.items())
+    return any(
+        values and str(value).strip().casefold().removesuffix(".0") in values
+        for values, value in said
+    )
+
+
+@functools.lru_cache(1024)  # asked of each annotation of COCO's
 def _without_group(column: str) -> str:
     """The plain name of a column, without its group: XMP:Description, Answer.caption."""
     group = _GROUP.match(column)

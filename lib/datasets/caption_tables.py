@@ -37,7 +37,7 @@ def parquet_rows(
     table = pq.ParquetFile(opened)
     schema = table.schema_arrow
     columns = _text_columns(schema, source)
-    leaves = [*columns.captions, *columns.spare]
+    leaves = [*columns.captions, *columns.spare, *columns.rejections]
     for name in filter(None, (*columns[:3], columns.folder)):
         kind = schema.field(name).type
         if not _holds_bytes(kind):

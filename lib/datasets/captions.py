@@ -140,10 +140,14 @@ def load_captions(source: str) -> Captions:
     nameless: list[str] = []
     long: list[str] = []
     wordless: list[str] = []
+    rejected: list[str] = []
     for row in read.rows:
         image_id = names[_key(row)]
         if not image_id:
             nameless.append(row.place)
+            continue
+        if row.rejected:
+            rejected.append(row.place)
             continue
         texts = [*map(_unescaped, row.texts)]
         blank += [row.place for text in texts if not text]
@@ -157,6 +161,7 @@ def load_captions(source: str) -> Captions:
     for places, says in (
         (nameless, "left out, since they name no image"),
         (blank, "left out, since they are blank"),
+        (rejected, "left out, since the file says that they are not to be used"),
         (wordless, "without a letter"),
         (long, f"of more than {LONGEST_CAPTION:,} characters"),
     ):

@@ -445,6 +445,37 @@ def test_what_a_service_could_not_do_is_no_caption(tmp_path: Path) -> None:
     assert "since they are blank: 2, first line 2" in read.notes[0]
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"is_rejected": True},
+        {"is_precanned": 1},
+        {"answer": "reject"},
+        {"AssignmentStatus": "Rejected"},
+    ],
+    ids=lambda flags: next(iter(flags)),
+)
+def test_what_the_file_itself_rejects_is_left_out_and_counted(
+    tmp_path: Path, flags: dict[str, Any]
+) -> None:
+    """VizWiz marks a third of its captions so, Mechanical Turk what was not paid."""
+    good = {"is_rejected": False, "is_precanned": 0, "answer": "accept", "AssignmentStatus": ""}
+    captions = [{"caption": f"c{n}", **good, **(flags if n % 2 else {})} for n in range(4)]
+    images = [{"id": n, "file_name": f"{n}.jpg"} for n in range(4)]
+    texts = [{"image_id": n, **caption} for n, caption in enumerate(captions)]
+    coco = json.dumps({"images": images, "annotations": texts})
+    table = pd.DataFrame([{"image": f"{n}.jpg", **caption} for n, caption in enumerate(captions)])
+    table.to_parquet(tmp_path / "t.parquet")
+    for read in (
+        load(tmp_path / "c.json", coco),
+        load(tmp_path / "c.csv", table.to_csv(index=False)),
+        load(tmp_path / "c.jsonl", table.to_json(orient="records", lines=True)),
+        load_captions(str(tmp_path / "t.parquet")),
+    ):
+        assert read.texts == ["c0", "c2"]
+        assert "the file says that they are not to be used: 2, first" in read.notes[0]
+
+
 def test_columns_in_groups(tmp_path: Path) -> None:
     """As Mechanical Turk, Toloka and pandas' json_normalize name them."""
     for image, caption in (
