@@ -5,6 +5,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import tempfile
 import time
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE, BOM_UTF32_BE, BOM_UTF32_LE
@@ -31,6 +32,7 @@ from lib.errors import (
 
 TEMPORARY_PREFIX = ".tmp-"
 LEFTOVER_AGE_S = 600.0  # writing one file takes seconds
+NUMBERS = re.compile(r"\{(\d+)\.\.(\d+)\}")  # in the name of several files
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _EXCLUSIVE = frozenset(("s3", "gs", "abfs", "memory"))
@@ -199,6 +201,20 @@ def sweep_temporary(url: str, age_s: float | None = None) -> None:
             with suppress(FileNotFoundError):
                 if leftover.is_file() and time.time() - leftover.stat().st_mtime >= age_s:
                     leftover.unlink()
+
+
+def numbered(name: str) -> Iterator[str]:
+    """The names that one with ranges of numbers stands for, as WebDataset writes shards.
+
+    `a-{008..010}.tar` is a-008.tar, a-009.tar and a-010.tar; a name without a range is itself.
+    """
+    numbers = NUMBERS.search(name)
+    if numbers is None:
+        yield name
+        return
+    first, last = numbers.groups()
+    for number in range(int(first), int(last) + 1):
+        yield from numbered(name.replace(numbers[0], str(number).zfill(len(first)), 1))
 
 
 def read_bytes(url: str) -> bytes:

@@ -42,8 +42,9 @@ from lib.images.code_pages import code_page
 from lib.images.embedded_texts import HEAD_BYTES, HEAD_DOES, embedded_texts
 from lib.images.file_names import ENDINGS, is_hidden
 from lib.progress import Progress
-from lib.storage import encoding_of, filesystem
+from lib.storage import NUMBERS, encoding_of, filesystem, numbered
 
+_SEVERAL = re.compile(rf"[*?[]|{NUMBERS.pattern}")
 _MOST_BYTES = 4 << 30  # of a file, and of what a compressed one becomes
 _MOST_SIDECAR_BYTES = 1 << 20
 _READERS = 16  # images that are read at the same time
@@ -51,8 +52,8 @@ _WINDOWS = ("cp1252", "cp1251", "cp932", "gbk", "euc_kr", "big5", "cp1250")
 
 
 def read_caption_rows(source: str) -> CaptionRows:
-    """Read a caption file, a folder or a zip of one, a glob of files, or WebDataset shards; here or
-    at a URL.
+    """Read a caption file, a folder or a zip of one, several files by a glob or by a range of
+    numbers (`{000..123}.tar`), or WebDataset shards; here or at a URL.
 
     Raises MissingError where nothing is there, BadInputError where it cannot be understood.
     """
@@ -61,19 +62,26 @@ def read_caption_rows(source: str) -> CaptionRows:
     try:
         if fs.isdir(path):
             _read_folder(fs, path, source, result)
-        elif any(mark in path for mark in "*?[") and not fs.exists(path):
-            files = sorted(fs.glob(path))
+        elif (part := _SEVERAL.search(path)) and not fs.exists(path):
+            files = [
+                file
+                for name in numbered(path)
+                for file in (sorted(fs.glob(name)) if {*name} & {*"*?["} else [name])
+            ]
             if not files:
                 raise MissingError(f"no file matches {source}")
+            root = posixpath.dirname(path[: part.start()])
             for file in files:
-                _read_file(fs, file, file, result, shard=len(files) > 1)
+                # The same names may come again in other folders.
+                folder = posixpath.dirname(file)[len(root) :].strip("/")
+                _read_file(fs, file, file, result, folder, shard=len(files) > 1)
         else:
             _read_file(fs, path, source, result)
         result.notes += left_out(result.problems, len(result.rows))
     except ImageSearchError:
         raise
     except FileNotFoundError as error:
-        raise MissingError(f"{source} is not there") from error
+        raise MissingError(f"{error.filename or source} is not there") from error
     except OSError as error:
         if error.errno:
             raise

@@ -31,6 +31,7 @@ from lib.images.containers import (
 from lib.images.file_names import LeftOut, ending, is_image
 from lib.images.listed import ListedImage, listed_image, rows_of, uri_of, version
 from lib.schemas import PROVENANCE_KEY
+from lib.storage import NUMBERS, numbered
 
 _TABLES_BESIDE = "tables beside the images that they tell of"
 _OF_DATABASE = "folders of a database"
@@ -41,7 +42,6 @@ _DATABASE_FOLDERS = {
 _DEEPEST = 16  # folders of a web server, one in another
 _MOST_ALIKE = 4  # of them, down to which 00/ to ff/ may lie in each of 00/ to ff/
 _ON_AND_ON = "pages of a web server that lead on and on"
-_NUMBERS = re.compile(r"\{(\d+)\.\.(\d+)\}")  # as WebDataset writes shards
 _Files = list[tuple[str, dict[str, Any]]]
 
 
@@ -127,7 +127,7 @@ class Listing:
         http = source.startswith(("http://", "https://"))
         name = urlsplit(source).path if http else path
         if not (local and os.path.lexists(path)):
-            if numbers := _NUMBERS.search(name):
+            if numbers := NUMBERS.search(name):
                 yield from _numbered(source, numbers)
                 return
             if re.search(r"\*" if http else r"[*?[]", name) and not _exists(fs, path):
@@ -374,11 +374,9 @@ def _remote_folder(fs: Any, root: str, folder: str, above: tuple[int, ...] = ())
 
 def _numbered(source: str, numbers: re.Match[str]) -> Iterator[Part]:
     """The shards 000 to 123 of `name-{000..123}.tar`, or those in the folders `{000..123}`."""
-    first, last = numbers.groups()
     head = source[: source.index(numbers[0])]
     above = urlsplit(head[: head.rfind("/") + 1]).path
-    for number in range(int(first), int(last) + 1):
-        shard = source.replace(numbers[0], str(number).zfill(len(first)), 1)
+    for shard in numbered(source):
         below = urlsplit(shard).path.removeprefix(above)
         yield _source_file(*open_filesystem(shard), shard, below)
 

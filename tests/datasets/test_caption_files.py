@@ -22,7 +22,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from lib.datasets.captions import Captions, load_captions, write_captions
-from lib.errors import BadInputError, ImageSearchError
+from lib.errors import BadInputError, ImageSearchError, MissingError
 from lib.images.listing import list_images
 
 pytestmark = pytest.mark.reports
@@ -982,9 +982,20 @@ def test_webdataset_says_once_what_txt_and_json_both_say(tmp_path: Path) -> None
                 member = tarfile.TarInfo(name)
                 member.size = len(content)
                 archive.addfile(member, io.BytesIO(content.encode()))
-    read = load_captions(str(tmp_path / "*.tar"))
-    assert pairs(read) == [("00000.tar/0.jpg", "a dog"), ("00001.tar/0.jpg", "a dog")]
-    assert read.images["00000.tar/0.jpg"].url == "http://h/q"
+    for source in ("*.tar", "{00000..00001}.tar"):
+        read = load_captions(str(tmp_path / source))
+        assert pairs(read) == [("00000.tar/0.jpg", "a dog"), ("00001.tar/0.jpg", "a dog")]
+        assert read.images["00000.tar/0.jpg"].url == "http://h/q"
+    with pytest.raises(MissingError, match=r"00002\.tar is not there"):
+        load_captions(str(tmp_path / "{00000..00002}.tar"))
+
+
+@pytest.mark.parametrize("pattern", ["*/c.csv", "{1..2}/c.csv", "{1..2}/*.csv"])
+def test_files_of_several_folders_tell_of_the_images_there(tmp_path: Path, pattern: str) -> None:
+    for folder in "12":
+        load(tmp_path / folder / "c.csv", f"image,caption\na.jpg,in {folder}\n")
+    read = load_captions(str(tmp_path / pattern))
+    assert pairs(read) == [("1/a.jpg", "in 1"), ("2/a.jpg", "in 2")]
 
 
 def test_names_with_dots_in_webdataset(tmp_path: Path) -> None:
