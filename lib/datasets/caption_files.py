@@ -31,6 +31,7 @@ from lib.datasets.caption_rows import (
     CaptionRow,
     CaptionRows,
     choose_columns,
+    is_counter,
     row_of,
     says_nothing,
     texts_of,
@@ -256,6 +257,7 @@ _FIRST_DOT = re.compile(r"\.[^/]*$")
 _TAKEOUT = re.compile(r"^(.+?)(\.\w+)(?:\.[a-z-]*)?(\(\d+\))?$", re.DOTALL)
 
 
+_FLICKRS = re.compile(r"[0-9]{6,}")  # photo_53012345678.json is of a-dog_53012345678_o.jpg
 _LONG = 40  # characters; Takeout cuts the name of a sidecar at 46, that of an image at 47
 _COUNT = re.compile(r"^.*?((?:\(\d+\))?)$", re.DOTALL)
 
@@ -297,7 +299,8 @@ def _sidecar_texts(content: bytes, source: str) -> tuple[list[str], str]:
     text = _decode(content, source, CaptionRows())
     if not source.lower().endswith(".json"):
         said = text[: found.start()] if (found := _SETTINGS.search(text)) else text
-        return [clean(line).strip() for line in said.splitlines() if line.strip()] or [""], ""
+        lines = (clean(line).strip() for line in said.splitlines())
+        return [line for line in lines if not says_nothing(line)] or [""], ""
     try:
         record = json.loads(text)
     except json.JSONDecodeError as error:
@@ -312,8 +315,10 @@ def _sidecar_texts(content: bytes, source: str) -> tuple[list[str], str]:
     if columns is None:
         return [], ""
     row = row_of(record, columns, source, "the object")
-    # Google Takeout's title is the file's name.
-    return [text for text in row.texts if not has_image_ending(text)], row.url
+    title = record.get("name")  # Flickr's, where Google Takeout has `title`
+    if any(row.texts) or not isinstance(title, str) or is_counter(title):
+        return [*row.texts], row.url
+    return [clean(title).strip()], row.url
 
 
 # What Stable Diffusion's interfaces write below a prompt: the first says what is not in the image.
@@ -409,6 +414,7 @@ def _read_folder(fs: Any, root: str, source: str, result: CaptionRows) -> None:
             return
     images = {posixpath.splitext(name)[0]: name for name in names if has_image_ending(name)}
     pictures = sorted(images.values())
+    by_number = {f"photo_{n}": name for name in pictures for n in _FLICKRS.findall(name)}
     texts: dict[str, dict[str, None]] = {}
     for name in names:
         stem = posixpath.splitext(name)[0]
@@ -416,7 +422,8 @@ def _read_folder(fs: Any, root: str, source: str, result: CaptionRows) -> None:
         if _is_sidecar(name, fs.info(path)["size"]):
             image = _TAKEOUT.sub(r"\1\3\2", stem)
             if not has_image_ending(image):
-                image = images.get(stem) or _of_longer_name(stem, pictures) or stem
+                image = images.get(stem) or _of_longer_name(stem, pictures)
+                image = image or by_number.get(posixpath.basename(stem), stem)
             said, _ = _sidecar(fs.cat_file(path), f"{source}/{name}", result)
             texts.setdefault(image, {}).update(dict.fromkeys(said))
     tables = [name for name in names if re.search(_TABLE, name, re.IGNORECASE)]

@@ -3,11 +3,14 @@
 import itertools
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from lib.datasets.caption_rows import (
+    ID_COLUMNS,
     NAME_COLUMNS,
+    URL_COLUMNS,
     CaptionRow,
     CaptionRows,
     Columns,
@@ -92,6 +95,8 @@ def json_rows(document: Any, source: str, result: CaptionRows) -> Iterable[Capti
                 f"{source} is not {EXPECTED}: it has {', '.join(names[:5]) or 'nothing'}"
             )
         entries = [*document.values()]
+        if not any(map(has_image_ending, names)) and _is_record(document):
+            return record_rows([document], source, "entry", result)
         if isinstance(entries[0], Mapping) and not has_image_ending(names[0]):
             chosen = choose_columns(map(str, entries[0]))
             if chosen and plain_name(chosen.name or "") in NAME_COLUMNS:  # the keys count rows
@@ -100,6 +105,13 @@ def json_rows(document: Any, source: str, result: CaptionRows) -> Iterable[Capti
     if isinstance(document, list):
         return record_rows(document, source, "entry", result)
     raise BadInputError(f"{source} holds one {type(document).__name__}, no captions")
+
+
+def _is_record(document: Mapping[str, Any]) -> bool:
+    """Whether it tells of one image, rather than of the images that its keys name."""
+    columns = {*NAME_COLUMNS, *URL_COLUMNS, *ID_COLUMNS}
+    texts = (value for value in document.values() if isinstance(value, str))
+    return bool(columns & {*map(plain_name, document)}) or any(map(has_image_ending, texts))
 
 
 def _say_their_image(records: Sequence[Mapping[str, Any]]) -> bool:
@@ -177,11 +189,13 @@ EXPECTED = (
 def _flat(record: Mapping[str, Any]) -> Mapping[str, Any]:
     """A record with what its objects hold as columns of its own (`exifInfo.description`), and, of a
     task of Label Studio's, what was typed."""
+    objects = {key: value for key, value in record.items() if isinstance(value, Mapping)}
+    often = Counter(itertools.chain.from_iterable(objects.values()))  # a caption a language
     inner = {
         f"{key}.{name}": entry
-        for key, value in record.items()
-        if isinstance(value, Mapping)
+        for key, value in objects.items()
         for name, entry in value.items()
+        if often[name] == 1
     }
     tasks = [task for task in _objects(record.get("annotations")) if not is_rejected(task)]
     typed = [

@@ -31,7 +31,8 @@ CAPTION_COLUMNS = re.findall(
     r"\w+",
     """caption captions captiontext text texts sentence sentences sentencesraw raw rawcaption
     captionstr referencestrs description descriptions alttext alt captionabstract imagedescription
-    comment txt value fileattributes""",
+    comment txt value fileattributes captionreferencedescription captionattributiondescription
+    captionalttextdescription iiw""",
 )
 # What else tells of an image, where no other column does. Comments may be counted, or others'.
 LONE_CAPTION_COLUMNS = re.findall(
@@ -51,7 +52,8 @@ _KEYWORDS = ("keywords", "subject", "tags")  # those of an image are one caption
 # Of these a file may fill one for some images and another for others.
 _DESCRIPTIONS = (
     *("caption", "description", "captionabstract", "imagedescription", "alttext"),
-    *("keywords", "subject"),
+    *("captionattributiondescription", "captionalttextdescription"),  # of Wikipedia's WIT
+    *("keywords", "subject", "title"),
 )
 # What exiftool, Mechanical Turk and pandas put before a column's name; `caption.1` has no group.
 _GROUP = re.compile(r"\S*[:.](?=\s*[^\W\d])")
@@ -62,6 +64,9 @@ _OF_CAMERA = re.compile(
     r"((KONICA )?MINOLTA|OLYMPUS|SAMSUNG) DIGITAL CAMERA|KODAK Digital Still Camera"
     r"|(SONY|Minolta) DSC|SAMSUNG CSC|Exif[_ ]JPEG[_ ]PICTURE|DCIM\b\S*"
 )
+# A text that names a file, or one of Crisscrossed Captions'; a title that a camera's counter gave.
+_FILE = re.compile(r"\S+\.(?:jpe?g|png|gif|bmp|webp|tiff?|heic)(?::\d+)?", re.IGNORECASE)
+_COUNTER = re.compile(r"\S*\d\S*|")
 _STRING = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
 _ITEM = f"(?:{_STRING}|None|nan)"
 _LIST = re.compile(rf"[\[({{]\s*{_ITEM}(?:[\s,]+{_ITEM})*,?\s*[\])}}]", re.DOTALL)
@@ -167,11 +172,14 @@ def row_of(record: Mapping[str, Any], columns: Columns, source: str, place: str)
         if texts and column in columns.spare:
             break
         said = texts_of(record.get(column), source, f"{place}, {column}")
+        if _without_group(column) == "title":
+            said = [text for text in said if not is_counter(text)]
         together = len(said) > 1 and _without_group(column) in _KEYWORDS
         texts += [", ".join(said)] if together else said
     rejected = is_rejected({column: record.get(column) for column in columns.rejections})
-    ids = named(columns.url), named(columns.image_id)
-    return CaptionRow(place, name, *ids, texts or [""], rejected)
+    image_id = named(columns.image_id)
+    name = name or (image_id if has_image_ending(image_id) else "")
+    return CaptionRow(place, name, named(columns.url), image_id, texts or [""], rejected)
 
 
 def is_rejected(record: Mapping[str, Any]) -> bool:
@@ -236,7 +244,7 @@ def texts_of(value: Any, source: str, place: str) -> list[str]:
         fields = {plain_name(str(key)): entry for key, entry in value.items()}
         if not value or isinstance(fields.get("error"), str | Mapping):  # an excuse, no caption
             return []
-        for name in ("raw", *CAPTION_COLUMNS, *_AROUND_CAPTIONS, *LONE_CAPTION_COLUMNS):
+        for name in ("raw", *CAPTION_COLUMNS, *_AROUND_CAPTIONS, *LONE_CAPTION_COLUMNS, "p"):
             if name in fields:
                 return texts_of(fields[name], source, place)
         if len(fields) == 1:
@@ -253,9 +261,16 @@ def _speaker(turn: Any) -> str:
 
 
 def says_nothing(text: str) -> bool:
-    """Whether a text stands for none, as `null` does, or is what a camera says of all images."""
+    """Whether a text stands for none, as `null` does, names a file, or is what a camera says of all
+    images."""
     words = " ".join(text.split())
-    return words.casefold() in _MISSING or bool(_OF_CAMERA.fullmatch(words))
+    other = _OF_CAMERA.fullmatch(words) or _FILE.fullmatch(words)
+    return words.casefold() in _MISSING or bool(other)
+
+
+def is_counter(title: str) -> bool:
+    """Whether a title is none that a person gave, but the name of a file, such as IMG_0123."""
+    return bool(_COUNTER.fullmatch(title.strip())) or says_nothing(title)
 
 
 def kind_of(value: Any) -> str:

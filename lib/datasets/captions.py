@@ -27,6 +27,7 @@ _TAG = re.compile(
     r"|sub|sup|t[dr]|table|tbody|u|ul)(?:\s[^<>]*)?/?>",
     re.IGNORECASE,
 )
+_PHRASE = re.compile(r"\[/EN#\d+(?:/\w+)+ ([^\]]*)\]")  # of Flickr30k Entities
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,8 @@ def load_captions(source: str) -> Captions:
 
     An image is known by the id that the file gives it, as COCO does, else by its name; entries
     that say the same name are one image. Blank captions are left out; `notes` tells. HTML's
-    character references are read as what they stand for, and its tags as spaces.
+    character references are read as what they stand for, its tags as spaces, and the phrases that
+    Flickr30k Entities marks as they are spoken.
     Raises MissingError where there is no file and BadInputError where it holds no captions, or two
     images have one id.
     """
@@ -185,6 +187,7 @@ def load_captions(source: str) -> Captions:
 
 def _unescaped(text: str) -> str:
     """A text of a web page as people read it there: `&amp;` is no word "amp", `<a href=…>` none."""
+    text = _PHRASE.sub(r"\1", text)
     if "<" in text:
         text = _TAG.sub(" ", text).strip()
     return _ENTITY.sub(lambda entity: html.unescape(entity[0]), text) if "&" in text else text

@@ -476,6 +476,78 @@ def test_what_the_file_itself_rejects_is_left_out_and_counted(
         assert "the file says that they are not to be used: 2, first" in read.notes[0]
 
 
+def test_a_title_is_the_caption_of_an_image_that_has_no_other(tmp_path: Path) -> None:
+    """Flickr's exports often have a title alone; of many files it is what the camera counted."""
+    table = (
+        "file,title,description\na.jpg,T,a dog\nb.jpg,A walk,\nc.jpg,IMG_0123,\nd.jpg,d.jpg,\n"
+        "e.jpg,sunset,\n"
+    )
+    read = load(tmp_path / "c.csv", table)
+    assert pairs(read) == [("a.jpg", "a dog"), ("b.jpg", "A walk"), ("e.jpg", "sunset")]
+    assert "since they are blank: 2, first line 4" in read.notes[0]
+    named = {
+        "53012345678": ("A walk", ""),
+        "53012345679": ("IMG_0124", ""),
+        "53012345670": ("T", "x"),
+    }
+    for number, (name, description) in named.items():
+        said = json.dumps({"id": number, "name": name, "description": description, "tags": []})
+        (tmp_path / "flickr" / "info").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "flickr" / "info" / f"photo_{number}.json").write_text(said)
+        (tmp_path / "flickr" / f"p-1_{number}_o.jpg").touch()
+    read = load_captions(str(tmp_path / "flickr"))
+    assert read.by_image() == {
+        "p-1_53012345678_o.jpg": ["A walk"],
+        "p-1_53012345670_o.jpg": ["x"],
+    }
+
+
+def test_names_of_files_are_no_captions(tmp_path: Path) -> None:
+    """As beside images in Multi30k's lists of a split, and in Crisscrossed Captions."""
+    read = load(tmp_path / "c.csv", "image,caption\na.jpg,b.jpg\nc.jpg,d.jpg:623\ne.jpg,an e.jpg\n")
+    assert pairs(read) == [("e.jpg", "an e.jpg")]
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.txt").write_text("x\n")
+    (tmp_path / "in" / "train_images.txt").write_text("a.jpg\nb.jpg\n")
+    assert load_captions(str(tmp_path / "in")).texts == ["x"]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"file_name": "a.jpg", "additional_feature": "a first value"},
+        {"image/key": "a", "de": {"caption": ["ein Hund"]}, "en": {"caption": ["a dog"]}},
+        {"imageGcsUri": "gs://b/a.jpg", "classificationAnnotation": {"displayName": "dog"}},
+    ],
+    ids=lambda record: next(iter(record)),
+)
+def test_one_record_is_not_taken_for_captions_by_name(
+    tmp_path: Path, record: dict[str, Any]
+) -> None:
+    """A file of one line in JSON Lines is a document, too."""
+    for count in (1, 2):
+        with pytest.raises(BadInputError, match=f"needs the columns .*it has {next(iter(record))}"):
+            load(tmp_path / "c.jsonl", "\n".join([json.dumps(record)] * count))
+
+
+def test_names_that_datasets_gave_to_captions(tmp_path: Path) -> None:
+    """Wikipedia's WIT, of which each row has some; DiffusionDB; ImageInWords; AI Challenger."""
+    wit = (
+        "page_title\timage_url\tcaption_reference_description\tcaption_attribution_description\t"
+        "context_page_description\nP\th/a.jpg\tx\tq\tc\nP\th/b.jpg\t\ty\tc\nP\th/c.jpg\t\t\tc\n"
+    )
+    assert load(tmp_path / "c.tsv", wit).texts == ["x", "y"]
+    read = load(tmp_path / "c.json", '{"a.png": {"p": "x", "se": 3, "sa": "k_lms"}}')
+    assert pairs(read) == [("a.png", "x")]
+    read = load(tmp_path / "c.jsonl", '{"image/key": "a", "IIW": "x", "IIW-P5B": "q"}')
+    assert pairs(read) == [("a", "x")]
+    read = load(tmp_path / "c.json", '[{"url": "h/1", "image_id": "a.jpg", "caption": ["x", "y"]}]')
+    assert read.texts_in([("a.jpg", "a.jpg")]) == {"a.jpg": ["x", "y"]}
+    text = "[/EN#1/people Two boys] hold [/EN#2/other/scene a red ball] ."
+    read = load(tmp_path / "c.token", f"a.jpg#0\t{text}\n")
+    assert read.texts == ["Two boys hold a red ball ."]
+
+
 def test_columns_in_groups(tmp_path: Path) -> None:
     """As Mechanical Turk, Toloka and pandas' json_normalize name them."""
     for image, caption in (
