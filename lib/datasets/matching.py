@@ -3,7 +3,8 @@
 The one rule of matching. A name matches an image whose path it equals; else one whose path agrees
 with it in the longest run of last parts that no other name and no other path has; else one that
 agrees so but for the ending (a name without one, a RAW file and what was developed from it); else a
-number without ending matches the file of that number. Folders, `./`, backslashes, drives, hosts,
+number without ending matches the file of that number. What lies in another split of a dataset
+(`train/1.jpg`, `val/1.jpg`) is another image. Other folders, `./`, backslashes, drives, hosts,
 case, Unicode composition, percent-encoding, `&amp;`, `.jpeg` for `.jpg` and leading zeros are how
 a name is written, not what it means; where several images are meant, none is taken.
 """
@@ -23,6 +24,7 @@ _SAME_ENDING = {".jpeg": ".jpg", ".jpe": ".jpg", ".jfif": ".jpg", ".tiff": ".tif
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _NUMBER = re.compile(r"(?:coco_[a-z]+[0-9]{4}_)?0*([0-9]+)(?:\.0)?")  # COCO's of 2014, 2017
 _PLAIN = re.compile(r"(?!coco_)\w[\w-]*", re.ASCII)
+_SPLIT = re.compile(r".*(?:^|/)(train|val|test)(?:ing|id|idation)?([0-9]*)/")
 _UPLOADED = re.compile(r"/data/upload/[0-9]+/[0-9a-f]{8}-([^/]+)$")
 _ARCHIVES = ("zip", "tar")  # schemes after which the member follows, no host
 
@@ -89,6 +91,15 @@ class _Name:
         stem = last[: -len(self.ending)] if self.ending else last
         number = _NUMBER.fullmatch(stem)
         self.stem = number[1].lstrip("0") or "0" if number else stem
+        split = _SPLIT.match(self.loose)
+        self.split = split.groups() if split else None
+
+    def contradicts(self, other: "_Name") -> bool:
+        """Whether they lie in different splits of one dataset, which often count anew; COCO's of
+        2014 and of 2017 are of the same images."""
+        if not self.split or not other.split or self.split == other.split:
+            return False
+        return self.split[1] == other.split[1]
 
     def forms(self) -> Iterator[tuple[str, str]]:
         yield "raw", self.raw
@@ -208,12 +219,17 @@ def _match_group(
         for form in owners.keys() & set(path.forms()):
             rows.setdefault(form, []).append((row, path))
     for image_id, name in names:
-        form = next(form for form in name.forms() if form in rows)  # at least the stem
-        alone = len(rows[form]) == len(owners[form]) == 1
-        other = name.ending and all(path.ending not in ("", name.ending) for _, path in rows[form])
+        for form in name.forms():
+            met = [(row, path) for row, path in rows.get(form, ()) if not name.contradicts(path)]
+            if met:
+                break
+        else:
+            continue
+        alone = len(met) == len(owners[form]) == 1
+        other = name.ending and all(path.ending not in ("", name.ending) for _, path in met)
         if other and (form[0] == "stem" or not alone):
             continue  # x.png is x.jpg where nothing else is, but 7.png is never 0007.jpg
         if alone:
-            matched[image_id, name.raw] = rows[form][0][0]
+            matched[image_id, name.raw] = met[0][0]
         else:
-            ambiguous.setdefault(image_id, rows[form][-1][1].raw)
+            ambiguous.setdefault(image_id, met[-1][1].raw)

@@ -96,6 +96,21 @@ def test_the_last_part_decides_only_where_it_is_unique_on_both_sides() -> None:
     assert rows(["A/x.jpg", "b/a/x.jpg"], ["a/x.jpg"]) == {}  # two entries for one image
 
 
+def test_what_lies_in_another_split_is_another_image() -> None:
+    assert rows(["train/1.jpg"], ["val/1.jpg"]) == {}
+    assert rows(["train/1.jpg"], ["val/1.jpg", "Training/1.jpg"]) == {"train/1.jpg": 1}
+    assert rows(["data/test/in/1.jpg"], ["validation/1.jpg", "b/1.jpg"]) == {
+        "data/test/in/1.jpg": 1
+    }
+    assert rows(["images/1.jpg", "train/2.jpg"], ["val/1.jpg", "2.jpg"]) == {
+        "images/1.jpg": 0,
+        "train/2.jpg": 1,
+    }
+    coco = "val2014/COCO_val2014_000000000139.jpg"
+    assert rows([coco], ["train2017/000000000139.jpg"]) == {coco: 0}
+    assert rows([coco], ["train2014/000000000139.jpg"]) == {}
+
+
 def test_ids_decide_unless_the_file_names_contradict_them() -> None:
     paths = ["q/x.jpg", "r/x.jpg"]
     images = {"1": CaptionedImage("x.jpg"), "2": CaptionedImage("x.jpg")}
