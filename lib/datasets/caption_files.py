@@ -49,7 +49,11 @@ _SEVERAL = re.compile(rf"[*?[]|{NUMBERS.pattern}")
 _MOST_BYTES = 4 << 30  # of a file, and of what a compressed one becomes
 _MOST_SIDECAR_BYTES = 1 << 20
 _READERS = 16  # images that are read at the same time
-_WINDOWS = ("cp1252", "cp1251", "cp932", "gbk", "euc_kr", "big5", "cp1250")
+# As Excel writes CSV, by the language of the system.
+_EXCELS = (
+    *("cp1252", "cp1251", "cp932", "gbk", "euc_kr", "big5", "cp1254", "cp1250"),
+    *("cp1253", "cp1255", "cp1256"),
+)
 
 
 def read_caption_rows(source: str) -> CaptionRows:
@@ -161,7 +165,7 @@ def _decompress(opened: Any) -> bytes:
 
 
 def _decode(content: bytes, source: str, result: CaptionRows) -> str:
-    """UTF-8, UTF-16 or UTF-32 by its mark, UTF-16 by its zeros, else one of _WINDOWS.
+    """UTF-8, UTF-16 or UTF-32 by its mark, UTF-16 by its zeros, else one of _EXCELS.
 
     Where most of what is not ASCII is UTF-8, the rest is damage, not another encoding.
     """
@@ -199,7 +203,7 @@ def _decode(content: bytes, source: str, result: CaptionRows) -> str:
             result.notes.append(f"{source} has {says}")
             return text
         lines = [part for part in content.splitlines() if not part.isascii()]
-        page = code_page(lines, _WINDOWS, margin=0.5)
+        page = code_page(lines, _EXCELS, margin=0.5)
         spoken = page.replace("cp", "Windows-")
         result.notes.append(
             f"{source} is not UTF-8 (line {line}); it was read as {spoken}, as Excel writes"

@@ -17,9 +17,15 @@ _JUDGES = 200  # names, spread over all
 _SIGN, _MIXED, _CAPITAL = 4.0, 3.0, 3.0
 _USUAL = set("éèêëàâäáãåçîïíìôöóòõûüúùñßæøœÉÈÀÁÂÄÇÖÓÜÚÅØÑÍ")
 _USUAL_CYRILLIC = set("оеаинтсрвлкмдпуяы")
+_VOWELS = set("аеиоуыэюяёіїє")
 _CYRILLIC = set("бгжзйфхцчшщъьэюёіїєґ")
 _PUNCTUATION = set("’‘“”„–—…«»·°ºª№½¼¾£€×²¿¡")
 _CENTRAL = set("ąćęłńśźżĄĆĘŁŃŚŹŻčďěňřšťůýžČĎĚŇŘŠŤŮŽľĺőűŐŰășțşţğıİĞŞ")
+_TURKISH = set("çğıöşüâîûÇĞİÖŞÜÂÎÛ")
+_ICELANDIC = set("ðþýÐÞÝ")  # where cp1254 has the letters of Turkish
+# Letters of Greek that are hardly used, and those that one of several syllables has in a word.
+_RARE_GREEK, _STRESSED = set("ΐΰϊϋ"), set("άέήίόύώΐΰ")
+_LAST_ALONE = set("ςךםןףץةى")  # forms of letters at the end of a word
 _LEVEL_ONE = {"gbk": (0xB0, 0xD7), "cp932": (0x88, 0x97), "big5": (0xA4, 0xC6)}  # first bytes
 _LEVEL_TWO = {"gbk": (0xD8, 0xF7), "cp932": (0x98, 0xEA), "big5": (0xC9, 0xF9)}
 # Of a Hangul syllable: doubled and rare beginnings, compound vowels, and the usual ends.
@@ -56,6 +62,11 @@ def _cost(name: str, page: str) -> float:
         cost += _MIXED * max(0, len(mixed - ({"KANA"} if "CJK" in mixed else set())) - 1)
         if mixed == {"LATIN"} and len(word) > 2 and not any(map(str.isascii, word)):
             cost += len(word) / 2
+        cost += _MIXED * sum(letter in _LAST_ALONE for letter in word[:-1])
+        if mixed == {"GREEK"} and len(word) > 3 and word[1:].islower():
+            cost += _MIXED * _STRESSED.isdisjoint(word)
+        if mixed == {"CYRILLIC"} and len(word) > 2:
+            cost += _MIXED * _VOWELS.isdisjoint(word.lower())
         small = any(letter.islower() for letter in word)
         cost += _CAPITAL * sum(small and letter.isupper() for letter in word[1:])
         cost += sum(
@@ -75,12 +86,18 @@ def _kind(letter: str) -> str:
 
 def _letter_cost(letter: str, kind: str, page: str) -> float:
     if kind == "LATIN":
+        if page == "cp1254" and letter not in _TURKISH:
+            return _SIGN
+        if page == "cp1252" and letter in _ICELANDIC:
+            return 1.3
         return 0.5 if letter in _USUAL else 0.7 if letter in _CENTRAL else 2.5
     if kind == "CYRILLIC":
         small = letter.lower()
         return 0.35 if small in _USUAL_CYRILLIC else 0.6 if small in _CYRILLIC else 2.0
     if kind == "GREEK":
-        return 0.6
+        return 2.0 if letter in _RARE_GREEK else 0.4
+    if kind in ("HEBREW", "ARABIC"):
+        return 0.4
     if kind == "KANA":
         return 0.5 if page == "cp932" else 3.0
     if kind == "HANGUL" and "가" <= letter <= "힣":
