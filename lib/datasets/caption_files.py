@@ -211,6 +211,9 @@ def _decode(content: bytes, source: str, result: CaptionRows) -> str:
         return content.decode(page, "replace")
 
 
+_MARKUP = re.compile(r"\s*<(\?x|!doctype|html|annotations?[\s>]|x:xmpmeta|rdf:)", re.IGNORECASE)
+
+
 def _text(text: str, source: str, result: CaptionRows) -> Iterable[CaptionRow]:
     start = text.lstrip()[:1]
     if start in ("{", "["):
@@ -221,6 +224,11 @@ def _text(text: str, source: str, result: CaptionRows) -> Iterable[CaptionRow]:
             if records is None:
                 raise BadInputError(f"{source} is not valid JSON: {error}") from error
             return record_rows(records, source, "line", result)
+    if _MARKUP.match(text):
+        raise BadInputError(
+            f"{source} holds no captions: it is XML or a web page, as CVAT and VOC write boxes of "
+            "objects in; captions are needed as a table or JSON, or as text beside each image"
+        )
     if start and source.lower().endswith((".json", ".jsonl")):
         raise BadInputError(f"{source} is no JSON and so not {EXPECTED}")
     lines = re.split("\r\n|\r|\n", text)

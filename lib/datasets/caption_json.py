@@ -18,6 +18,7 @@ from lib.datasets.caption_rows import (
     identifier_of,
     is_rejected,
     kind_of,
+    note_choice,
     require_columns,
     row_of,
     texts_of,
@@ -170,7 +171,10 @@ def _annotation_rows(
 ) -> Iterator[CaptionRow]:
     place = f"annotations[{number}]"
     if not isinstance(annotation, Mapping) or not {"image_id", "caption"} <= annotation.keys():
-        raise BadInputError(f"{source}, {place} has no image_id and caption: it is not {EXPECTED}")
+        says = "has no image_id and caption: it"
+        if isinstance(annotation, Mapping) and "category_id" in annotation:
+            says = "tells of an object, not of the image: name the file of captions; this"
+        raise BadInputError(f"{source}, {place} {says} is not {EXPECTED}")
     image_id = identifier_of(annotation["image_id"], source, f"{place}.image_id")
     if image_id not in known:
         raise BadInputError(
@@ -224,6 +228,7 @@ def record_rows(
         first = next(filter(None, records))
         raise BadInputError(f"{source} holds {kind_of(first)} where an object is expected")
     columns = require_columns(list(keys), source)
+    note_choice(keys, columns, source, result)
     shapes: dict[tuple[str, ...], Columns] = {}
     for number, record in enumerate(records, 1):
         if record is None:

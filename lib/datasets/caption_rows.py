@@ -149,6 +149,22 @@ def require_columns(names: Sequence[str], source: str) -> Columns:
     return columns
 
 
+def note_choice(names: Iterable[str], columns: Columns, source: str, result: CaptionRows) -> None:
+    """Say which of several columns of captions is read, and what of a conversation is."""
+    read = {*columns[:3], columns.folder, *columns.captions, *columns.spare}
+    plain = {name: _without_group(name) for name in names if name not in read}
+    others = [
+        name
+        for name, key in plain.items()
+        if key in CAPTION_COLUMNS or key.endswith(("caption", "captions"))
+    ]
+    chosen = ", ".join(columns.captions)
+    if others:
+        result.notes.append(f"{source}: captions are those of {chosen}, not of {', '.join(others)}")
+    if _without_group(chosen) in ("conversations", "messages"):
+        result.notes.append(f"{source}: of each conversation the first answer is the caption")
+
+
 def row_of(record: Mapping[str, Any], columns: Columns, source: str, place: str) -> CaptionRow:
     """A record as a row. Raises BadInputError, which names the place, for values of other kinds."""
 

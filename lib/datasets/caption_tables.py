@@ -16,6 +16,7 @@ from lib.datasets.caption_rows import (
     CaptionRows,
     Columns,
     choose_columns,
+    note_choice,
     require_columns,
     row_of,
 )
@@ -62,6 +63,7 @@ def arrow_rows(
     without a name by file and row; a name that comes again, of another id, by its row, too. In a
     `shard`, one of several files, a name is told from the same in others by the file's."""
     columns = _text_columns(schema, source)
+    note_choice(schema.names, columns, source, result)
     holds_images = content_column(schema) is not None
     names: set[str] = set()
     by_id: dict[str, str] = {}
@@ -142,6 +144,7 @@ def delimited_rows(lines: list[str], source: str, result: CaptionRows) -> Iterat
     plain = [*map(plain_name, names)]
     names = [f"{n}.{i}" if n and plain[i] in plain[:i] else n for i, n in enumerate(names)]
     columns = require_columns(names, source)
+    note_choice(names, columns, source, result)
     image = names.index(columns.name or columns.url or columns.image_id or "")
     table = list(_split_lines(lines, start, delimiter, len(names), image))
     firsts = [line.cells[0].strip() for line in table if len(line.cells) == len(names) + 1]

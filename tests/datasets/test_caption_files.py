@@ -556,6 +556,22 @@ def test_names_that_datasets_gave_to_captions(tmp_path: Path) -> None:
     assert read.texts == ["Two boys hold a red ball ."]
 
 
+def test_it_is_said_which_of_several_captions_is_read(tmp_path: Path) -> None:
+    """As where a model wrote one beside that of the web page."""
+    table = frame(("a.jpg", "x")).assign(raw_caption="y", text_length=1, all_captions="z")
+    table.to_parquet(tmp_path / "c.parquet")
+    for read in (
+        load_captions(str(tmp_path / "c.parquet")),
+        load(tmp_path / "c.csv", table.to_csv(index=False)),
+        load(tmp_path / "c.json", table.to_json(orient="records")),
+    ):
+        assert read.texts == ["x"]
+        assert "captions are those of caption, not of raw_caption, all_captions" in read.notes[0]
+    said = {"image": "a.jpg", "messages": turns("role", "content", "?", "a dog")}
+    read = load(tmp_path / "c.json", json.dumps([said]))
+    assert "of each conversation the first answer is the caption" in read.notes[0]
+
+
 def test_columns_in_groups(tmp_path: Path) -> None:
     """As Mechanical Turk, Toloka and pandas' json_normalize name them."""
     for image, caption in (
@@ -754,6 +770,15 @@ def test_null_is_no_caption(tmp_path: Path) -> None:
         (b'[{"image": ["a", "b"], "caption": "x"}]', "names no image: it is list"),
         (b'[{"data": {"image": "a"}, "annotations": [{"result": []}]}]', "has data, annotations"),
         (b'{"image": "a", "caption": "x"}\n{"image\n{"image', "line 2 is not valid JSON"),
+        (b'<?xml version="1.0"?>\n<annotations><image name="1.jpg"/></annotations>', "it is XML"),
+        (
+            b"<annotation><filename>1.jpg</filename></annotation>",
+            "table or JSON, or as text beside",
+        ),
+        (
+            b'{"images": [{"id": 1}], "annotations": [{"image_id": 1, "category_id": 3}]}',
+            "tells of an object, not of the image: name the file of captions",
+        ),
         (b"PAR1 and no more", "cannot be read as captions"),
         (b"PK\x03\x04", "cannot be read as captions: BadZipFile"),
         (b"\x80\x04\x95", "a pickle"),
