@@ -82,6 +82,8 @@ def json_rows(document: Any, source: str, result: CaptionRows) -> Iterable[Capti
         if document and {re.sub("[0-9]", "", plain_name(name)) for name in names} <= _WRAPPERS:
             parts = (json_rows(part, source, result) for part in document.values() if part)
             return itertools.chain.from_iterable(parts)
+        if isinstance(document.get("data"), Mapping) and annotations is not None:
+            return record_rows([document], source, "entry", result)  # a task of Label Studio's
         lists = [value for value in document.values() if isinstance(value, list) and value]
         records = [value for value in lists if all(isinstance(entry, Mapping) for entry in value)]
         if len(records) == 1:
@@ -201,14 +203,17 @@ def _flat(record: Mapping[str, Any]) -> Mapping[str, Any]:
         for name, entry in value.items()
         if often[name] == 1
     }
-    tasks = [task for task in _objects(record.get("annotations")) if not is_rejected(task)]
+    annotations = record.get("annotations")
+    if "data" not in objects or not isinstance(annotations, list):
+        return {**record, **inner}
     typed = [
         entry.get("value")
-        for task in tasks
+        for task in _objects(annotations)
+        if not is_rejected(task)
         for entry in _objects(task.get("result"))
         if entry.get("type") == "textarea"
     ]
-    return {**record, **inner, **({"caption": typed} if typed else {})}
+    return {"caption": typed, **record, **inner}  # not a draft among the data
 
 
 def _objects(value: Any) -> list[Mapping[str, Any]]:
@@ -222,6 +227,10 @@ def record_rows(
     """The rows of a list of objects, each a `unit` for errors, such as a line."""
     keys = dict.fromkeys(str(key) for record in _objects(records) for key in record)
     if keys and choose_columns(keys) is None:
+        inner = [e for record in _objects(records) for v in record.values() for e in _objects(v)]
+        if inner and _say_their_image(inner):  # posts of several pictures each
+            yield from record_rows(inner, source, unit, result)
+            return
         records = [_flat(record) if isinstance(record, Mapping) else record for record in records]
         keys = dict.fromkeys(str(key) for record in _objects(records) for key in record)
     if not keys and any(records):

@@ -17,7 +17,8 @@ from lib.images.containers import plain_name
 # Columns as people name them, without case, spaces and signs; the first that a table has is taken.
 NAME_COLUMNS = (
     *(*containers.NAME_COLUMNS, "images", "key", "imagekey", "name"),
-    *("originalfilename", "originalpath", "customid"),  # Immich's, and of OpenAI's batches
+    # Immich's, of OpenAI's batches, and of Label Studio's template for captions.
+    *("originalfilename", "originalpath", "customid", "captioning"),
 )
 URL_COLUMNS = (*containers.URI_COLUMNS, "link", "urls", "imageurls")
 # Beside a file's name they hold its folder, or all of its path.
@@ -32,27 +33,34 @@ CAPTION_COLUMNS = re.findall(
     """caption captions captiontext text texts sentence sentences sentencesraw raw rawcaption
     captionstr referencestrs description descriptions alttext alt captionabstract imagedescription
     comment txt value fileattributes captionreferencedescription captionattributiondescription
-    captionalttextdescription iiw""",
+    captionalttextdescription iiw photodescription aidescription cap desc""",
 )
 # What else tells of an image, where no other column does. Comments may be counted, or others'.
 LONE_CAPTION_COLUMNS = re.findall(
     r"\w+",
-    """conversations messages response generatedtext output title comments prompt phrase regions
-    keywords subject tags label""",
+    """conversations messages response generatedtext completion output paragraph title comments
+    prompt phrase regions keywords subject tags label result""",
 )
 # Where services put what a model said, from outside inwards.
-_AROUND_CAPTIONS = ("response", "result", "body", "choices", "output", "message", "content")
+_AROUND_CAPTIONS = re.findall(
+    r"\w+", "response result body choices output candidates message content parts"
+)
 _ANSWERERS = {"gpt", "assistant", "model"}  # who is not asking, in a conversation
 # What says that a caption is not to be used: VizWiz, Prodigy, Mechanical Turk, Label Studio.
 _REJECTIONS = {
-    **dict.fromkeys(("isrejected", "rejected", "isprecanned", "wascancelled"), ("true", "1")),
-    **{"answer": ("reject", "ignore"), "assignmentstatus": ("rejected",)},
+    **dict.fromkeys(
+        ("isrejected", "rejected", "isprecanned", "wascancelled"), ("true", "1", "yes")
+    ),
+    **dict.fromkeys(("accepted", "approved"), ("false", "0", "no")),
+    **dict.fromkeys(("status", "assignmentstatus"), ("rejected",)),
+    "answer": ("reject", "ignore"),
 }
 _KEYWORDS = ("keywords", "subject", "tags")  # those of an image are one caption
 # Of these a file may fill one for some images and another for others.
 _DESCRIPTIONS = (
     *("caption", "description", "captionabstract", "imagedescription", "alttext"),
-    *("captionattributiondescription", "captionalttextdescription"),  # of Wikipedia's WIT
+    # Of Wikipedia's WIT, and of Unsplash.
+    *("captionattributiondescription", "captionalttextdescription", "aidescription"),
     *("keywords", "subject", "title"),
 )
 # What exiftool, Mechanical Turk and pandas put before a column's name; `caption.1` has no group.
@@ -66,6 +74,7 @@ _OF_CAMERA = re.compile(
 )
 # A text that names a file, or one of Crisscrossed Captions'; a title that a camera's counter gave.
 _FILE = re.compile(r"\S+\.(?:jpe?g|png|gif|bmp|webp|tiff?|heic)(?::\d+)?", re.IGNORECASE)
+_FENCED = re.compile(r"```\w*\s*(.*?)\s*```", re.DOTALL)  # as models write JSON
 _COUNTER = re.compile(r"\S*\d\S*|")
 _STRING = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
 _ITEM = f"(?:{_STRING}|None|nan)"
@@ -245,6 +254,8 @@ def texts_of(value: Any, source: str, place: str) -> list[str]:
         value = value.decode()
     if isinstance(value, str):
         text = clean(value).strip()
+        fenced = _FENCED.fullmatch(text)
+        text = fenced[1] if fenced else text
         literal = _literal(text)
         return [text] if literal is text else texts_of(literal, source, place)
     if isinstance(value, list | tuple):

@@ -401,18 +401,32 @@ BOX = {"x": 1.5, "y": 2, "rectanglelabels": ["dog"]}
             {"custom_id": "b.jpg", "response": answered({"role": "assistant", "content": "a cat"})},
         ],
         [
+            {"custom_id": name, "result": {"type": "succeeded", "message": said}}
+            for name, said in (
+                ("a.jpg", {"role": "assistant", "content": [{"type": "text", "text": "a dog"}]}),
+                ("b.jpg", {"role": "assistant", "content": '```json\n{"caption": "a cat"}\n```'}),
+            )
+        ],
+        [
+            {"key": name, "response": {"candidates": [{"content": said, "index": 0}], "usage": {}}}
+            for name, said in (
+                ("a.jpg", {"parts": [{"text": "a dog"}], "role": "model"}),
+                ("b.jpg", {"parts": [{"text": "a cat"}], "role": "model"}),
+            )
+        ],
+        [
             {"file": "a.jpg", "prompt": "Describe it", "response": "a dog"},
-            {"file": "b.jpg", "prompt": "Describe it", "response": "a cat"},
+            {"file": "b.jpg", "prompt": "Describe it", "completion": "a cat"},
         ],
         [
             {
                 "id": 1,
-                "data": {"image": "a.jpg"},
+                "data": {"captioning": "a.jpg", "caption": "a draft"},
                 "annotations": [typed(BOX, {"text": ["a dog"]}), typed(cancelled=True)],
             },
             {
                 "id": 2,
-                "data": {"image": "b.jpg"},
+                "data": {"captioning": "b.jpg"},
                 "annotations": [
                     typed({"text": ["a dog"]}, cancelled=True),
                     typed({"text": "a cat"}),
@@ -423,8 +437,22 @@ BOX = {"x": 1.5, "y": 2, "rectanglelabels": ["dog"]}
             {"originalFileName": "a.jpg", "exifInfo": {"description": "a dog"}},
             {"originalFileName": "b.jpg", "exifInfo": {"description": "a cat"}},
         ],
+        [
+            {"media": [{"uri": "a.jpg", "title": "a dog"}], "creation_timestamp": 1},
+            {"media": [{"uri": "b.jpg", "title": "a cat"}], "creation_timestamp": 2},
+        ],
     ],
-    ids=["LLaVA", "messages", "OpenAI batch", "prompts", "Label Studio", "Immich"],
+    ids=[
+        "LLaVA",
+        "messages",
+        "OpenAI",
+        "Anthropic",
+        "Gemini",
+        "prompts",
+        "Label Studio",
+        "Immich",
+        "posts",
+    ],
 )
 def test_captions_inside_of_objects(tmp_path: Path, records: list[dict[str, Any]]) -> None:
     expected = [("a.jpg", "a dog"), ("b.jpg", "a cat")]
@@ -459,6 +487,7 @@ def test_what_a_service_could_not_do_is_no_caption(tmp_path: Path) -> None:
         {"is_rejected": True},
         {"is_precanned": 1},
         {"answer": "reject"},
+        {"approved": "no"},
         {"AssignmentStatus": "Rejected"},
     ],
     ids=lambda flags: next(iter(flags)),
@@ -467,7 +496,7 @@ def test_what_the_file_itself_rejects_is_left_out_and_counted(
     tmp_path: Path, flags: dict[str, Any]
 ) -> None:
     """VizWiz marks a third of its captions so, Mechanical Turk what was not paid."""
-    good = {"is_rejected": False, "is_precanned": 0, "answer": "accept", "AssignmentStatus": ""}
+    good = {"is_rejected": False, "is_precanned": 0, "answer": "accept", "approved": "yes"}
     captions = [{"caption": f"c{n}", **good, **(flags if n % 2 else {})} for n in range(4)]
     images = [{"id": n, "file_name": f"{n}.jpg"} for n in range(4)]
     texts = [{"image_id": n, **caption} for n, caption in enumerate(captions)]
@@ -551,6 +580,10 @@ def test_names_that_datasets_gave_to_captions(tmp_path: Path) -> None:
     assert pairs(read) == [("a", "x")]
     read = load(tmp_path / "c.json", '[{"url": "h/1", "image_id": "a.jpg", "caption": ["x", "y"]}]')
     assert read.texts_in([("a.jpg", "a.jpg")]) == {"a.jpg": ["x", "y"]}
+    unsplash = "photo_id\tphoto_url\tphoto_description\tai_description\na\tu\tx\tq\nb\tu\t\ty\n"
+    assert pairs(load(tmp_path / "c.tsv", unsplash)) == [("a", "x"), ("b", "y")]
+    for column in ("Paragraph", "desc", "cap"):
+        assert load(tmp_path / "c.csv", f"Image_name,{column},train\n7,x,True\n").texts == ["x"]
     text = "[/EN#1/people Two boys] hold [/EN#2/other/scene a red ball] ."
     read = load(tmp_path / "c.token", f"a.jpg#0\t{text}\n")
     assert read.texts == ["Two boys hold a red ball ."]
@@ -768,7 +801,7 @@ def test_null_is_no_caption(tmp_path: Path) -> None:
         (b'[{"image": "a", "caption": 3.5}]', r"entry 1, caption: .* no text but float \(3.5\)"),
         (b'[{"image": "a", "caption": {"en": "x", "de": "y"}}]', "an object of en, de"),
         (b'[{"image": ["a", "b"], "caption": "x"}]', "names no image: it is list"),
-        (b'[{"data": {"image": "a"}, "annotations": [{"result": []}]}]', "has data, annotations"),
+        (b'[{"data": {"image": "a"}, "annotations": [{"result": []}]}]', "holds no captions"),
         (b'{"image": "a", "caption": "x"}\n{"image\n{"image', "line 2 is not valid JSON"),
         (b'<?xml version="1.0"?>\n<annotations><image name="1.jpg"/></annotations>', "it is XML"),
         (
