@@ -34,6 +34,7 @@ from lib.datasets.caption_rows import (
     is_counter,
     row_of,
     says_nothing,
+    speaker,
     texts_of,
 )
 from lib.datasets.caption_tables import TOKEN, arrow_rows, delimited_rows, parquet_rows, token_rows
@@ -317,7 +318,7 @@ def _sidecar_texts(content: bytes, source: str) -> tuple[list[str], str]:
         record = json.loads(text)
     except json.JSONDecodeError as error:
         raise BadInputError(f"{source} is not valid JSON: {error}") from error
-    if isinstance(record, list) and all(isinstance(entry, str) for entry in record):
+    if isinstance(record, list) and all(isinstance(e, str) or speaker(e) for e in record):
         return texts_of(record, source, "the list") or [""], ""
     if isinstance(record, list) and len(record) == 1:  # exiftool's
         record = record[0]
@@ -327,6 +328,8 @@ def _sidecar_texts(content: bytes, source: str) -> tuple[list[str], str]:
     if columns is None:
         return [], ""
     row = row_of(record, columns, source, "the object")
+    if row.rejected:
+        return [""], ""
     title = record.get("name")  # Flickr's, where Google Takeout has `title`
     if any(row.texts) or not isinstance(title, str) or is_counter(title):
         return [*row.texts], row.url
@@ -345,7 +348,7 @@ def _xmp_texts(content: bytes, source: str) -> tuple[list[str], list[str]]:
         raise BadInputError(f"{source} is not valid XMP: {error}") from error
     entries: list[list[str]] = []
     for element in ("description", "subject"):
-        items = root.iterfind(f".//{_DUBLIN_CORE}{element}//{_RDF}li")
+        items = (item for each in root.iter(_DUBLIN_CORE + element) for item in each.iter())
         texts = (clean(item.text or "").strip() for item in items)
         entries.append([text for text in texts if not says_nothing(text)])
     described, keywords = entries
@@ -405,7 +408,6 @@ def _line(text: bytes) -> str:
 
 
 _DUBLIN_CORE = "{http://purl.org/dc/elements/1.1/}"
-_RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
 
 
 def _read_folder(fs: Any, root: str, source: str, result: CaptionRows) -> None:

@@ -20,7 +20,7 @@ NAME_COLUMNS = (
     # Immich's, of OpenAI's batches, and of Label Studio's template for captions.
     *("originalfilename", "originalpath", "customid", "captioning"),
 )
-URL_COLUMNS = (*containers.URI_COLUMNS, "link", "urls", "imageurls")
+URL_COLUMNS = (*containers.URI_COLUMNS, "link", "urls", "imageurls", "imagesrc")
 # Beside a file's name they hold its folder, or all of its path.
 FOLDER_COLUMNS = (
     *containers.FOLDER_COLUMNS,
@@ -33,17 +33,17 @@ CAPTION_COLUMNS = re.findall(
     """caption captions captiontext text texts sentence sentences sentencesraw raw rawcaption
     captionstr referencestrs description descriptions alttext alt captionabstract imagedescription
     comment txt value fileattributes captionreferencedescription captionattributiondescription
-    captionalttextdescription iiw photodescription aidescription cap desc""",
+    captionalttextdescription imagealttext iiw photodescription aidescription cap desc""",
 )
 # What else tells of an image, where no other column does. Comments may be counted, or others'.
 LONE_CAPTION_COLUMNS = re.findall(
     r"\w+",
     """conversations messages response generatedtext completion output paragraph title comments
-    prompt phrase regions keywords subject tags label result""",
+    prompt positiveprompt phrase regions keywords subject tags label result""",
 )
 # Where services put what a model said, from outside inwards.
 _AROUND_CAPTIONS = re.findall(
-    r"\w+", "response result body choices output candidates message content parts"
+    r"\w+", "response result body choices output candidates message content parts assistant"
 )
 _ANSWERERS = {"gpt", "assistant", "model"}  # who is not asking, in a conversation
 # What says that a caption is not to be used: VizWiz, Prodigy, Mechanical Turk, Label Studio.
@@ -132,14 +132,18 @@ def choose_columns(names: Iterable[str]) -> Columns | None:
     if caption and len(captions) < 2:
         captions = [caption]
     own = first(key for key in NAME_COLUMNS if key not in FOLDER_COLUMNS) or first(NAME_COLUMNS)
-    spare = [plain[key] for key in _DESCRIPTIONS if key in plain and plain[key] not in captions]
+    among: Sequence[str] = _DESCRIPTIONS
+    if caption and _without_group(caption) in LONE_CAPTION_COLUMNS:
+        among = ("comments", *_DESCRIPTIONS, "tags", "label")
+    spare = [plain[key] for key in among if key in plain and plain[key] not in captions]
     chosen = Columns(own, first(URL_COLUMNS), first(ID_COLUMNS), captions, spare=spare)
     chosen = chosen._replace(rejections=[plain[key] for key in _REJECTIONS if key in plain])
     if own and first(FOLDER_COLUMNS) != own:
         chosen = chosen._replace(folder=first(FOLDER_COLUMNS))
     if chosen[:3] == (None, None, None):
         chosen = chosen._replace(image_id=first(LONE_ID_COLUMNS))
-    rest = [name for key, name in plain.items() if key and name not in captions]
+    known = {*captions, *chosen.rejections}
+    rest = [name for key, name in plain.items() if key and name not in known]
     if captions and chosen[:3] == (None, None, None) and len(rest) == 1:
         chosen = chosen._replace(name=rest[0])
     return chosen if captions and any(chosen[:3]) else None
@@ -197,6 +201,8 @@ def row_of(record: Mapping[str, Any], columns: Columns, source: str, place: str)
         if texts and column in columns.spare:
             break
         said = texts_of(record.get(column), source, f"{place}, {column}")
+        if column in columns.spare:  # those without a letter are counts and classes
+            said = [text for text in said if any(map(str.isalpha, text))]
         if _without_group(column) == "title":
             said = [text for text in said if not is_counter(text)]
         together = len(said) > 1 and _without_group(column) in _KEYWORDS
@@ -261,7 +267,7 @@ def texts_of(value: Any, source: str, place: str) -> list[str]:
     if isinstance(value, list | tuple):
         if any(isinstance(entry, str) for entry in value):  # beside texts: scores, keywords: years
             value = [entry for entry in value if not isinstance(entry, int | float)]
-        turns = [*map(_speaker, value)]
+        turns = [*map(speaker, value)]
         if any(turns):
             # The first answer describes the image; later ones may be a word about a detail.
             at = next((n for n, speaker in enumerate(turns) if speaker in _ANSWERERS), len(turns))
@@ -281,8 +287,10 @@ def texts_of(value: Any, source: str, place: str) -> list[str]:
     raise BadInputError(f"{source}, {place}: the caption is no text but {kind_of(value)}")
 
 
-def _speaker(turn: Any) -> str:
+def speaker(turn: Any) -> str:
     """Who speaks in one turn of a conversation; empty where it is none."""
+    if isinstance(turn, Mapping) and "assistant" in turn:  # question and answer in one
+        return "assistant"
     said = turn.get("from", turn.get("role")) if isinstance(turn, Mapping) else None
     return said.casefold() if isinstance(said, str) else ""
 

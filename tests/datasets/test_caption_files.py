@@ -463,9 +463,11 @@ def test_captions_inside_of_objects(tmp_path: Path, records: list[dict[str, Any]
 def test_conversations_in_parquet(tmp_path: Path) -> None:
     image = {"bytes": b"jpeg", "path": "a.jpg"}
     said = turns("from", "value", "Describe it", "a dog")
-    table = pa.table({"id": ["1"], "image": [image], "conversations": [said]})
-    pq.write_table(table, tmp_path / "c.parquet")
-    assert pairs(load_captions(str(tmp_path / "c.parquet"))) == [("a.jpg", "a dog")]
+    both = [{"user": "?", "assistant": "a dog"}, {"user": "Which?", "assistant": "A pug."}]
+    for name, value in (("conversations", said), ("texts", both)):
+        table = pa.table({"id": ["1"], "image": [image], name: [value]})
+        pq.write_table(table, tmp_path / "c.parquet")
+        assert pairs(load_captions(str(tmp_path / "c.parquet"))) == [("a.jpg", "a dog")]
 
 
 def test_what_a_service_could_not_do_is_no_caption(tmp_path: Path) -> None:
@@ -537,6 +539,25 @@ def test_a_title_is_the_caption_of_an_image_that_has_no_other(tmp_path: Path) ->
         "p-1_53012345678_o.jpg": ["A walk"],
         "p-1_53012345670_o.jpg": ["x"],
     }
+
+
+def test_what_a_row_says_in_another_column_where_none_is_a_caption(tmp_path: Path) -> None:
+    """As Windows Explorer's columns, and Doccano's, whose captions are labels."""
+    table = "Name,Title,Tags,Comments\na.jpg,,x; y,a dog\nb.jpg,T,z,\nc.jpg,,z,\nd.jpg,,,12\n"
+    read = load(tmp_path / "c.csv", table)
+    assert pairs(read) == [("a.jpg", "a dog"), ("b.jpg", "T"), ("c.jpg", "z")]
+    doccano = '{"id": 1, "filename": "a.jpg", "label": ["x", "y"], "Comments": []}'
+    assert pairs(load(tmp_path / "c.jsonl", doccano)) == [("a.jpg", "x"), ("a.jpg", "y")]
+
+
+def test_conversations_beside_images(tmp_path: Path) -> None:
+    """As in WebDataset's shards of such data sets."""
+    said = turns("from", "value", "?", "a dog")
+    contents = {"a": said, "b": {"conversations": said}, "c": {"caption": "x", "is_rejected": True}}
+    for name, content in contents.items():
+        (tmp_path / f"{name}.jpg").touch()
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    assert load_captions(str(tmp_path)).by_image() == {"a.jpg": ["a dog"], "b.jpg": ["a dog"]}
 
 
 def test_names_of_files_are_no_captions(tmp_path: Path) -> None:
@@ -1044,16 +1065,18 @@ def test_xmp_beside_images(tmp_path: Path) -> None:
         + _element("description", "SONY DSC")
         + _element("subject", "beach", "dog &amp; cat"),
         "c.jpg.xmp": _element("title", "C"),
+        "e.jpg.xmp": "<dc:description>a pup</dc:description><dc:subject>beach</dc:subject>",
         "d.jpg.xmp": "<rdf:Alt>",
     }
     for name, inner in contents.items():
         (tmp_path / name).write_text(_xmp(inner))
         (tmp_path / f"{name[0]}.jpg").touch()
     read = load_captions(str(tmp_path))
-    paths = [(f"{name}.jpg", f"{name}.jpg") for name in "abcd"]
-    assert read.texts_in(paths) == {"a.jpg": ["a dog"], "b.jpg": ["beach, dog & cat"]}
+    paths = [(f"{name}.jpg", f"{name}.jpg") for name in "abcde"]
+    expected = {"a.jpg": ["a dog"], "b.jpg": ["beach, dog & cat"], "e.jpg": ["a pup"]}
+    assert read.texts_in(paths) == expected
     assert "d.jpg.xmp is not valid XMP" in read.notes[0]
-    for name in "abd":
+    for name in "abde":
         next(tmp_path.glob(f"{name}.*xmp")).unlink()
     with pytest.raises(BadInputError, match=r"Exif\); what is beside c\.jpg says nothing of it"):
         load_captions(str(tmp_path))
