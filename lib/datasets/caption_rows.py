@@ -207,19 +207,19 @@ def row_of(record: Mapping[str, Any], columns: Columns, source: str, place: str)
             said = [text for text in said if not is_counter(text)]
         together = len(said) > 1 and _without_group(column) in _KEYWORDS
         texts += [", ".join(said)] if together else said
-    rejected = is_rejected({column: record.get(column) for column in columns.rejections})
+    flags = {column: record.get(column) for column in columns.rejections}
     image_id = named(columns.image_id)
     name = name or (image_id if has_image_ending(image_id) else "")
-    return CaptionRow(place, name, named(columns.url), image_id, texts or [""], rejected)
+    return CaptionRow(place, name, named(columns.url), image_id, texts or [""], is_rejected(flags))
 
 
 def is_rejected(record: Mapping[str, Any]) -> bool:
     """Whether a record says itself that its caption is not to be used."""
-    said = ((_REJECTIONS.get(_without_group(str(key))), value) for key, value in record.items())
-    return any(
-        values and str(value).strip().casefold().removesuffix(".0") in values
-        for values, value in said
-    )
+    for key, value in record.items():
+        values = _REJECTIONS.get(_without_group(str(key)))
+        if values and str(value).strip().casefold().removesuffix(".0") in values:
+            return True
+    return False
 
 
 @functools.lru_cache(1024)  # asked of each annotation of COCO's
@@ -260,8 +260,8 @@ def texts_of(value: Any, source: str, place: str) -> list[str]:
         value = value.decode()
     if isinstance(value, str):
         text = clean(value).strip()
-        fenced = _FENCED.fullmatch(text)
-        text = fenced[1] if fenced else text
+        if text.startswith("```") and (fenced := _FENCED.fullmatch(text)):
+            text = fenced[1]
         literal = _literal(text)
         return [text] if literal is text else texts_of(literal, source, place)
     if isinstance(value, list | tuple):
@@ -299,7 +299,7 @@ def says_nothing(text: str) -> bool:
     """Whether a text stands for none, as `null` does, names a file, or is what a camera says of all
     images."""
     words = " ".join(text.split())
-    other = _OF_CAMERA.fullmatch(words) or _FILE.fullmatch(words)
+    other = _OF_CAMERA.fullmatch(words) or (" " not in words and _FILE.fullmatch(words))
     return words.casefold() in _MISSING or bool(other)
 
 

@@ -187,7 +187,8 @@ def load_captions(source: str) -> Captions:
 
 def _unescaped(text: str) -> str:
     """A text of a web page as people read it there: `&amp;` is no word "amp", `<a href=…>` none."""
-    text = _PHRASE.sub(r"\1", text)
+    if "[/EN#" in text:
+        text = _PHRASE.sub(r"\1", text)
     if "<" in text:
         text = _TAG.sub(" ", text).strip()
     return _ENTITY.sub(lambda entity: html.unescape(entity[0]), text) if "&" in text else text
