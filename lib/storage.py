@@ -98,12 +98,16 @@ def is_of_page(error: Exception) -> bool:
 def asking(url: str) -> Iterator[None]:
     """Raise as StoreError, which names the file, what a store answers but that it is there or not.
 
-    Stores raise errors of their packages, or OSError without the file's name.
+    Stores raise errors of their packages, or OSError without the file's name. BadInputError where
+    a part of the path is a file.
     """
     try:
         yield
     except (ImageSearchError, FileNotFoundError, FileExistsError):
         raise
+    except NotADirectoryError as error:
+        file = next((above for above in Path(error.filename).parents if above.is_file()), url)
+        raise BadInputError(f"{file} is a file, where a directory was expected") from error
     except OSError as error:
         if error.filename or is_of_page(error):
             raise

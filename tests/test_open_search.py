@@ -1,6 +1,8 @@
 """`from lib import open_search`: what a notebook does."""
 
+import copy
 import math
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,7 +18,8 @@ from lib.database.interface import UnknownImageError
 from lib.database.opening import open_database
 from lib.errors import BadArgumentError, BadInputError, MissingError, QueryError
 from lib.images.decoding import ImageError
-from lib.search.engine import Searcher
+from lib.search.engine import Searcher, SearchResult
+from tests.http_server import FileServer
 from tests.serving_database import WEIGHTS, captions_file, make_database
 
 
@@ -121,6 +124,7 @@ def test_filters(search: Searcher) -> None:
     ("condition", "says"),
     [
         ({"orientation": "wide"}, "orientation must be one of landscape, portrait, square"),
+        ({"orientaton": "wide"}, "no condition is called orientaton; there are image_ids, path_"),
         ({"image_ids": "7.jpg"}, "image_ids must be a list of texts, not str"),
         ({"image_ids": ["7.jpg", 8]}, r"image_ids\[1\] must be a text, not 8"),
         ({"min_width": "640"}, "min_width must be a number of pixels, not '640'"),
@@ -195,8 +199,10 @@ def test_of_several_texts_the_unusable_one_is_named(search: Searcher) -> None:
         ({"like": 7}, "the id of an image must be a text, not 7"),
         ({"k": 2.5}, "k must be a whole number, not 2.5"),
         ({"image": Image.new("RGB", (9, 9))}, "the path, URL or bytes of an image file"),
-        ({"image": np.zeros((9, 9, 3))}, r"not \(9, 9, 3\)"),
+        ({"image": np.zeros((9, 9, 3))}, r"not float64 \(9, 9, 3\)"),
         ({"image": np.ones((2, 512))}, "one image, not 2 descriptors"),
+        ({"image": np.ones(7)}, "descriptors have 7 values; the embedder takes 512"),
+        ({"image": np.array(["7.jpg"])}, "an array of descriptors"),
     ],
 )
 def test_an_option_that_cannot_be_meant_is_refused(
@@ -254,6 +260,26 @@ def test_there_must_be_a_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.chdir(tmp_path)  # which a notebook's user may take for another one
     with pytest.raises(MissingError, match=f"^{tmp_path}/my.db holds no descriptors"):
         open_search("my.db")
+    Path("notes.txt").touch()
+    with pytest.raises(BadInputError, match=f"^{tmp_path}/notes.txt is a file, where a directory"):
+        open_search("notes.txt")
+
+
+def test_the_address_of_a_service_is_no_database() -> None:
+    says = r"holds no descriptors.*; a service is asked over HTTP, as GET /search\?q="
+    with FileServer({}) as server, pytest.raises(MissingError, match=says):
+        open_search(server.url)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda r: pickle.loads(pickle.dumps(r))])
+def test_a_result_goes_to_other_processes(
+    search: Searcher, copied: Callable[[SearchResult], SearchResult]
+) -> None:
+    result = search("bycicle ball", k=3)
+    other = copied(result)
+    assert (other.ids, other.scores) == (result.ids, result.scores)
+    assert other.unknown_words == ["bycicle"]
+    assert other.suggestion == "bicycle ball"
 
 
 def test_files_are_named_by_paths_as_well(directory: Path, search: Searcher) -> None:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,10 @@ def test_absent_and_broken_files_are_named(tmp_path: Path) -> None:
         read_table(str(tmp_path / "broken.parquet"))
     with pytest.raises(BadInputError, match="broken"):
         read_schema(str(tmp_path / "broken.parquet"))
+    below = str(tmp_path / "deep.json" / "a" / "b")
+    for ask in (read_bytes, stored, is_file_there, partial(list_stored, suffix="")):
+        with pytest.raises(BadInputError, match=r"deep\.json is a file, where a directory"):
+            ask(below)
 
 
 def test_a_table_without_provenance_says_what_to_run() -> None:

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import numpy as np
 import pyarrow as pa
@@ -276,8 +277,10 @@ def index_descriptors(db: str) -> DescriptorIndex:
                 f"{db} holds no descriptors: all {failed:,} images failed, see {db}/failures; mend "
                 "them, and run jobs.extract_descriptors --retry-failed"
             )
+        on_the_web = urlsplit(db).scheme in ("http", "https")
         raise MissingError(
             f"{absolute(db)} holds no descriptors; run jobs.extract_descriptors first"
+            + ("; a service is asked over HTTP, as GET /search?q=two+dogs" if on_the_web else "")
         )
     provenance = Provenance.from_schema(read_schema(files[0]), files[0])
     named = pa.schema([("image_id", pa.large_string()), ("path", pa.large_string())])

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lib.errors import BadArgumentError
 from lib.text.encoder import unit_rows
 
 
@@ -23,10 +24,10 @@ class Embedder:
         """Semantic embeddings of images.
 
         descriptors: (N, descriptor_size) or (descriptor_size,), any float type. Returns (N, d) or
-        (d,) float32 of unit length. Raises ValueError where the size is not the embedder's.
+        (d,) float32 of unit length. Raises BadArgumentError where the size is not the embedder's.
         """
         if descriptors.shape[-1] != len(self.matrix):
-            raise ValueError(
+            raise BadArgumentError(
                 f"descriptors have {descriptors.shape[-1]} values; "
                 f"the embedder takes {len(self.matrix)}"
             )

@@ -161,7 +161,7 @@ def load_semantic_space(
     except MissingError as error:
         remedy = "name an embedder's file" if is_file else "run jobs.train_embedder first"
         raise MissingError(f"{url} is not there; {remedy}") from error
-    except NotADirectoryError as error:
+    except BadInputError as error:
         raise BadInputError(
             f"{source} is neither a database nor an embedder's file, whose name ends in .npz"
         ) from error

@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cache, cached_property
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, overload
@@ -53,7 +53,8 @@ class Request:
 class SearchResult:
     """The images of a request, best first, with their cosines.
 
-    `unknown_words` and `unseen_words`: see QueryEmbedding.
+    `unknown_words` and `unseen_words`: see QueryEmbedding. It can be pickled and copied, all but
+    its `searcher`.
     """
 
     images: list[Image] = field(repr=False)  # at most k
@@ -74,10 +75,14 @@ class SearchResult:
         """What opens each image."""
         return [image.uri for image in self.images]
 
-    @property
+    @cached_property
     def suggestion(self) -> str | None:
         """The query as it was probably meant, where a word seems misspelt."""
         return self.searcher.suggest(self.text)
+
+    def __getstate__(self) -> dict[str, object]:
+        """Without the searcher: a whole collection, which cannot go to another process."""
+        return {**vars(self), "suggestion": self.suggestion, "searcher": None}
 
 
 @dataclass(frozen=True)
@@ -182,10 +187,12 @@ class Searcher:
         if like is not None:
             require_text(like, "the id of an image")
         texts = texts_of([text] if isinstance(text, str) else text, "text")
-        try:
-            image_filter = Filter(**conditions) if conditions else None
-        except TypeError as error:
-            raise BadArgumentError(f"no such condition on images: {error}") from error
+        known = [each.name for each in fields(Filter)]
+        if unknown := sorted(conditions.keys() - set(known)):
+            raise BadArgumentError(
+                f"no condition is called {', '.join(unknown)}; there are {', '.join(known)}"
+            )
+        image_filter = Filter(**conditions) if conditions else None
         embedding = None if image is None else self.se_image(image)
         if embedding is not None and embedding.ndim != 1:
             raise BadArgumentError(f"image must be one image, not {len(embedding)} descriptors")
@@ -226,8 +233,9 @@ class Searcher:
                 raise ImageError(error.reason, f"{image}: {error}") from error
         if isinstance(image, bytes):
             image = self._image_encoder.extract(image)
-        if not isinstance(image, np.ndarray) or image.ndim not in (1, 2):
-            given = getattr(image, "shape", None) or type(image).__name__
+        is_array = isinstance(image, np.ndarray)
+        if not is_array or image.ndim not in (1, 2) or image.dtype.kind not in "fiu":
+            given = f"{image.dtype} {image.shape}" if is_array else type(image).__name__
             raise BadArgumentError(
                 "an image must be the path, URL or bytes of an image file, or an array of "
                 f"descriptors, (D,) or (N, D), not {given}; of a picture in memory give the bytes "
