@@ -1,6 +1,7 @@
 """Starts and stops a service from a job: Ray, the proxy in front, the application."""
 
 import errno
+import fcntl
 import importlib.util
 import logging
 import os
@@ -13,7 +14,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,8 +51,7 @@ def own_proxy(host: str, port: int) -> Iterator[bool]:
         return
     with ExitStack() as stack:
         ports = stack.enter_context(_own_ports())
-        directory = _short_directory()
-        stack.callback(shutil.rmtree, directory, ignore_errors=True)
+        directory = stack.enter_context(_own_directory())
         middle = ports[len(ports) // 2]
         binary = _write_binary(directory / "haproxy", host, port)
         for name, value in {
@@ -125,12 +125,29 @@ def _own_ports() -> Iterator[range]:
     )
 
 
-def _short_directory() -> Path:
-    """A new directory of this user alone, whose name leaves room for a socket's."""
-    for parent in (tempfile.gettempdir(), "/tmp"):
-        if len(os.fsencode(parent)) + len("/iss-12345678") <= _SOCKET_NAME_ROOM:
-            return Path(tempfile.mkdtemp(prefix="iss-", dir=parent))
-    raise AssertionError("the name of /tmp is short")
+@contextmanager
+def _own_directory() -> Iterator[Path]:
+    """A new directory of this user alone, whose name leaves room for a socket's.
+
+    It is locked as long as this process lives; those of killed services are deleted first.
+    """
+    parents = (tempfile.gettempdir(), "/tmp")
+    name = len("/iss-12345678")
+    parent = next(p for p in parents if len(os.fsencode(p)) + name <= _SOCKET_NAME_ROOM)
+    for lock in Path(parent).glob("iss-*/lock"):
+        with suppress(OSError):  # a living service holds it
+            if lock.lstat().st_uid == os.getuid():
+                with lock.open() as file:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(lock.parent)
+    directory = Path(tempfile.mkdtemp(prefix="iss-", dir=parent))
+    with (directory / "new").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        (directory / "new").rename(directory / "lock")  # nobody sees it before it is locked
+        try:
+            yield directory
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 def require_address(host: str, port: int) -> None:

@@ -2,6 +2,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -19,8 +20,8 @@ from lib.errors import BadArgumentError, ImageSearchError, MissingError
 from lib.service.deployment import ServiceSettings, read_token
 from lib.service.haproxy import BINARY_VARIABLE
 from lib.service.launcher import (
+    _own_directory,
     _own_ports,
-    _short_directory,
     require_address,
     run_while_answered,
     running,
@@ -141,13 +142,27 @@ def test_services_of_one_machine_share_no_port_and_no_directory() -> None:
         assert not set(first) & set(second)
         with socket.socket() as other, pytest.raises(OSError):
             other.bind(("127.0.0.1", first[0] - 1))  # as long as the service runs
-    directories = [_short_directory() for _ in range(2)]
-    try:
-        assert directories[0] != directories[1]
-        assert all(stat.S_IMODE(each.stat().st_mode) == 0o700 for each in directories)
-    finally:
-        for each in directories:
-            each.rmdir()
+    with _own_directory() as one, _own_directory() as other:
+        assert one != other
+        assert all(stat.S_IMODE(each.stat().st_mode) == 0o700 for each in (one, other))
+
+
+@pytest.mark.reports
+def test_what_a_killed_service_left_goes_and_what_a_living_one_has_stays(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    code = "from lib.service.launcher import _own_directory as own; import os, signal\n"
+    code += "with own() as d: print(d, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+    with tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as parent:
+        monkeypatch.setenv("TMPDIR", parent)
+        monkeypatch.setattr(tempfile, "tempdir", parent)
+        killed = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        left = Path(killed.stdout.strip())
+        (left / "cfg").touch()
+        with _own_directory() as living, _own_directory():
+            assert living.exists()
+            assert not left.exists()
+        assert list(Path(parent).iterdir()) == []
 
 
 @pytest.mark.parametrize(
