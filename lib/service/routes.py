@@ -1,6 +1,6 @@
 """The service's paths: what is asked of them over HTTP, and how each answer is put together."""
 
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
@@ -14,6 +14,7 @@ from fastapi_offline import FastAPIOffline
 from ray import serve
 from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 
 from lib.database.interface import Image, UnknownImageError
 from lib.errors import BadInputError, ImageSearchError, UnavailableError
@@ -399,7 +400,22 @@ def _add_error_handlers(app: FastAPI) -> None:
         return error_response(422, detail)
 
     @app.exception_handler(HTTPException)
-    async def http(_: HttpRequest, error: HTTPException) -> Response:
-        response = error_response(error.status_code, str(error.detail))
-        response.headers.update(error.headers or {})
+    async def http(http: HttpRequest, error: HTTPException) -> Response:
+        message, headers = str(error.detail), dict(error.headers or {})
+        if error.status_code == 404:
+            message = "there is no such path; /docs describes those there are"
+        elif error.status_code == 405:  # Starlette names what the first route of a path takes
+            headers["Allow"] = ", ".join(_methods_of(app, http.scope))
+            message = f"{http.scope['path']} takes {headers['Allow']}, not {http.method}"
+        response = error_response(error.status_code, message)
+        response.headers.update(headers)
         return response
+
+
+def _methods_of(app: FastAPI, scope: MutableMapping[str, Any]) -> list[str]:
+    """The methods that a path takes; HEAD where GET, see `Guard`."""
+    # FastAPI keeps those of a router that is included in an object of its own.
+    routes = (each for each in [*app.routes, *router.routes] if isinstance(each, Route))
+    matching = [each for each in routes if each.matches(scope)[0] is not Match.NONE]
+    taken = {method for route in matching for method in route.methods or ()}
+    return sorted(taken | ({"HEAD"} if "GET" in taken else set()))

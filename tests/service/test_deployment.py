@@ -166,6 +166,28 @@ def test_what_curl_sends_without_a_header_is_explained(http: httpx.Client) -> No
     assert "Content-Type: application/json" in str(detail["message"])
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "taken"),
+    [
+        ("OPTIONS", "/search", "GET, HEAD, POST"),
+        ("PUT", "/search/image", "POST"),
+        ("DELETE", "/images/a/b.jpg", "GET, HEAD"),
+        ("POST", "/docs", "GET, HEAD"),
+    ],
+)
+def test_a_method_that_a_path_does_not_take(
+    http: httpx.Client, method: str, path: str, taken: str
+) -> None:
+    refused = http.request(method, path)
+    detail = error(refused, 405, "method_not_allowed")
+    assert detail["message"] == f"{path} takes {taken}, not {method}"
+    assert refused.headers["allow"] == taken
+
+
+def test_a_path_that_is_none(http: httpx.Client) -> None:
+    assert "/docs" in str(error(http.get("/serach?q=dog"), 404, "no_such_path")["message"])
+
+
 def test_a_lone_bad_query_of_a_batch_is_an_error(http: httpx.Client) -> None:
     detail = error(http.post("/search", json={"queries": ['dog "cat']}), 400, "query_syntax")
     assert detail["position"] == 4
