@@ -10,6 +10,7 @@ from selenium.webdriver.chrome.service import Service as Driver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.expected_conditions import url_contains
 from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.serving_process import TOKEN, RunningService
@@ -130,6 +131,26 @@ def test_an_example_starts_a_search_and_back_returns(page: Page) -> None:
     assert page.one("#query").get_property("value") == ""
 
 
+def test_back_goes_through_what_was_searched_for_and_nothing_twice(page: Page) -> None:
+    def asked(text: str) -> bool:
+        return bool(page.one("#query").get_property("value") == text)
+
+    page.open()
+    for text in ("red", "blue"):
+        page.one("#query").clear()
+        for part in (text, " ball"):  # two pauses of somebody who types
+            page.one("#query").send_keys(part)
+            WebDriverWait(page.browser, 15).until(url_contains(part.strip()))
+            page.until(page.shown)
+        page.one("#query").send_keys(Keys.ENTER)
+        page.until(page.shown)
+    page.browser.back()
+    page.until(lambda: asked("red ball"))
+    page.browser.back()
+    page.until(lambda: asked(""))
+    assert page.one("#welcome").is_displayed()
+
+
 def test_why_shows_shares_that_add_up_and_a_heat_map(page: Page) -> None:
     page.open("/?q=orange+ball+-box")
     page.until(page.shown)
@@ -200,6 +221,60 @@ def test_an_image_of_ones_own(page: Page, service: RunningService) -> None:
     page.one("#upload").send_keys(str(service.directory / "images" / "7.jpg"))
     page.until(page.shown)
     page.until(lambda: page.one(".card .number").text == "1.00")
+    page.one("#query").send_keys("red")
+    page.until(lambda: page.browser.current_url.endswith("?q=red"))
+    page.until(page.shown)
+    page.cards()[0].click()
+    page.until(lambda: page.one("#why .shares").text.startswith("your image and the words"))
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        "new DragEvent('drop', {dataTransfer: held, bubbles: true, cancelable: true})",
+        "new ClipboardEvent('paste', {clipboardData: held, bubbles: true, cancelable: true})",
+    ],
+)
+def test_an_image_that_is_dropped_or_pasted(page: Page, event: str) -> None:
+    page.open("/?q=ball")
+    page.until(page.shown)
+    page.script(
+        "const held = new DataTransfer();"
+        "const canvas = Object.assign(document.createElement('canvas'), {width: 9, height: 9});"
+        "canvas.getContext('2d').fillRect(0, 0, 9, 9);"
+        "canvas.toBlob(blob => { held.items.add(new File([blob], 'x.png', {type: blob.type}));"
+        f"document.body.dispatchEvent({event}) }})"
+    )
+    page.until(lambda: page.one("#chip").is_displayed())
+    page.until(page.shown)
+
+
+def test_an_image_that_is_too_large_is_not_sent(page: Page, tmp_path: Path) -> None:
+    page.open()
+    page.until(lambda: "images" in page.one("#count").text)
+    with (tmp_path / "large.jpg").open("wb") as file:
+        file.truncate(60_000_000)
+    page.one("#upload").send_keys(file.name)
+    page.until(lambda: page.one("#failure h2").text == "This image is too large")
+    assert "60.0 MB" in page.one("#failure p").text
+    assert "20.0 MB" in page.one("#failure p").text
+
+
+def test_the_file_of_a_hit_is_named_also_where_it_cannot_be_read(
+    page: Page, service: RunningService
+) -> None:
+    page.open("/?like=9.jpg")
+    page.until(page.shown)
+    file = service.directory / "images" / "9.jpg"
+    file.rename(file.with_suffix(".away"))
+    try:
+        page.cards()[0].click()
+        page.until(lambda: "cannot be read" in page.one("#why .problem").text)
+        assert page.one("#why .name").text == "9.jpg"
+        assert page.one("#why .total").text.startswith("Score")
+        assert not page.one("#why .toggle").is_displayed()
+    finally:
+        file.with_suffix(".away").rename(file)
 
 
 @pytest.mark.parametrize(
@@ -226,6 +301,23 @@ def test_unknown_words_are_told(page: Page) -> None:
     page.open("/?q=ball+qxzvw")
     page.until(page.shown)
     assert page.one("#notice b").text == "qxzvw"
+
+
+def test_a_suggestion_can_be_reached_on_a_phone(page: Page) -> None:
+    tools: Any = page.browser
+    size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    tools.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        page.open("/?q=ball+qxzvw+kitchenware+bycicle")
+        page.until(page.shown)
+        link = page.script(
+            "const r = document.querySelector('#notice a').getBoundingClientRect();"
+            "return [r.right, r.bottom, document.querySelector('header').offsetHeight]"
+        )
+        assert link[0] <= 390
+        assert link[1] <= link[2]
+    finally:
+        tools.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -9,7 +9,7 @@ const query = $("#query"), results = $("#results"), notice = $("#notice"), more 
 const welcome = $("#welcome"), failure = $("#failure"), chip = $("#chip"), why = $("#why");
 
 const state = { q: "", like: null, k: PAGE_SIZE, file: null };
-let hits = [], info = null, running = null, typing = 0, opened = -1;
+let hits = [], info = null, running = null, typing = 0, typed = false, opened = -1;
 
 // ---- What is asked, and the address that says so
 
@@ -20,6 +20,8 @@ function readAddress() {
   state.k = Math.max(1, Number.parseInt(asked.get("k"), 10) || PAGE_SIZE);
   state.file = null;
   query.value = state.q;
+  clearTimeout(typing);
+  typed = false;
 }
 
 function parameters(more) {
@@ -38,7 +40,10 @@ function address() {
 function go(change, { push = true } = {}) {
   Object.assign(state, { k: PAGE_SIZE }, change);
   if (query.value !== state.q) query.value = state.q;
-  history[push ? "pushState" : "replaceState"](null, "", address());
+  clearTimeout(typing);
+  typed = false;
+  const next = new URL(address(), location).href;
+  if (next !== location.href || state.file) history[push ? "pushState" : "replaceState"](null, "", next);
   search();
 }
 
@@ -58,9 +63,13 @@ async function ask(path, options) {
   throw Object.assign(new Error(detail.message), { status: response.status, ...detail });
 }
 
-function request(signal) {
+async function request(signal) {
   const asked = parameters({ k: state.k });
   if (!state.file) return ask(`search?${asked}`, { signal });
+  if (state.file.size > info?.limits.upload_bytes) {
+    const [size, most] = [state.file.size, info.limits.upload_bytes].map((bytes) => `${(bytes / 1e6).toFixed(1)} MB`);
+    throw Object.assign(new Error(`It has ${size}, and at most ${most} can be sent. A smaller copy finds the same.`), { title: "This image is too large" });
+  }
   return ask(`search/image?${asked}`, { method: "POST", body: state.file, headers: { "Content-Type": state.file.type || "image/jpeg" }, signal });
 }
 
@@ -165,6 +174,7 @@ function shape(element, ratio) {
 function card(hit, index) {
   const element = $("#card").content.firstElementChild.cloneNode(true);
   element.dataset.index = index;
+  element.title = hit.image_id;
   element.setAttribute("aria-label", `${hit.captions[0] ?? hit.image_id}, score ${hit.score.toFixed(2)}`);
   shape(element, hit.width / hit.height || 1);
   element.style.animationDelay = `${Math.min(index, 12) * 18}ms`;
@@ -187,6 +197,8 @@ function local(path) {
 function showChip() {
   const image = $("img", chip);
   chip.hidden = !state.like && !state.file;
+  image.hidden = false;
+  image.onerror = () => { image.hidden = true; };
   if (state.file) {
     image.src = URL.createObjectURL(state.file);
     image.onload = () => URL.revokeObjectURL(image.src);
@@ -202,6 +214,8 @@ async function explain(index) {
   opened = index;
   const hit = hits[index];
   const figure = $(".stage figure"), image = $("img", figure), canvas = $("canvas", figure);
+  image.hidden = false;
+  image.onerror = () => { image.hidden = true; };
   image.src = local(hit.thumbnail);
   image.alt = hit.captions[0] ?? hit.image_id;
   image.width = hit.width;
@@ -209,6 +223,7 @@ async function explain(index) {
   image.style.aspectRatio = hit.width / hit.height;
   if (!/^https?:/.test(hit.uri)) image.src = local(hit.uri);
   canvas.width = canvas.height = 0;
+  $(".name", why).textContent = hit.image_id;
   $(".total", why).textContent = "…";
   $(".shares", why).replaceChildren();
   $(".captions", why).replaceChildren(...hit.captions.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
@@ -217,12 +232,15 @@ async function explain(index) {
   $(".previous", why).disabled = index === 0;
   $(".next", why).disabled = index === hits.length - 1;
   if (!why.open) why.showModal();
-  if (state.file) return showShares({ score: hit.score, explanation: { words: [{ word: "your image", weight: 1, share: hit.score }] } });
+  if (state.file) return showShares({ score: hit.score, explanation: { words: [{ word: state.q.trim() ? "your image and the words" : "your image", weight: 1, share: hit.score }] } });
   try {
     const answer = await ask(`explain?${parameters({ image_id: hit.image_id })}`);
     if (opened === index) showShares(answer);
   } catch (error) {
-    if (opened === index) showProblem(error.message);
+    if (opened !== index) return;
+    $(".total", why).textContent = "";
+    $(".toggle", why).hidden = $(".legend", why).hidden = true;
+    showProblem(error.message);
   }
 }
 
@@ -290,21 +308,37 @@ function drawHeat(cells, box) {
 
 $("#search").onsubmit = (event) => {
   event.preventDefault();
-  clearTimeout(typing);
   go({ q: query.value });
   query.blur();
 };
 
 query.oninput = () => {
   clearTimeout(typing);
-  typing = setTimeout(() => go({ q: query.value }, { push: false }), TYPING_PAUSE_MS);
+  typing = setTimeout(() => {
+    go({ q: query.value }, { push: !typed }); // one step back undoes all that was typed
+    typed = true;
+  }, TYPING_PAUSE_MS);
 };
 
 $("button", chip).onclick = () => go({ like: null, file: null });
 $("#upload").onchange = ({ target }) => {
-  if (target.files[0]) go({ file: target.files[0], like: null });
+  searchLike(target.files);
   target.value = "";
 };
+document.ondragover = (event) => { if (event.dataTransfer.types.includes("Files")) event.preventDefault(); };
+document.ondrop = (event) => {
+  if (event.dataTransfer.files.length) event.preventDefault(); // or the browser would leave the page
+  searchLike(event.dataTransfer.files);
+};
+document.onpaste = ({ clipboardData }) => {
+  if (!clipboardData.types.includes("text/plain")) searchLike(clipboardData.files); // a table has a picture, too
+};
+
+function searchLike([file]) {
+  if (!file) return;
+  if (why.open) why.close();
+  go({ file, like: null });
+}
 
 more.onclick = () => go({ k: Math.min(state.k + PAGE_SIZE, info?.limits.k ?? 200) }, { push: false });
 
