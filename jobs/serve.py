@@ -67,8 +67,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         with running(settings, options.host, options.port) as address:
             # Only now: Ray puts its own handler in place, which ends without stopping the proxy.
             signal.signal(signal.SIGTERM, signal.default_int_handler)
-            print(f"{address}  the page\n{address}/docs  the API\nCtrl-C stops it", flush=True)
             try:
+                print(f"{address}  the page\n{address}/docs  the API\nCtrl-C stops it", flush=True)
                 signal.pause()
             except KeyboardInterrupt:
                 print("stopping", flush=True)

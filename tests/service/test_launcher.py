@@ -1,3 +1,4 @@
+import signal
 import socket
 import stat
 import subprocess
@@ -5,6 +6,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from ray import serve
 from ray.serve.schema import ServeDeploySchema
 
 from benchmarks import free_port
+from jobs import serve as serve_job
 from lib.errors import BadArgumentError, ImageSearchError, MissingError
 from lib.service.deployment import ServiceSettings, read_token
 from lib.service.haproxy import BINARY_VARIABLE
@@ -181,6 +184,30 @@ def test_a_service_that_cannot_start_says_why(
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=180)
     assert done.returncode == status
     assert message in done.stderr
+
+
+@pytest.mark.reports
+def test_an_interrupt_as_soon_as_it_is_said_to_run_stops_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It was a failure, with status 1, where a supervisor was that quick."""
+    said: list[str] = []
+
+    def say(text: str, **_: object) -> None:
+        said.append(text)
+        if "Ctrl-C" in text:
+            signal.raise_signal(signal.SIGTERM)
+
+    handler = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(serve_job, "own_proxy", lambda *_: nullcontext())
+    monkeypatch.setattr(serve_job, "running", lambda *_: nullcontext("http://there"))
+    monkeypatch.setattr(serve_job, "print", say, raising=False)
+    options = serve_job.build_parser().parse_args(["--db", "db", "--port", str(free_port())])
+    try:
+        assert serve_job.run(options) == {"address": "http://there"}
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    assert said[-1] == "stopping"
 
 
 @pytest.mark.reports
