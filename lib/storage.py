@@ -106,7 +106,8 @@ def asking(url: str) -> Iterator[None]:
     except (ImageSearchError, FileNotFoundError, FileExistsError):
         raise
     except NotADirectoryError as error:
-        file = next((above for above in Path(error.filename).parents if above.is_file()), url)
+        name = Path(error.filename or url)  # what a package raises may not name the file
+        file = next((above for above in name.parents if above.is_file()), url)
         raise BadInputError(f"{file} is a file, where a directory was expected") from error
     except OSError as error:
         if error.filename or is_of_page(error):
