@@ -1057,6 +1057,16 @@ def test_what_images_say_themselves(tmp_path: Path) -> None:
     assert load_captions(f"{photos}.zip").by_image() == expected
 
 
+def test_a_text_beside_an_image_that_cannot_be_read_ends_nothing(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / f"{name}.jpg").touch()
+    (tmp_path / "a.txt").symlink_to("gone.txt")
+    (tmp_path / "b.txt").write_text("a cat")
+    read = load_captions(str(tmp_path))
+    assert read.by_image() == {"b.jpg": ["a cat"]}
+    assert "a.txt cannot be read" in read.notes[0]
+
+
 def test_xmp_beside_images(tmp_path: Path) -> None:
     """As Lightroom names them, without the image's ending, and as darktable does, with it."""
     contents = {
