@@ -191,13 +191,13 @@ def _not_blank(texts: Iterable[str]) -> list[str]:
 
 def _read_folder(fs: Any, root: str, source: str, result: CaptionRows) -> None:
     """A folder: a metadata file, captions under a known name, shards, else a text an image."""
-    paths = (
-        posixpath.join(posixpath.relpath(folder, root), name) if folder != root else name
-        for folder, _, files in fs.walk(root)
-        for name in files
-    )
+    sizes = {
+        posixpath.join(posixpath.relpath(folder, root), name).removeprefix("./"): info["size"]
+        for folder, _, files in fs.walk(root, detail=True)
+        for name, info in files.items()
+    }
     # What lies in a recycle bin or in .ipynb_checkpoints says of the same names what it once said.
-    names = sorted(path for path in paths if not is_hidden(path, root))
+    names = sorted(path for path in sizes if not is_hidden(path, root))
     for pattern in _FOLDER_FILES:
         files = [name for name in names if re.search(pattern, name, re.IGNORECASE)]
         for name in files:
@@ -206,7 +206,7 @@ def _read_folder(fs: Any, root: str, source: str, result: CaptionRows) -> None:
         if files:
             return
     images = SidecarImages(names)
-    beside = [name for name in names if is_sidecar(name, fs.info(f"{root}/{name}")["size"])]
+    beside = [name for name in names if is_sidecar(name, sizes[name])]
     texts: dict[str, dict[str, None]] = {}
     for name, said in read_sidecars(fs, root, beside, source, result):
         texts.setdefault(images[name], {}).update(dict.fromkeys(said))
