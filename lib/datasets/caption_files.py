@@ -192,7 +192,7 @@ def _not_blank(texts: Iterable[str]) -> list[str]:
 def _read_folder(fs: Any, root: str, source: str, result: CaptionRows) -> None:
     """A folder: a metadata file, captions under a known name, shards, else a text an image."""
     sizes = {
-        posixpath.join(posixpath.relpath(folder, root), name).removeprefix("./"): info["size"]
+        f"{folder.rstrip('/')}/{name}".removeprefix(f"{root.rstrip('/')}/"): info["size"] or 0
         for folder, _, files in fs.walk(root, detail=True)
         for name, info in files.items()
     }
