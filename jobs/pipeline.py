@@ -112,7 +112,7 @@ def pipeline(options: argparse.Namespace) -> dict[str, Any]:
                 "them; to evaluate, give --test-captions"
             )
         _announce("answer sample queries")
-        arguments = ["--db", options.db, "--k", str(options.k), "--output", page]
+        arguments = ["--db", options.db, "--k", str(options.k), "--distinct", "--output", page]
         if test and tested:
             arguments += ["--captions", test.source]
         if options.word_vectors:

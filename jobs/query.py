@@ -51,6 +51,9 @@ def build_parser() -> argparse.ArgumentParser:
     images.add_argument("--min-width", type=int, metavar="PIXELS")
     images.add_argument("--min-height", type=int, metavar="PIXELS")
     images.add_argument("--orientation", choices=("landscape", "portrait", "square"))
+    images.add_argument(
+        "--distinct", action="store_true", help="of copies of a file the first alone"
+    )
     return arguments
 
 
@@ -79,6 +82,7 @@ def _filter(options: argparse.Namespace) -> "Filter | None":
         min_width=options.min_width,
         min_height=options.min_height,
         orientation=options.orientation,
+        distinct=options.distinct,
     )
     return None if image_filter == Filter() else image_filter
 

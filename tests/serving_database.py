@@ -16,7 +16,7 @@ from lib.database.manifest import Manifest, commit_version, write_embeddings
 from lib.embedder.model import Embedder
 from lib.embedder.space import keep_embedder, save_semantic_space
 from lib.images.preprocessing import decode
-from lib.schemas import embedding_schema, vectors_to_column
+from lib.schemas import content_digest, embedding_schema, vectors_to_column
 from lib.text.encoder import TextEncoder, fit_idf
 from lib.text.word_vectors import PACKAGED, load_word_vectors, word_vectors_digest
 
@@ -27,6 +27,7 @@ THINGS = ("ball", "box")
 # Names that people give files, and that addresses must carry.
 NAMES = ["orange/1 ball.jpg", "orange/ø–é 100%.jpg", "a&b=c?d#e.jpg"]
 NAMES += ["ends/thumbnail", "two\nlines.jpg"]
+COPY = 23  # 23.jpg is 22.jpg once more
 
 
 @cache
@@ -55,9 +56,10 @@ def make_database(directory: Path, images: int = 24) -> Path:
     """Draw pictures, describe them, and write version 1 of a database; returns its directory."""
     db = directory / "db"
     captions = []
-    for number in range(images):
+    for place in range(images):
+        name = NAMES[place] if place < len(NAMES) else f"{place}.jpg"
+        number = 22 if place == COPY else place
         colour, thing = COLOURS[number % 6], THINGS[number // 6 % 2]
-        name = NAMES[number] if number < len(NAMES) else f"{number}.jpg"
         _draw(directory / "images" / name, colour, thing, number)
         captions.append((name, f"a {colour} {thing} on a table"))
     with captions_file(directory).open("w", newline="") as file:
@@ -106,7 +108,7 @@ def write_version(
         [height for _, height in sizes],
         [len(content) for content in contents],
         ["1"] * len(names),
-        [""] * len(names),
+        [content_digest(content) for content in contents],
     ]
     schema = embedding_schema(50, {})
     arrays = [pa.array(values, schema.field(i).type) for i, values in enumerate(columns)]

@@ -17,7 +17,7 @@ from lib.errors import BadArgumentError, ImageSearchError
 from lib.topk.scores import merge_top_k
 
 Orientation = Literal["landscape", "portrait", "square"]
-IMAGE_COLUMNS = ("image_id", "uri", "etag", "width", "height")
+IMAGE_COLUMNS = ("image_id", "uri", "etag", "width", "height", "digest")
 
 
 class UnknownImageError(ImageSearchError):
@@ -56,7 +56,8 @@ def _is_table(texts: object) -> bool:
 class Filter:
     """Which images may be found; every condition that is given must hold.
 
-    image_ids: any number of ids, kept as a tuple. Raises BadArgumentError for a condition that is
+    image_ids: any number of ids, kept as a tuple. distinct: of several files of the same content,
+    that are let through, the first by id alone. Raises BadArgumentError for a condition that is
     none: it would be passed over, or hold for no image, and neither could be seen in what is found.
     """
 
@@ -65,6 +66,7 @@ class Filter:
     min_width: int | None = None  # pixels
     min_height: int | None = None
     orientation: Orientation | None = None
+    distinct: bool = False
 
     def __post_init__(self) -> None:
         if self.image_ids is not None:
@@ -78,9 +80,11 @@ class Filter:
         if self.orientation not in (None, *get_args(Orientation)):
             known = ", ".join(get_args(Orientation))
             raise BadArgumentError(f"orientation must be one of {known}, not {self.orientation!r}")
+        if not isinstance(self.distinct, bool):
+            raise BadArgumentError(f"distinct must be True or False, not {self.distinct!r}")
 
     def predicate(self) -> pc.Expression | None:
-        """All conditions but `image_ids`, or None; for `LocalCollection.where`."""
+        """All conditions on single images but `image_ids`, or None; for `LocalCollection.where`."""
         path, width, height = pc.field("path"), pc.field("width"), pc.field("height")
         conditions = []
         if self.path_prefix is not None:
@@ -104,6 +108,7 @@ class Image:
     etag: str
     width: int  # pixels
     height: int
+    digest: str  # of the file's content; empty where not known
 
     @property
     def on_the_web(self) -> bool:
@@ -155,11 +160,11 @@ class Collection(Protocol):
         """`look_up` of several images. Raises UnknownImageError for the first that is not there."""
 
 
-def merge_hits(parts: Sequence[Hits], k: int) -> Hits:
+def merge_hits(parts: Sequence[Hits], k: int, distinct: bool = False) -> Hits:
     """The top k of a collection from the top k of each of its parts; exact.
 
     The best k of all are among the best k of each part, and a score depends on query and image
-    alone.
+    alone. `distinct`: so are those of each part, but another may hold a copy.
     """
     images = pa.concat_tables([part.images for part in parts])
     counts = [part.scores.shape[1] for part in parts]
@@ -169,5 +174,26 @@ def merge_hits(parts: Sequence[Hits], k: int) -> Hits:
     order = natural_order(images["image_id"])
     ranks = np.empty(len(order), np.int64)
     ranks[order] = np.arange(len(order))
-    chosen, best = merge_top_k(owners, ranks, scores, queries, min(k, sum(counts)))
+    count = sum(counts)
+    if distinct:
+        first = _first_of_each(owners, ranks, scores, images["digest"])
+        owners, ranks, scores = owners[first], ranks[first], scores[first]
+        # As many for each query, or k: a part that has fewer than k gives all that it has.
+        count = int(np.bincount(owners, minlength=queries).min())
+    chosen, best = merge_top_k(owners, ranks, scores, queries, min(k, count))
     return Hits(images.take(pa.array(order[chosen.ravel()])), best)
+
+
+def _first_of_each(
+    owners: np.ndarray, ranks: np.ndarray, scores: np.ndarray, digests: pa.ChunkedArray
+) -> np.ndarray:
+    """Places of the candidates that are the first of their query and content."""
+    order = np.lexsort((ranks, -scores, owners))
+    seen: set[tuple[int, str]] = set()
+    first = []
+    for place in order.tolist():
+        content = digests[place].as_py()
+        if not content or (owners[place], content) not in seen:
+            first.append(place)
+        seen.add((owners[place], content))
+    return np.array(first, np.int64)

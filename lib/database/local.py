@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
+from lib.database.copies import copied_rows, without_copies
 from lib.database.interface import (
     IMAGE_COLUMNS,
     Filter,
@@ -24,7 +25,8 @@ from lib.errors import BadArgumentError
 if TYPE_CHECKING:
     from lib.topk.adaptive import AdaptiveSearch
 
-COLUMNS = ("image_id", "uri", "path", "etag", "width", "height")
+_FETCHED = 3  # times as many as asked for: a photograph and two copies
+COLUMNS = ("image_id", "uri", "path", "etag", "width", "height", "digest")
 
 
 class Strings(Sequence[str]):
@@ -74,8 +76,27 @@ class LocalCollection:
     ) -> Hits:
         """The top k images that a filter lets through; see `Collection.search_images`."""
         allowed = None if image_filter is None else self._allowed(image_filter)
-        rows, scores = self.search(query_embeddings, k, allowed)
+        if allowed is not None and image_filter == Filter(distinct=True):
+            rows, scores = self._search_most(query_embeddings, k, allowed)
+        else:
+            rows, scores = self.search(query_embeddings, k, allowed)
         return Hits(self.images.select(IMAGE_COLUMNS).take(pa.array(rows.ravel())), scores)
+
+    def _search_most(
+        self, query_embeddings: np.ndarray, k: int, allowed: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """`search` where most rows are allowed: those that are not are left out afterwards.
+
+        Scanning all is up to three times as fast as scanning those that a filter lets through.
+        """
+        if k < 1 or _FETCHED * k > len(self):
+            return self.search(query_embeddings, k, allowed)
+        rows, scores = self.search(query_embeddings, _FETCHED * k)
+        kept = allowed[rows]
+        if (kept.sum(axis=1) < k).any():
+            return self.search(query_embeddings, k, allowed)
+        order = np.argsort(~kept, axis=1, kind="stable")[:, :k]
+        return np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1)
 
     def look_up(self, image_id: str) -> tuple[Image, np.ndarray]:
         """An image and its (d,) float32 unit embedding. Raises UnknownImageError."""
@@ -92,6 +113,7 @@ class LocalCollection:
     def prepare(self) -> None:
         """Make ready for many searches: what `AdaptiveSearch` copies, it copies now."""
         self._search.prepare()
+        self._copied  # noqa: B018
 
     @cached_property
     def _search(self) -> "AdaptiveSearch":
@@ -118,9 +140,9 @@ class LocalCollection:
     def where(self, predicate: pc.Expression, more: pa.Table | None = None) -> np.ndarray:
         """(N,) bool for `search`: the images where `predicate` holds, as pc.field("width") > 9.
 
-        Columns: image_id, uri, path, etag, width, height, and those of `more`, a table that has an
-        image_id. An image with several rows there is kept where one of them fits; a column that
-        knows nothing of an image fits nothing. Raises BadArgumentError for an unknown column.
+        Columns: COLUMNS and those of `more`, a table that has an image_id. An image with several
+        rows there is kept where one of them fits; a column that knows nothing of an image fits
+        nothing. Raises BadArgumentError for an unknown column.
         """
         table = self.images.append_column("_row", pa.array(np.arange(len(self))))
         if more is not None:
@@ -139,13 +161,20 @@ class LocalCollection:
         return allowed
 
     @cached_property
-    def _allowed(self) -> Callable[[Filter], np.ndarray]:
+    def _copied(self) -> tuple[np.ndarray, np.ndarray]:
+        """See `copied_rows`."""
+        return copied_rows(self.images["digest"])
+
+    @cached_property
+    def _allowed(self) -> Callable[[Filter], np.ndarray | None]:
         return lru_cache(maxsize=16)(self._compute_allowed)
 
-    def _compute_allowed(self, image_filter: Filter) -> np.ndarray:
-        """(N,) bool: the images that a filter lets through."""
+    def _compute_allowed(self, image_filter: Filter) -> np.ndarray | None:
+        """(N,) bool: the images that a filter lets through; None where it lets all through."""
+        if image_filter == Filter(distinct=True) and not len(self._copied[0]):
+            return None
         predicate = image_filter.predicate()
         allowed = np.ones(len(self), bool) if predicate is None else self.where(predicate)
         if image_filter.image_ids is not None:
             allowed &= self.among(image_filter.image_ids)
-        return allowed
+        return without_copies(allowed, *self._copied) if image_filter.distinct else allowed

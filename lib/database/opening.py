@@ -146,7 +146,8 @@ def part_key(manifest: Manifest, files: Sequence[ManifestFile]) -> str:
 def _version_key(manifest: Manifest) -> str:
     """What the rows of a version follow from."""
     files = [(file.name, file.sha256) for file in manifest.files]
-    return _digest([manifest.embedder_digest, files, table_digest(manifest.tombstones.table)])
+    hidden = table_digest(manifest.tombstones.table)
+    return _digest([manifest.embedder_digest, files, hidden, COLUMNS])
 
 
 def _make_copy(db: str, manifest: Manifest, files: Sequence[ManifestFile], copy: Path) -> None:

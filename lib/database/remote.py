@@ -25,7 +25,7 @@ from lib.errors import BadArgumentError, MissingError, UnavailableError
 from lib.storage import absolute
 from lib.topk.scores import COPIES_SHARE
 
-IMAGE_BYTES = 100  # id, URI, path, version and size of an image
+IMAGE_BYTES = 125  # id, URI, path, version, size and digest of an image
 MEMORY_SHARE = 0.5  # of a node's memory that a shard may take
 ANSWER_WITHIN_S = 30.0
 LOAD_WITHIN_S = 3_600.0
@@ -101,7 +101,9 @@ class RemoteCollection:
     ) -> Hits:
         """See `Collection.search_images`. To be called from a thread, not from an event loop."""
         parts: list[Hits] = self._ask("search_images", query_embeddings, k, image_filter)
-        return parts[0] if len(parts) == 1 else merge_hits(parts, k)
+        if len(parts) == 1:
+            return parts[0]
+        return merge_hits(parts, k, image_filter is not None and image_filter.distinct)
 
     def look_up(self, image_id: str) -> tuple[Image, np.ndarray]:
         """See `Collection.look_up`. To be called from a thread, not from an event loop."""

@@ -3,14 +3,16 @@
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from lib.database.local import COLUMNS, LocalCollection
 from lib.database.ordering import in_natural_order
+from lib.database.tombstones import with_digest
 from lib.descriptors.store import index_descriptors, read_descriptors
 from lib.embedder.model import Embedder
 from lib.embedder.space import SemanticSpace
 from lib.errors import QueryError
-from lib.parquet import read_table
+from lib.parquet import read_schema, read_table
 from lib.text.encoder import Idf, TextEncoder
 
 _DIGEST = "none"
@@ -45,7 +47,7 @@ def open_descriptors(db: str) -> tuple[LocalCollection, SemanticSpace]:
     size = descriptors.shape[1]
     mean = descriptors.mean(axis=0, dtype=np.float64).astype(np.float32)
     embedder = Embedder(np.eye(size, dtype=np.float32), -mean)
-    images, order = in_natural_order([read_table(file, list(COLUMNS)) for file in index.files])
+    images, order = in_natural_order([_read_images(file) for file in index.files])
     embeddings = embedder.se_image(descriptors)[order]
     metadata: dict[str, Any] = {
         "descriptors": vars(index.provenance),
@@ -55,3 +57,8 @@ def open_descriptors(db: str) -> tuple[LocalCollection, SemanticSpace]:
         LocalCollection(0, _DIGEST, images, embeddings),
         SemanticSpace(NoTexts(db, size), embedder, _DIGEST, metadata),
     )
+
+
+def _read_images(file: str) -> pa.Table:
+    names = read_schema(file).names  # an older program's file lacks the digest
+    return with_digest(read_table(file, [n for n in COLUMNS if n in names])).select(COLUMNS)

@@ -31,6 +31,7 @@ class FilterBody(_Strict):
     min_width: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
     min_height: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
     orientation: Orientation | None = None
+    distinct: bool = Field(default=False, description="of copies of a file the first alone")
 
     def to_filter(self) -> Filter:
         """The filter that these conditions make."""

@@ -16,7 +16,7 @@ from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 
-from lib.database.interface import Image, UnknownImageError
+from lib.database.interface import Filter, Image, UnknownImageError
 from lib.errors import BadInputError, ImageSearchError, UnavailableError
 from lib.search.engine import Request, Searcher, SearchResult
 from lib.search.explain import split_over_cells
@@ -159,6 +159,7 @@ Like = Annotated[
 TextWeight = Annotated[
     float, Query(ge=0, le=1, allow_inf_nan=False, description="of the text beside an image")
 ]
+Distinct = Annotated[bool, Query(description="of copies of a file the first alone")]
 Explain = Annotated[bool, Query(description="say why each hit has its score")]
 
 
@@ -174,10 +175,12 @@ async def search_one(
     like: Like = None,
     text_weight: TextWeight = 0.5,
     k: models.Count = 10,
+    distinct: Distinct = False,
     explain: Explain = False,
 ) -> Response:
     """Images for a text, images like another image, or both together."""
-    request = Request(q, k, like, text_weight=text_weight)
+    condition = Filter(distinct=True) if distinct else None
+    request = Request(q, k, like, text_weight=text_weight, filter=condition)
     return await _search(_root(http), [request], explain)
 
 
@@ -207,7 +210,11 @@ async def search_many(http: HttpRequest, body: models.SearchBody) -> Response:
     },
 )
 async def search_image(
-    http: HttpRequest, q: Text = "", text_weight: TextWeight = 0.5, k: models.Count = 10
+    http: HttpRequest,
+    q: Text = "",
+    text_weight: TextWeight = 0.5,
+    k: models.Count = 10,
+    distinct: Distinct = False,
 ) -> Response:
     """Images like the one in the body (the file's bytes), alone or together with a text."""
     if http.headers.get("content-type", "").startswith("multipart/"):
@@ -216,7 +223,8 @@ async def search_image(
             "--data-binary @photo.jpg"
         )
     embedding = await _service().embed_image(await http.body())
-    request = Request(q, k, image=embedding, text_weight=text_weight)
+    condition = Filter(distinct=True) if distinct else None
+    request = Request(q, k, image=embedding, text_weight=text_weight, filter=condition)
     return await _search(_root(http), [request], explain=False)
 
 

@@ -12,9 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lib.database import opening as loading
 from lib.database.compaction import compact_database
+from lib.database.copies import copied_rows, without_copies
 from lib.database.interface import Filter
 from lib.database.manifest import (
     Manifest,
@@ -28,7 +31,7 @@ from lib.database.ordering import natural_key, natural_order
 from lib.database.removal import remove_images
 from lib.database.tombstones import Tombstones
 from lib.errors import BadArgumentError, BadInputError, ConflictError, MissingError
-from lib.schemas import embedding_schema, vectors_to_column
+from lib.schemas import content_digest, embedding_schema, vectors_to_column
 from lib.storage import join, locked
 
 
@@ -36,7 +39,9 @@ def write_file(db: str, name: str, ids: list[str], seed: int) -> ManifestFile:
     vectors = np.random.default_rng(seed).standard_normal((len(ids), 4)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     sizes = pa.array([int(each) if each.isdecimal() else 7 for each in ids], pa.int32())
-    columns = [pa.array(ids)] * 3 + [sizes] * 2 + [pa.array([1] * len(ids)), *[pa.array(ids)] * 2]
+    digests = pa.array([content_digest(vector.tobytes()) for vector in vectors])
+    columns = [pa.array(ids)] * 3 + [sizes] * 2
+    columns += [pa.array([1] * len(ids)), pa.array(ids), digests]
     table = pa.table([*columns, vectors_to_column(vectors)], schema=embedding_schema(4, {}))
     return write_embeddings(db, name, table)
 
@@ -230,6 +235,54 @@ def test_an_embedding_that_is_not_finite_is_refused_and_its_file_named(db: str) 
     commit_version(db, replace(manifest, files=(*manifest.files, file)))
     with pytest.raises(BadInputError, match=r"d\.parquet: the embedding of row 0"):
         open_database(db)
+
+
+def test_of_copies_the_first_that_may_be_found_is(db: str) -> None:
+    """An album holds the pictures of 9, 10 and b/1.jpg once more."""
+    album = write_file(db, "album.parquet", ["b/album 10.jpg", "b/album b.jpg", "1"], 0)
+    manifest = read_manifest(db)
+    commit_version(db, replace(manifest, files=(*manifest.files, album)))
+    database = open_database(db)
+    queries = np.random.default_rng(3).standard_normal((3, 4)).astype(np.float32)
+
+    def ids(image_filter: Filter) -> list[str]:
+        hits = database.search_images(queries, 20, image_filter)
+        each = [[image.image_id for image in hits.of(query)] for query in range(3)]
+        assert all(sorted(names) == sorted(each[0]) for names in each)
+        return sorted(each[0], key=natural_key)
+
+    once = ["1", "2", "10", "30", "31", "100", "a/1.jpg", "b/1.jpg"]
+    assert ids(Filter(distinct=True)) == once
+    assert ids(Filter(distinct=True, path_prefix="b/album")) == ["b/album 10.jpg", "b/album b.jpg"]
+    assert ids(Filter(distinct=True, image_ids=("1", "9", "b/album b.jpg"))) == [
+        "1",
+        "b/album b.jpg",
+    ]
+    every = database.search_images(queries, 20)
+    for query, best in enumerate(every.of(query)[0] for query in range(3)):
+        assert database.search_images(queries, 1, Filter(distinct=True)).of(query) == [best]
+    assert len(every.of(0)) == 11
+    for k in (1, 2, 3, 4):  # the first of them are three times as many and fewer than all
+        cut = database.search_images(queries, k, Filter(distinct=True))
+        whole = database.search_images(queries, 20, Filter(distinct=True))
+        assert [cut.of(query) for query in range(3)] == [whole.of(q)[:k] for q in range(3)]
+    remove_images(db, ["1"])
+    database = open_database(db)
+    assert ids(Filter(distinct=True)) == sorted({*once} - {"1"} | {"9"}, key=natural_key)
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), max_size=30), st.booleans())
+def test_of_each_content_one_stays(images: list[tuple[int, bool]], chunked: bool) -> None:
+    """0 is not known, and so nobody's copy."""
+    digests = [content_digest(bytes([content])) if content else "" for content, _ in images]
+    middle = len(digests) // 2 if chunked else 0
+    column = pa.chunked_array([digests[:middle], digests[middle:]], pa.large_string())
+    allowed = np.array([each for _, each in images], bool)
+    shown = without_copies(allowed, *copied_rows(column)).tolist()
+    seen: set[str] = set()
+    for digest, may, shows in zip(digests, allowed, shown, strict=True):
+        assert shows == (may and (not digest or digest not in seen))
+        seen |= {digest} if may else set()
 
 
 def test_filters_of_a_request(db: str) -> None:

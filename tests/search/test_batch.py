@@ -105,6 +105,13 @@ def options(db: Path, *arguments: str) -> argparse.Namespace:
     return build_parser().parse_args(["--db", str(db), *arguments])
 
 
+def answer_once(db: Path, queries: Path, directory: Path) -> set[str]:
+    """Ids of all images that `--distinct` answers with."""
+    file = str(directory / "once.parquet")
+    query(options(db, "--k", "99", "--distinct", "--output", file, "ball"))
+    return {*pq.read_table(file)["image_id"].to_pylist()}
+
+
 @pytest.mark.usefixtures("ray_local")
 def test_the_job_writes_a_directory_of_filtered_answers(
     db: Path, queries: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -124,6 +131,9 @@ def test_the_job_writes_a_directory_of_filtered_answers(
     answered = pq.read_table(output, partitioning=None)["image_ids"].to_pylist()
     assert {len(ids) for ids in answered} == {0, len(portraits)}
     assert set().union(*answered) == portraits
+    assert answer_once(db, queries, tmp_path) == {
+        image["image_id"] for image in images if image["image_id"] != "23.jpg"
+    }
     arguments.orientation = None
     with pytest.raises(BadArgumentError, match="other filter"):
         query(arguments)

@@ -39,6 +39,7 @@ def searcher(space: SemanticSpace) -> Searcher:
             "etag": [""] * len(NAMES),
             "width": [40, 20, 10, 30],
             "height": [20] * len(NAMES),
+            "digest": [""] * len(NAMES),
         }
     )
     database = LocalCollection(1, "digest", images, space.text.embed(NAMES))

@@ -207,6 +207,26 @@ def test_filters(http: httpx.Client) -> None:
     assert tall | wide == everything
     assert not tall & wide
     assert ids_of(min_width=300) == wide == ids_of(min_width=300, min_height=100)
+    assert ids_of(distinct=True) == everything - {"23.jpg"}
+    assert ids_of(distinct=True, image_ids=["23.jpg"]) == {"23.jpg"}
+
+
+def test_like_an_image_without_copies_of_it(http: httpx.Client) -> None:
+    for ask in (
+        lambda distinct: http.get("/search", params={"like": "22.jpg", "k": 2, **distinct}),
+        lambda distinct: http.post(
+            "/search/image",
+            params={"k": 2, **distinct},
+            content=http.get("/images/22.jpg").content,
+        ),
+    ):
+        both, one = (
+            [hit["image_id"] for hit in ask(distinct).json()["results"][0]["hits"]]
+            for distinct in ({}, {"distinct": True})
+        )
+        assert both == ["22.jpg", "23.jpg"]
+        assert one[0] == "22.jpg"
+        assert one[1] != "23.jpg"
 
 
 def test_images_by_any_name_and_nothing_else(service: RunningService, http: httpx.Client) -> None:

@@ -64,7 +64,7 @@ async function ask(path, options) {
 }
 
 async function request(signal) {
-  const asked = parameters({ k: state.k });
+  const asked = parameters({ k: state.k, distinct: true }); // albums hold copies
   if (!state.file) return ask(`search?${asked}`, { signal });
   if (state.file.size > info?.limits.upload_bytes) {
     const [size, most] = [state.file.size, info.limits.upload_bytes].map((bytes) => `${(bytes / 1e6).toFixed(1)} MB`);
