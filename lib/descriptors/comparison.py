@@ -1,6 +1,9 @@
 """Listed images compared with those that a database has, as Arrow tables of one range of paths."""
 
+import os
+import posixpath
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,9 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lib.descriptors.store import EDITS
+from lib.images.addresses import open_filesystem
 from lib.images.decoding import ImageError
 from lib.images.listed import LISTED, ListedImage
-from lib.images.reading import read_image
+from lib.images.reading import read_image, source_of
 from lib.schemas import content_digest
 
 _READERS = 16
@@ -29,7 +33,7 @@ class Counts:
     namesakes: int = 0  # at another address than the image whose name they were listed under
     doubled: int = 0  # rows that say the same of an image again
     moved: int = 0  # the same content at another address, or with another time
-    clash: str = ""  # an image of another source under a name that is taken
+    clash: str = ""  # why nothing may be changed: a name that is taken, a drive that is not there
 
     def add(self, other: "Counts") -> None:
         """Count the images of another range of paths, too."""
@@ -45,7 +49,7 @@ def compare(
 
     Of rows that say the same of an image the first stays; one that is listed twice counts once.
     """
-    listed, namesakes = _tell_apart(listed, known)
+    listed, namesakes = _tell_apart(_as_described(listed, known), known)
     paths = pa.chunked_array([*listed["path"].chunks, *known["path"].chunks], pa.string())
     codes = paths.combine_chunks().dictionary_encode().indices.to_numpy()
     own, theirs = codes[: len(listed)], codes[len(listed) :]
@@ -86,10 +90,76 @@ def compare(
         moved=int(moved.sum()),
         clash=_clash(here, there, np.flatnonzero(differs & elsewhere & suspicious)),
     )
+    if prune:
+        counts.clash = counts.clash or _not_mounted(known.filter(pa.array(at < 0)))
     gone = np.concatenate([met[~stays], np.flatnonzero(at < 0) if prune else np.empty(0, int)])
     dropped = _edits(known.take(gone), None)
     edits = pa.concat_tables([dropped, _edits(there.filter(moved), here.filter(moved))])
     return counts, _pending(listed, np.sort(first[(first >= 0) & (keeper < 0)]), first), edits
+
+
+def _as_described(listed: pa.Table, known: pa.Table) -> pa.Table:
+    """What is listed, under the names that the database has for the same files.
+
+    A copy on another system writes accents (NFC, NFD) and capitals otherwise; and a folder above
+    or below the one that was the source gives its files other names.
+    """
+    for key in (_spelling, _file):
+        new = np.flatnonzero(pc.invert(_is_in(listed["path"], known["path"])))
+        left = known.filter(pc.invert(_is_in(known["path"], listed["path"])))
+        if not (len(new) and len(left)):
+            break
+        images = listed.take(new)
+        own, theirs = _paths_by(key(images), images), _paths_by(key(left), left)
+        names = {
+            paths.pop(): theirs[file].pop()
+            for file, paths in own.items()
+            if len(paths) == 1 and len(theirs.get(file, ())) == 1
+        }
+        was, ids = images["path"].to_pylist(), images["image_id"].to_pylist()
+        paths = [names.get(path, path) for path in was]
+        ids = [i if i != old else path for i, old, path in zip(ids, was, paths, strict=True)]
+        listed = _named(listed, new, paths, ids)
+    return listed
+
+
+def _is_in(values: pa.ChunkedArray, those: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.is_in(values, value_set=those.combine_chunks())
+
+
+def _paths_by(keys: pa.ChunkedArray, images: pa.Table) -> dict[str, set[str]]:
+    paths: dict[str, set[str]] = {}
+    for key, path in zip(keys.to_pylist(), images["path"].to_pylist(), strict=True):
+        if key is not None:
+            paths.setdefault(key, set()).add(path)
+    return paths
+
+
+def _spelling(images: pa.Table) -> pa.ChunkedArray:
+    """What a copy keeps of a name, with its size; null where that is not known."""
+    return _joined(one_spelling(images["path"]), images, pc.greater_equal(images["bytes"], 0))
+
+
+def _file(images: pa.Table) -> pa.ChunkedArray:
+    """What opens a file in its version; null where that is not known."""
+    versions = pc.binary_join_element_wise(images["uri"], images["etag"], " ")
+    return _joined(versions, images, pc.not_equal(images["etag"], ""))
+
+
+def _joined(texts: pa.ChunkedArray, images: pa.Table, known: pa.ChunkedArray) -> pa.ChunkedArray:
+    joined = pc.binary_join_element_wise(texts, images["bytes"].cast(pa.string()), " ")
+    return pc.if_else(known, joined, None)
+
+
+def _named(listed: pa.Table, rows: np.ndarray, paths: list[str], ids: list[str]) -> pa.Table:
+    """What is listed, some of it under other names and ids."""
+    mask = np.zeros(len(listed), bool)
+    mask[rows] = True
+    for column, values in (("path", paths), ("image_id", ids)):
+        at = LISTED.get_field_index(column)
+        replaced = pc.replace_with_mask(listed[column], mask, pa.array(values, pa.string()))
+        listed = listed.set_column(at, LISTED.field(at), replaced)
+    return listed
 
 
 def _tell_apart(listed: pa.Table, known: pa.Table) -> tuple[pa.Table, int]:
@@ -126,13 +196,7 @@ def _tell_apart(listed: pa.Table, known: pa.Table) -> tuple[pa.Table, int]:
         paths.append(name if renamed else image.path)
         same = renamed and image.image_id == image_id
         ids.append(image.image_id + name[len(image.path) :] if same else image.image_id)
-    mask = np.zeros(len(listed), bool)
-    mask[rows] = True
-    for column, values in (("path", paths), ("image_id", ids)):
-        at = LISTED.get_field_index(column)
-        replaced = pc.replace_with_mask(listed[column], mask, pa.array(values, pa.string()))
-        listed = listed.set_column(at, LISTED.field(at), replaced)
-    return listed, len(set(own).intersection(paths))
+    return _named(listed, rows, paths, ids), len(set(own).intersection(paths))
 
 
 def without_version(listed: pa.Table) -> pa.ChunkedArray:
@@ -188,6 +252,31 @@ def _clash(here: pa.Table, there: pa.Table, rows: np.ndarray) -> str:
     return ""
 
 
+def _not_mounted(gone: pa.Table) -> str:
+    """What is wrong where images that are listed no longer lay on a drive that is not there."""
+    folders: dict[str, str] = {}
+    for path, uri in zip(gone["path"].to_pylist(), gone["uri"].to_pylist(), strict=True):
+        source = source_of(uri)
+        if source and ("://" not in source or source.startswith("file://")):
+            folders.setdefault(posixpath.dirname(open_filesystem(source)[1]), path)
+    for folder, path in folders.items():
+        while not os.path.lexists(folder):
+            folder = posixpath.dirname(folder)
+        if not _shows_files(folder):
+            return (
+                f"{folder} is empty or leads nowhere, as where a drive is not mounted, and --prune "
+                f"would drop what was described there, such as {path}. Mount the drive; or remove "
+                f"{folder}, if its images are gone for good"
+            )
+    return ""
+
+
+def _shows_files(folder: str) -> bool:
+    with suppress(OSError), os.scandir(folder) as entries:  # a link to nothing
+        return any(not entry.name.startswith(".") for entry in entries)
+    return False
+
+
 def _pending(listed: pa.Table, rows: np.ndarray, first: np.ndarray) -> pa.Table:
     """The rows to describe in order of path, with their positions among all that are listed."""
     if not len(rows):
@@ -208,3 +297,8 @@ def _edits(known: pa.Table, listed: pa.Table | None) -> pa.Table:
 def listed_names(paths: pa.ChunkedArray) -> pa.ChunkedArray:
     """Paths without what `_tell_apart` added to them."""
     return pc.replace_substring_regex(paths, "#[0-9a-f]{16}$", "")
+
+
+def one_spelling(paths: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Paths in composed small letters: the same for all that systems make of a name in copies."""
+    return pc.utf8_lower(pc.utf8_normalize(paths, "NFC"))

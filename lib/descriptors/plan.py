@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import ray
 from ray.exceptions import RayTaskError
 
-from lib.descriptors.comparison import Counts, compare, listed_names
+from lib.descriptors.comparison import Counts, compare, listed_names, one_spelling
 from lib.descriptors.listing import ListedTable, planning_cpus
 from lib.descriptors.store import KNOWN, apply_edits, known_images, row_counts, shard_states
 from lib.errors import MismatchError
@@ -198,7 +198,7 @@ def _cut(splitters: Sequence[str], *parts: pa.Table) -> Any:
     part = pa.concat_tables(parts)
     if not splitters:
         return part
-    ranges = _ranges(listed_names(part["path"]), splitters)
+    ranges = _ranges(one_spelling(listed_names(part["path"])), splitters)
     part = part.take(pa.array(np.argsort(ranges, kind="stable")))
     counts = np.bincount(ranges, minlength=len(splitters) + 1)
     starts = np.cumsum(counts) - counts

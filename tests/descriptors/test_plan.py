@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import shutil
 from bisect import bisect_right
 from pathlib import Path
 
@@ -193,3 +194,58 @@ def test_planning_reads_no_descriptor(s3_bucket: str, s3_requests: list[tuple[st
     read = [size for method, size in s3_requests if method == "get_object"]
     assert sum(read) < 100_000
     assert len(s3_requests) <= 4
+
+
+def test_copies_keep_the_names_that_the_database_has() -> None:
+    """Accents composed or not, capitals or small ones; another file of such a name is another."""
+    there = [listed_as(path) for path in ("Café/a.jpg", "IMG_1.JPG", "B.jpg", "b.jpg", "c.jpg")]
+    copies = [listed_as(path, "/new/") for path in ("Cafe\u0301/a.jpg", "img_1.jpg", "C.jpg")]
+    copies[2] = copies[2]._replace(bytes=6)
+    # Which of two a third one is nobody knows.
+    copies.append(listed_as("B.JPG", "/new/"))
+    counts, pending = compared(copies, there)
+    assert (counts.described, counts.moved, counts.removed) == (2, 2, 3)
+    assert [row["path"] for row in pending] == ["B.JPG", "C.jpg"]
+    both = [*there, listed_as("Cafe\u0301/a.jpg")]  # two files in one folder
+    assert compared(both, both)[0].described == compared(both, [])[0].listed == 6
+
+
+def test_a_folder_above_or_below_the_source_keeps_names() -> None:
+    whole = [listed_as(path) for path in ("a.jpg", "deep/b.jpg", "deep/c.jpg")]
+    below = [image._replace(path=image.path[5:], image_id=image.path[5:]) for image in whole[1:]]
+    new = ListedImage("d.jpg", "/p/deep/d.jpg", 5, "1", "d.jpg")
+    counts, pending = compared([*below, new], whole)
+    assert (counts.described, counts.moved, counts.removed) == (2, 0, 1)
+    assert [row["path"] for row in pending] == ["d.jpg"]
+    counts, pending = compared(whole, below)
+    assert (counts.described, counts.removed) == (2, 0)
+    assert [row["path"] for row in pending] == ["a.jpg"]
+    # Without a version an address may show another image by now.
+    unknown = [image._replace(etag="", bytes=-1) for image in below]
+    assert compared(unknown, whole)[0].described == 0
+
+
+def listed_as(path: str, root: str = "/p/") -> ListedImage:
+    return ListedImage(path, root + path, 5, "1", path)
+
+
+@pytest.mark.parametrize("how", ["empty", "link"])
+def test_a_drive_that_is_not_mounted_is_not_pruned(how: str, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/a.jpg").touch()
+    mounted = tmp_path / "photos/drive"
+    there = [listed_as(path, f"{tmp_path}/photos/") for path in ("a.jpg", "b.jpg", "drive/x/y.jpg")]
+    rows = [{**i._asdict(), "digest": "", "failed": False, "file": 0, "row": 0} for i in there]
+    known = pa.Table.from_pylist(rows, store.KNOWN)
+    whole = pa.concat_tables(tabulate(there[:1]))
+    if how == "empty":
+        mounted.mkdir()
+        (mounted / ".DS_Store").touch()
+    else:
+        mounted.symlink_to(tmp_path / "gone")
+    for prune in (False, True):
+        counts, _, _ = compare(whole, known, prune=prune, retry_failed=False)
+        assert ("drive is empty or leads nowhere" in counts.clash) == prune
+    mounted.unlink() if how == "link" else shutil.rmtree(mounted)
+    counts, _, _ = compare(whole, known, prune=True, retry_failed=False)
+    assert (counts.clash, counts.removed) == ("", 2)
