@@ -365,6 +365,9 @@ _NAMES = {  # of formats that people have and that are not read, by how files st
     b"v/1\x01": "OpenEXR",
     b"#?RADIANCE": "Radiance HDR",
     b"FUJIFILM": "Fujifilm raw",
+    b"II\xbc": "JPEG XR",
+    b"gimp xcf": "GIMP's XCF",
+    b"8BPS\0\2": "Photoshop's large document (PSB)",
 }
 
 
@@ -380,6 +383,9 @@ def _unidentified(content: bytes) -> ImageError:
         if HEIF_IS_READ:
             return ImageError("undecodable", "a damaged HEIC file")
         return ImageError("unsupported", "a HEIC file: pip install pillow-heif")
+    name = next((name for start, name in _NAMES.items() if content.startswith(start)), None)
+    if name is not None:
+        return ImageError("unsupported", f"{name} is not read: convert it to JPEG or PNG")
     if content[:4] == b"8BPS" and len(content) > 26:
         channels, depth, mode = struct.unpack(">12xH8xHH", content[:26])
         return ImageError(
@@ -390,11 +396,17 @@ def _unidentified(content: bytes) -> ImageError:
     for beginning, kind in ((_PNG, "PNG"), (b"GIF8", "GIF")):
         if content.startswith(beginning):
             return ImageError("undecodable", f"a {kind} whose beginning is damaged")
-    name = next((name for start, name in _NAMES.items() if content.startswith(start)), None)
-    if name is not None:
-        return ImageError("unsupported", f"{name} is not read: convert it to JPEG or PNG")
     if content.startswith(b"version https://git-lfs"):
         return ImageError("not_an_image", "Git LFS has not fetched the picture: git lfs pull")
+    if content.startswith(b"/annex/objects/"):
+        return ImageError("not_an_image", "git-annex has not fetched the picture: git annex get")
+    if content.startswith((b"\x1f\x8b", b"PK\3\4", b"7z\xbc\xaf", b"Rar!")):
+        return ImageError("unsupported", "a packed file under a picture's name: unpack it")
+    if content[4:8] == b"ftyp":
+        kind = content[8:12].decode("latin-1")
+        return ImageError("unsupported", f"a film or raw photo of kind {kind!r} is not read")
+    if not content.strip(b"\0"):
+        return ImageError("empty", "the file holds nothing but zeros, as a copy that broke off")
     start = content[:40].decode("ascii", "replace").strip()
     return ImageError("not_an_image", f"no image format is known that starts {start!r}")
 

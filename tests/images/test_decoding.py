@@ -1,5 +1,6 @@
 """Every odd kind of file becomes what a person would see, or a typed reason."""
 
+import gzip
 import io
 import struct
 import subprocess
@@ -526,6 +527,16 @@ def test_what_is_not_read_is_named() -> None:
     assert fails(pointer) == "not_an_image: Git LFS has not fetched the picture: git lfs pull"
     photoshop = b"8BPS" + struct.pack(">H6xHIIHH", 1, 4, 8, 8, 32, 4).ljust(200, b"\0")
     assert "a PSD of 4 × 32 bits in colour mode 4" in fails(photoshop)
+    large = photoshop[:4] + b"\0\2" + photoshop[6:]
+    for content, name in (
+        (large, "Photoshop's large document (PSB) is not read"),
+        (gzip.compress(JPEG), "a packed file under a picture's name: unpack it"),
+        (b"\0\0\0\x18ftypmp42" + bytes(100), "a film or raw photo of kind 'mp42' is not read"),
+        (b"II\xbc\x01" + bytes(100), "JPEG XR is not read"),
+    ):
+        assert fails(content).startswith(f"unsupported: {name}")
+    assert fails(b"/annex/objects/SHA256E-s1--x.jpg\n").endswith("git annex get")
+    assert fails(bytes(5000)).startswith("empty: the file holds nothing but zeros")
 
 
 def test_an_avif_that_says_first_that_it_is_of_the_heif_family() -> None:
