@@ -300,5 +300,5 @@ def listed_names(paths: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def one_spelling(paths: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Paths in composed small letters: the same for all that systems make of a name in copies."""
-    return pc.utf8_lower(pc.utf8_normalize(paths, "NFC"))
+    """Paths in composed small letters and slashes: the same, whatever a system makes of a name."""
+    return pc.replace_substring(pc.utf8_lower(pc.utf8_normalize(paths, "NFC")), "\\", "/")

@@ -22,16 +22,20 @@ def zip_members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
 
     Zip knows two encodings, code page 437 and UTF-8, and many archivers write another: what is
     UTF-8 without saying so is taken as such, and the page of other names is that in which they look
-    like names. Raises zipfile.BadZipFile.
+    like names. Where folders are told by backslashes alone, as some Windows programs write, these
+    are slashes. Raises zipfile.BadZipFile.
     """
-    infos = [info for info in archive.infolist() if info.filename and not info.is_dir()]
+    infos = [info for info in archive.infolist() if info.filename]
     if any(info.volume for info in infos):
         raise zipfile.BadZipFile("it is the last of several parts: join them (zip -s 0)")
     raw = [_raw_name(info) for info in infos]
     unclear = [name for name in raw if isinstance(name, bytes)]
     page = code_page(unclear) if unclear else ""
     names = (name if isinstance(name, str) else name.decode(page, "replace") for name in raw)
-    return dict(zip(names, infos, strict=True))
+    members = dict(zip(names, infos, strict=True))
+    if not any("/" in name for name in members):
+        members = {name.replace("\\", "/"): info for name, info in members.items()}
+    return {name: info for name, info in members.items() if not name.endswith("/")}
 
 
 def _raw_name(info: zipfile.ZipInfo) -> str | bytes:

@@ -63,9 +63,17 @@ _NO_OBJECTS = "lines or entries that are no JSON object"
 _IN_A_CELL = "rows inside of a quoted cell"
 _WITHOUT_ADDRESS = "rows without an address"
 _WINDOWS_PATHS = "paths on a Windows machine"
+_IN_BASE64 = "images written as text (base64)"
+# By how JPEG, PNG, GIF and WebP begin.
+_OF_BASE64 = r"^(?:data:image/|(?:/9j/|iVBORw0KGgo|R0lGOD|UklGR)[\w+/=\s]{200})"
 _OF_WINDOWS = r"^(?:file:/*)?[A-Za-z]:[\\/]|^\\\\"
 _CLASSES = rf"(?i)({'|'.join(map(re.escape, sorted(ENDINGS)))})(?:\s+-?\d+)+$"
+_MOST_SHOWN = 80  # letters of a column's name; the first row may hold a whole picture
 _MOST_REPEATS = 100  # in a pattern; RE2 refuses more than 1,000
+
+
+class NoImageColumnError(BadInputError):
+    """A table that neither holds nor names images."""
 
 
 class ContainerFile(NamedTuple):
@@ -312,7 +320,8 @@ def _parquet(file: Any, where: ContainerFile, left_out: LeftOut) -> Rows:
     if content is not None:
         yield from _content_rows(table, content, where)
         return
-    columns = _columns([f.name for f in _flat(schema)], where.uri, schema.names)
+    among = [f"{field.name} ({field.type})" for field in schema]
+    columns = _columns([f.name for f in _flat(schema)], where.uri, among)
     ranges = _row_groups(table.metadata) if where.groups is None else [where.groups]
     if len(ranges) > 1:
         yield from (where._replace(groups=groups) for groups in ranges)
@@ -345,13 +354,16 @@ def _rows(
         pa.repeat("", len(batch)),
         paths,
     ]
-    table = pa.table(listed, LISTED).filter(pc.greater(pc.binary_length(uris), 0))
-    if without := len(batch) - len(table):
-        left_out.skipped[_WITHOUT_ADDRESS] += without
-    elsewhere = pc.match_substring_regex(table["uri"], _OF_WINDOWS)
-    if count := pc.sum(elsewhere).as_py():
-        left_out.skipped[_WINDOWS_PATHS] += count
-        return table.filter(pc.invert(elsewhere))
+    table = pa.table(listed, LISTED)
+    for what, pattern in (
+        (_WITHOUT_ADDRESS, "^$"),
+        (_WINDOWS_PATHS, _OF_WINDOWS),
+        (_IN_BASE64, _OF_BASE64),
+    ):
+        wrong = pc.match_substring_regex(pc.fill_null(uris, ""), pattern)
+        if count := pc.sum(wrong).as_py():
+            left_out.skipped[what] += count
+            table, uris = (rows.filter(pc.invert(wrong)) for rows in (table, uris))
     return table
 
 
@@ -394,11 +406,15 @@ def member_uri(kind: str, member: str, source: str) -> str:
     return f"{kind}://{member.replace('%', '%25').replace('::', '%3A%3A')}::{source}"
 
 
-def holds_images(fs: Any, name: str) -> bool:
-    """Whether a Parquet table has the bytes of images; true of one that cannot be read."""
+def holds_images(fs: Any, name: str, or_addresses: bool) -> bool:
+    """Whether a Parquet table has the bytes of images, or where `or_addresses` their addresses;
+    true of one that cannot be read.
+    """
     try:
         with fs.open(name) as file:
-            return content_column(pq.read_schema(file)) is not None
+            schema = pq.read_schema(file)
+            addresses = or_addresses and _first(schema.names, URI_COLUMNS)
+            return content_column(schema) is not None or bool(addresses)
     except (OSError, pa.ArrowException):
         return True  # and the listing counts it as unreadable
 
@@ -511,9 +527,10 @@ def _columns(columns: Sequence[str], source: str, among: Sequence[str] | None = 
     name = _first(columns, _PATH_COLUMNS)
     uri = _first(columns, URI_COLUMNS) or name
     if uri is None:
-        raise BadInputError(
+        has = ", ".join(name[:_MOST_SHOWN] for name in among or columns)
+        raise NoImageColumnError(
             f"{source} needs a column of addresses (url), of paths (path, file_name) or, in "
-            f"Parquet, of image bytes; it has {', '.join(among or columns)}"
+            f"Parquet, of image bytes; it has {has}"
         )
     folder = _first(columns, FOLDER_COLUMNS) if uri == name else None
     return [uri, name or uri, *filter(None, [folder])]

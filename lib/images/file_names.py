@@ -29,11 +29,15 @@ UNREAD = PHOTOS_UNREAD | frozenset(
     .jps .insp .livp .svg .svgz .eps .ai .pdf .exr .hdr .psb .xcf .kra .wdp .jxr .djvu .emf .wmf
     .fits .dcm .mov .mp4 .m4v .avi .mkv .webm .3gp .mts .m2ts .wmv .mpg .mpeg .mp .3g2 .flv .ogv
     .vob .lrv .insv .arrow .tfrecord .tfrecords .h5 .hdf5 .mdb .rec .parquet .zip .tar .gz .tgz .bz2
-    .xz .zst .7z .rar .cbz .cbr .iso .dmg .warc
+    .xz .zst .7z .rar .cbz .cbr .iso .dmg .warc .npy .npz .pkl .pickle .mat .lmdb .feather .sqlite
     """.split()  # noqa: SIM905
 )  # fmt: skip
 _REMEDIES = {
     "hidden": "--include-hidden takes them",
+    "placeholders of iCloud": "download them",
+    "keys that end in a slash": "copy those that are images to other names",
+    "images written as text (base64)": "decode them, into a column of bytes in Parquet",
+    "names without an ending": "write the paths of images among them into a .txt, and give that",
     "paths on a Windows machine": "write them relative to the list, beside the pictures here",
     **dict.fromkeys((".heic", ".heif", ".hif"), "pip install pillow-heif"),
     **dict.fromkeys(
@@ -41,8 +45,11 @@ _REMEDIES = {
         "unpack them",
     ),
     **dict.fromkeys(
-        ".arrow .tfrecord .tfrecords .h5 .hdf5 .mdb .rec".split(),  # noqa: SIM905
-        "save them as Parquet",
+        """
+        .arrow .tfrecord .tfrecords .h5 .hdf5 .mdb .rec .npy .npz .pkl .pickle .mat .lmdb .feather
+        .sqlite
+        """.split(),  # noqa: SIM905
+        "save its images as files or their bytes in Parquet",
     ),
 }
 _UNREADABLE = "unreadable "
@@ -55,6 +62,7 @@ _LEFT_BEHIND = frozenset(
         *("$recycle.bin", "recycler", "recycled", "system volume information", "found.000"),
         *("thumbs.db", "ehthumbs.db", "desktop.ini", "lost+found", "lost.dir"),
         *("#recycle", "#snapshot", "@eadir", "@recycle", "@recently-snapshot", "@tmp", "@sharebin"),
+        *("files_trashbin", "files_versions"),  # Nextcloud's
     )
 )
 _LIBRARIES = re.compile(r"\.(photoslibrary|photolibrary|aplibrary|migratedphotolibrary)/", re.I)
@@ -123,11 +131,16 @@ def unreadable_ones(skipped: Counter[str]) -> list[str]:
     return [what for what in skipped if what.startswith(_UNREADABLE)]
 
 
+def remedy_of(kind: str) -> str:
+    """What to do to have images of a kind that is left out; empty where there is nothing to say."""
+    return _REMEDIES.get("names without an ending" if kind.startswith("names ") else kind, "")
+
+
 def skipped_in_words(skipped: Counter[str]) -> str:
     """`12 hidden (--include-hidden takes them), 3 .mov`, the most frequent first."""
     unread = unreadable_ones(skipped)
     words = [
-        f"{count:,} {what}" + (f" ({_REMEDIES[what]})" if what in _REMEDIES else "")
+        f"{count:,} {what}" + (f" ({remedy})" if (remedy := remedy_of(what)) else "")
         for what, count in skipped.most_common()
         if not what.startswith(_UNREADABLE)
     ]
@@ -147,7 +160,8 @@ class LeftOut:
         """Whether a path below a source is left out by what it leads to, see `is_hidden`."""
         if self.include_hidden or not is_hidden(path, source):
             return False
-        self.skipped["hidden"] += 1
+        evicted = path.endswith(".icloud")  # .IMG_1.HEIC.icloud
+        self.skipped["placeholders of iCloud" if evicted else "hidden"] += 1
         return True
 
     def takes_member(self, name: str) -> bool:

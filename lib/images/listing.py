@@ -23,12 +23,13 @@ from lib.images.addresses import open_filesystem
 from lib.images.containers import (
     CONTAINERS,
     ContainerFile,
+    NoImageColumnError,
     container_kind,
     holds_images,
     list_container,
     refusal,
 )
-from lib.images.file_names import LeftOut, ending, is_image
+from lib.images.file_names import LeftOut, ending, is_image, left_out_as, remedy_of
 from lib.images.listed import ListedImage, listed_image, rows_of, uri_of, version
 from lib.schemas import PROVENANCE_KEY
 from lib.storage import NUMBERS, numbered
@@ -151,8 +152,10 @@ class Listing:
             except FileNotFoundError as error:
                 raise MissingError(f"no images at {source}: {error.__cause__ or error}") from error
         elif local:
+            remedy = remedy_of(left_out_as(name))
             raise BadInputError(
                 f"{source} is neither an image nor one of {', '.join(CONTAINERS)}, by its ending"
+                + (f": {remedy}" if remedy else "")
             )
         else:
             yield _remote_folder(fs, path, path)
@@ -166,16 +169,21 @@ class Listing:
                 yield _part(item) if isinstance(item, ContainerFile) else item
         except Exception as error:  # what reads archives raises nearly anything
             said = refusal(where, error)
-            if where.below is not None or (said and not empty):
+            if where.below is not None and isinstance(error, NoImageColumnError):
+                self.skipped["tables without images"] += 1
+            elif where.below is not None or (said and not empty):
                 self._left_out.add_unreadable(where.uri, error)
             elif said:
                 raise said from error
             else:
                 raise
 
-    def _table_beside_images(self, where: ContainerFile) -> "_Items":
-        """The images of a table, but none where it tells of those that lie beside it."""
-        if holds_images(where.fs, where.path):
+    def _table_beside(self, where: ContainerFile, folders: bool) -> "_Items":
+        """The images of a table, but none where it tells of those that lie beside it.
+
+        Beside `folders` alone its addresses are images, its paths none (DiffusionDB, imagefolder).
+        """
+        if holds_images(where.fs, where.path, or_addresses=folders):
             yield _part(where)
         else:
             self.skipped[_TABLES_BESIDE] += 1
@@ -205,8 +213,11 @@ class Listing:
                     folders.add(entry.name)
                     continue
                 status = entry.stat()
-            except OSError:  # a link to nothing, or to itself: reading says so
-                files.append((f"{root}/{below}{entry.name}", {"size": -1}))
+            except OSError:  # a link to nothing, or to itself: of an image reading says so
+                if is_image(entry.name):
+                    files.append((f"{root}/{below}{entry.name}", {"size": -1}))
+                else:
+                    self.skipped["links to nothing"] += 1
                 continue
             if not stat.S_ISREG(status.st_mode):
                 self.skipped["pipes, sockets and devices"] += 1
@@ -251,6 +262,8 @@ class Listing:
             # Keys with nothing between two slashes, of which s3fs makes the folder itself.
             keys = fs.find(folder, prefix="/", detail=True).items()
             yield from self._directories(fs, root, self._not_hidden(root, keys))
+        if files.get("", {}).get("size"):  # where others keep an empty mark of a folder
+            self.skipped["keys that end in a slash"] += 1
         for path in inner.values():
             yield _remote_folder(fs, root, path, above)
 
@@ -318,7 +331,10 @@ class Listing:
             else:
                 self._left_out.add_other(name)
         for table in tables:
-            yield _part(table) if plain else Part(table.uri, Listing._table_beside_images, (table,))
+            if plain and not folders:
+                yield _part(table)
+            else:
+                yield Part(table.uri, Listing._table_beside, (table, plain))
 
 
 _Items = Iterator[ListedImage | pa.Table | Part]

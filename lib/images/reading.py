@@ -199,7 +199,8 @@ class _Zip:
 
     def read(self, name: str) -> bytes:
         """Bytes of a member by its name as `lib.images.containers.member_uri` writes it."""
-        member = self._members.get(unquote(name), self._members.get(name))
+        written = (unquote(name), name, unquote(name).replace("\\", "/"))  # older databases, too
+        member = next((self._members[each] for each in written if each in self._members), None)
         if member is None:
             raise FileNotFoundError(f"the archive has no member {name}")
         if member.flag_bits & 1:

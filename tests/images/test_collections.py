@@ -1,5 +1,6 @@
 """Collections as people have them: what is listed, what is left out, and what is said of it."""
 
+import base64
 import errno
 import gzip
 import io
@@ -68,6 +69,7 @@ LEFT_BEHIND = [
     ".picasaoriginals/IMG_1.jpg",
     "Catalog Previews.lrdata/A/1.jpg",
     "Photos Library.photoslibrary/resources/derivatives/1.jpg",
+    "data/me/files_trashbin/files/trip.d1700000000/1.jpg",
     "~syncthing~IMG_1.jpg",
     "IMG_1.sync-conflict-20190101-120000-ABCDEFG.jpg",
     "IMG_1 (Ann's conflicted copy 2020-01-01).jpg",
@@ -110,6 +112,9 @@ def test_files_that_their_names_may_hide_are_counted(tmp_path: Path) -> None:
     assert counted(tmp_path / "a.zip") == {**expected, "names without an ending": 1}
 
 
+SAVE = "save its images as files or their bytes in Parquet"
+
+
 def test_what_may_hold_images_and_is_not_opened_is_counted(tmp_path: Path) -> None:
     names = ["inner.zip", "inner.tar", "train.parquet", "data-00000-of-00001.arrow"]
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
@@ -119,14 +124,19 @@ def test_what_may_hold_images_and_is_not_opened_is_counted(tmp_path: Path) -> No
     inside = {".zip": 1, ".tar": 1, ".parquet": 1, ".arrow": 1}
     assert counted(tmp_path / "a.zip") == inside
     assert skipped_in_words(counted(tmp_path / "a.zip")) == (
-        "1 .zip (unpack them), 1 .tar (unpack them), 1 .parquet (unpack them), "
-        "1 .arrow (save them as Parquet)"
+        f"1 .zip (unpack them), 1 .tar (unpack them), 1 .parquet (unpack them), 1 .arrow ({SAVE})"
     )
     goes_on = {"names that go on after .tfrecord": 1}
     assert counted(tmp_path / "motion") == {".mp": 1, ".arrow": 1, **goes_on}
     write(tmp_path / "packed", "a.h5", "b.cbz")
     words = skipped_in_words(counted(tmp_path / "packed"))
-    assert sorted(words.split(", ")) == ["1 .cbz (unpack them)", "1 .h5 (save them as Parquet)"]
+    assert sorted(words.split(", ")) == ["1 .cbz (unpack them)", f"1 .h5 ({SAVE})"]
+
+
+def test_pictures_that_are_not_here_yet_are_told_from_hidden_ones(tmp_path: Path) -> None:
+    write(tmp_path, "a.jpg", ".IMG_1.HEIC.icloud", ".IMG_2.jpg.icloud", ".hidden.jpg")
+    assert counted(tmp_path) == {"hidden": 1, "placeholders of iCloud": 2}
+    assert "2 placeholders of iCloud (download them)" in skipped_in_words(counted(tmp_path))
 
 
 def test_what_is_left_behind_in_archives(tmp_path: Path) -> None:
@@ -519,12 +529,49 @@ def test_a_file_of_another_kind_says_so(tmp_path: Path) -> None:
     for name in ("a.7z", "list.yaml", "photo"):
         with pytest.raises(BadInputError, match=r"neither an image nor one of \.zip"):
             listed(tmp_path / name)
+    for name, remedy in (("a.rar", "unpack"), ("a.npz", SAVE), ("data_batch_1", r"into a \.txt")):
+        write(tmp_path, name)
+        with pytest.raises(BadInputError, match=f"by its ending: .*{remedy}"):
+            listed(tmp_path / name)
 
 
 def test_a_table_in_which_no_image_is_found_says_what_it_has(tmp_path: Path) -> None:
     pq.write_table(pa.table({"images": [[{"bytes": b"x"}]], "t": ["a"]}), tmp_path / "a.parquet")
-    with pytest.raises(BadInputError, match=r"it has images, t$"):
+    with pytest.raises(BadInputError, match=r"it has images \(list.*\), t \(string\)$"):
         listed(tmp_path / "a.parquet")
+    # Among others it is none that failed, for which --prune would refuse to drop anything.
+    assert counted(tmp_path) == {"tables without images": 1}
+    (tmp_path / "a.tsv").write_text(f"0\t{'/9j/' * 1000}\n")
+    with pytest.raises(BadInputError, match=r"it has 0, (/9j/){20}$"):
+        listed(tmp_path / "a.tsv")
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_images_as_text_are_counted(ending: str, tmp_path: Path) -> None:
+    write(tmp_path, "a.jpg")
+    beginnings = [b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"RIFF....WEBP"]
+    texts = [base64.b64encode(each + bytes(300)).decode() for each in beginnings]
+    texts.append("data:image/png;base64,AAAA")
+    table = pa.table({"image": [*texts, "a.jpg"]})
+    if ending == "csv":
+        pyarrow.csv.write_csv(table, tmp_path / "l.csv")
+    elif ending == "jsonl":
+        (tmp_path / "l.jsonl").write_text("\n".join(map(json.dumps, table.to_pylist())))
+    else:
+        pq.write_table(table, tmp_path / "l.parquet")
+    assert listed(tmp_path / f"l.{ending}") == {"a.jpg": b"a.jpg"}
+    assert counted(tmp_path / f"l.{ending}") == {"images written as text (base64)": 5}
+
+
+def test_a_table_of_paths_beside_the_folders_that_it_tells_of(tmp_path: Path) -> None:
+    write(tmp_path, "images/part-1/a.png", "elsewhere.txt")
+    pq.write_table(pa.table({"image_name": ["a.png"]}), tmp_path / "metadata.parquet")
+    url = str(tmp_path / "elsewhere.txt")
+    pq.write_table(pa.table({"url": [url]}), tmp_path / "more.parquet")
+    assert set(listed(tmp_path)) == {"images/part-1/a.png", url}
+    assert counted(tmp_path)["tables beside the images that they tell of"] == 1
+    named = list(list_images(f"{tmp_path}/meta*.parquet"))  # who names it means it
+    assert [image.path for image in named] == ["a.png"]
 
 
 def test_shards_of_laion(tmp_path: Path) -> None:
@@ -564,6 +611,20 @@ def zip_with_raw_names(path: Path, *names: bytes) -> None:
     for number, name in enumerate(names):
         content = content.replace(f"{number}".ljust(len(name), "_").encode(), name)
     path.write_bytes(content)
+
+
+def test_folders_in_a_zip_that_are_told_by_backslashes(tmp_path: Path) -> None:
+    names = ["2019\\trip\\a.jpg", "2019\\", "__MACOSX\\._a.jpg", "@eaDir\\a.jpg\\THUMB.jpg"]
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in names:
+            archive.writestr(name, b"" if name.endswith("\\") else b"1")
+    assert listed(tmp_path / "a.zip") == {"2019/trip/a.jpg": b"1"}
+    assert counted(tmp_path / "a.zip") == {"hidden": 2}
+    assert read_uri(f"zip://2019\\trip\\a.jpg::{tmp_path}/a.zip") == b"1"  # of an older database
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
+        for name in ("d/a\\b.jpg", "c.jpg"):
+            archive.writestr(name, b"1")
+    assert set(listed(tmp_path / "b.zip")) == {"d/a\\b.jpg", "c.jpg"}
 
 
 @pytest.mark.parametrize(
@@ -737,6 +798,7 @@ def test_no_entry_of_a_folder_ends_the_listing(tmp_path: Path) -> None:
     write(tmp_path, "good.jpg", "sub/deep.jpg")
     (tmp_path / "dangling.jpg").symlink_to("nowhere.jpg")
     (tmp_path / "itself.jpg").symlink_to("itself.jpg")
+    (tmp_path / "drive").symlink_to("/nowhere")
     (tmp_path / "sub" / "back").symlink_to(tmp_path)
     os.mkfifo(tmp_path / "pipe.jpg")
     (tmp_path / "broken.zip").write_bytes(b"PK no zip")
@@ -755,6 +817,7 @@ def test_no_entry_of_a_folder_ends_the_listing(tmp_path: Path) -> None:
     skipped = counted(tmp_path)
     assert skipped["pipes, sockets and devices"] == 2
     assert skipped["links to a folder above"] == 1
+    assert skipped["links to nothing"] == 1
     assert len(unreadable_ones(skipped)) >= 2
     # A list may name a pipe, too: it is not waited for.
     with pytest.raises(ImageError, match="no regular file"):
