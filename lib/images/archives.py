@@ -14,6 +14,7 @@ _EXTENDED = (
     *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
     *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
 )
+_COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"(\xb5/\xfd": "zstd"}
 _LARGEST_HEADER = 1_000_000  # bytes of a tar's extended header; names have a few hundred
 
 
@@ -65,16 +66,33 @@ class BoundedTarInfo(tarfile.TarInfo):
 
 
 def tar_members(file: Any) -> Iterator[tarfile.TarInfo]:
-    """The files and links in an uncompressed tar, one at a time. Raises tarfile.TarError."""
-    if file.read(2) == b"\x1f\x8b":
-        raise tarfile.ReadError("it is compressed by gzip: unpack it")
-    file.seek(0)
-    with tarfile.open(fileobj=file, mode="r:", tarinfo=BoundedTarInfo) as archive:
-        for member in archive:
-            if member.isfile() or member.islnk() or member.issym():
-                yield member
-            archive.members = []  # type: ignore[attr-defined]
+    """The files and links in an uncompressed tar, one at a time, also in others that were appended
+    to it (`cat`). Raises tarfile.TarError.
+    """
+    head = file.read(6)
+    for beginning, program in _COMPRESSED.items():
+        if head.startswith(beginning):
+            raise tarfile.ReadError(f"it is compressed by {program}: unpack it")
+    start: int | None = 0
+    while start is not None:
+        file.seek(start)
+        with tarfile.open(fileobj=file, mode="r:", tarinfo=BoundedTarInfo) as archive:
+            for member in archive:
+                if member.isfile() or member.islnk() or member.issym():
+                    yield member
+                archive.members = []  # type: ignore[attr-defined]
+            end = archive.offset  # type: ignore[attr-defined]
         # tarfile takes a damaged header for the end, which is zeros.
-        file.seek(archive.offset)  # type: ignore[attr-defined]
-        if file.read(tarfile.BLOCKSIZE).strip(b"\0"):
-            raise tarfile.ReadError(f"a damaged header at byte {archive.offset:,}")  # type: ignore[attr-defined]
+        start = _after_zeros(file, end)
+        if start == end:
+            raise tarfile.ReadError(f"a damaged header at byte {end:,}")
+
+
+def _after_zeros(file: Any, at: int) -> int | None:
+    """Where the first block is that is not of zeros alone; None where the file ends before."""
+    file.seek(at)
+    while block := file.read(tarfile.BLOCKSIZE):
+        if block.strip(b"\0"):
+            return at
+        at += len(block)
+    return None

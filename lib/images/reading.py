@@ -82,6 +82,8 @@ def read_image(image: ListedImage, attempts: int = ATTEMPTS) -> bytes:
             if status in (401, 403):
                 raise ImageError("forbidden", _message(error)) from error
             wait = FIRST_WAIT_S * 2**attempt * random.uniform(0.5, 1.5)
+            asked = (getattr(error, "headers", None) or {}).get("Retry-After", "")
+            wait = max(wait, float(asked)) if asked.isdecimal() else wait
             lasting = 400 <= status < 500 and status not in (408, 429)
             if lasting or attempt + 1 == attempts or time.monotonic() + wait > end:
                 raise ImageError("unreadable", _message(error)) from error

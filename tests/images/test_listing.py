@@ -187,6 +187,12 @@ class Unreliable(BaseHTTPRequestHandler):
         if broken and how in ("503", "404", "403"):
             self.send_error(int(how))
             return
+        if broken and how == "429":
+            self.send_response(429)
+            self.send_header("Retry-After", "3600")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         self.send_response(200)
         self.send_header("Content-Length", "1000")
         self.end_headers()
@@ -257,6 +263,7 @@ def test_a_scheme_may_be_in_capitals(unreliable: str) -> None:
         ("403-9.jpg", "forbidden", 1),
         ("503-9.jpg", "unreadable", 4),
         ("cut-9.jpg", "unreadable", 4),
+        ("429-9.jpg", "unreadable", 1),  # it asks for a wait beyond the deadline
     ],
 )
 def test_lasting_errors_have_a_reason(
