@@ -15,6 +15,7 @@ _EXTENDED = (
     *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
 )
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"(\xb5/\xfd": "zstd"}
+_MOST_ZEROS = 1 << 20  # bytes; tar writes records of 10,240
 _LARGEST_HEADER = 1_000_000  # bytes of a tar's extended header; names have a few hundred
 
 
@@ -88,11 +89,14 @@ def tar_members(file: Any) -> Iterator[tarfile.TarInfo]:
             raise tarfile.ReadError(f"a damaged header at byte {end:,}")
 
 
-def _after_zeros(file: Any, at: int) -> int | None:
-    """Where the first block is that is not of zeros alone; None where the file ends before."""
-    file.seek(at)
-    while block := file.read(tarfile.BLOCKSIZE):
-        if block.strip(b"\0"):
-            return at
-        at += len(block)
-    return None
+def _after_zeros(file: Any, end: int) -> int | None:
+    """Where something follows the zeros at the end of a tar; None where nothing does.
+
+    More zeros than archivers write are no end, but what a copy that broke off has left out.
+    """
+    file.seek(end)
+    zeros = file.read(_MOST_ZEROS)
+    following = zeros.lstrip(b"\0")
+    if not following:
+        return end if len(zeros) == _MOST_ZEROS else None
+    return int(end + (len(zeros) - len(following)) // tarfile.BLOCKSIZE * tarfile.BLOCKSIZE)
