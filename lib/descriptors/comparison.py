@@ -3,18 +3,18 @@
 import os
 import posixpath
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from fsspec.implementations.local import LocalFileSystem
 
 from lib.descriptors.store import EDITS
 from lib.images.addresses import open_filesystem
 from lib.images.decoding import ImageError
 from lib.images.listed import LISTED, ListedImage
-from lib.images.reading import read_image, source_of
+from lib.images.reading import read_image
 from lib.schemas import content_digest
 
 _READERS = 16
@@ -43,11 +43,12 @@ class Counts:
 
 
 def compare(
-    listed: pa.Table, known: pa.Table, prune: bool, retry_failed: bool
+    listed: pa.Table, known: pa.Table, prune: bool, retry_failed: bool, source: str = ""
 ) -> tuple[Counts, pa.Table, pa.Table]:
     """All images of a range of paths: counts, what is pending, what is to change in files.
 
     Of rows that say the same of an image the first stays; one that is listed twice counts once.
+    `source`: what was listed, of which nothing is pruned where a drive is not mounted.
     """
     listed, namesakes = _tell_apart(_as_described(listed, known), known)
     paths = pa.chunked_array([*listed["path"].chunks, *known["path"].chunks], pa.string())
@@ -90,8 +91,8 @@ def compare(
         moved=int(moved.sum()),
         clash=_clash(here, there, np.flatnonzero(differs & elsewhere & suspicious)),
     )
-    if prune:
-        counts.clash = counts.clash or _not_mounted(known.filter(pa.array(at < 0)))
+    if prune and source:
+        counts.clash = counts.clash or _not_mounted(known.filter(pa.array(at < 0)), source)
     gone = np.concatenate([met[~stays], np.flatnonzero(at < 0) if prune else np.empty(0, int)])
     dropped = _edits(known.take(gone), None)
     edits = pa.concat_tables([dropped, _edits(there.filter(moved), here.filter(moved))])
@@ -252,13 +253,18 @@ def _clash(here: pa.Table, there: pa.Table, rows: np.ndarray) -> str:
     return ""
 
 
-def _not_mounted(gone: pa.Table) -> str:
-    """What is wrong where images that are listed no longer lay on a drive that is not there."""
+def _not_mounted(gone: pa.Table, source: str) -> str:
+    """What is wrong where images that are listed no longer lay on a drive that is not there.
+
+    Only below the source: a place where it was mounted before may be empty.
+    """
+    fs, root = open_filesystem(source)
+    if not isinstance(fs, LocalFileSystem):
+        return ""
     folders: dict[str, str] = {}
     for path, uri in zip(gone["path"].to_pylist(), gone["uri"].to_pylist(), strict=True):
-        source = source_of(uri)
-        if source and ("://" not in source or source.startswith("file://")):
-            folders.setdefault(posixpath.dirname(open_filesystem(source)[1]), path)
+        file = uri if uri.startswith(f"{root}/") else f"{root}/{path}"
+        folders.setdefault(posixpath.dirname(file), path)
     for folder, path in folders.items():
         while not os.path.lexists(folder):
             folder = posixpath.dirname(folder)
@@ -272,9 +278,13 @@ def _not_mounted(gone: pa.Table) -> str:
 
 
 def _shows_files(folder: str) -> bool:
-    with suppress(OSError), os.scandir(folder) as entries:  # a link to nothing
-        return any(not entry.name.startswith(".") for entry in entries)
-    return False
+    try:
+        with os.scandir(folder) as entries:
+            return any(not entry.name.startswith(".") for entry in entries)
+    except NotADirectoryError:  # an archive
+        return True
+    except OSError:  # a link to nothing
+        return False
 
 
 def _pending(listed: pa.Table, rows: np.ndarray, first: np.ndarray) -> pa.Table:

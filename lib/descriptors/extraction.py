@@ -3,7 +3,7 @@
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 
@@ -128,12 +128,12 @@ def extract(
         listing = list_source(images, settings, run.skipped)
     else:
         listing, workers = _list_and_extract(images, db, backbone, settings, limit, run)
+    parts: Iterable[ListedTable] = listing
     if captions:
         rows = rows_of(resolve(part.table) for part in listing)
         named = name_by_captions(rows, captions, images, db, run.notes)
-        plan = make_plan(map(ListedTable.of, tabulate(named)), db, prune, retry_failed)
-    else:
-        plan = make_plan(listing, db, prune, retry_failed and not run.shards)
+        parts = map(ListedTable.of, tabulate(named))
+    plan = make_plan(parts, db, prune, retry_failed and not run.shards, images)
     _require_images(images, plan.listed, run.skipped, prune)
     carry_out(plan)  # before anything is described anew, so that no image ever has two rows
     run.count(plan, prune)

@@ -78,17 +78,22 @@ class Pending:
 
 
 def make_plan(
-    listing: Iterable[ListedTable], db: str, prune: bool = False, retry_failed: bool = False
+    listing: Iterable[ListedTable],
+    db: str,
+    prune: bool = False,
+    retry_failed: bool = False,
+    source: str = "",
 ) -> ExtractionPlan:
     """Compare a listing, in any order, with what the database has. Ray must be up for large ones.
 
     Raises MismatchError where the listing has other images than the database under the same names,
-    and those still lie where they were described.
+    and those still lie where they were described, and where images would be pruned of a drive that
+    is not mounted below `source`.
     """
     states = shard_states(db)
     files = list(states)
     rows = row_counts(files)
-    compared = partial(compare, prune=prune, retry_failed=retry_failed)
+    compared = partial(compare, prune=prune, retry_failed=retry_failed, source=source)
     total, first, parts = sum(rows), [], iter(listing)
     while total <= _HERE_ROWS and (part := next(parts, None)):
         first.append(part)

@@ -59,10 +59,10 @@ def listing() -> list[ListedImage]:
     return images + images[500:530] + [image._replace(uri="/else") for image in images[500:505]]
 
 
-def planned(db: str, **options: bool) -> plan.ExtractionPlan:
+def planned(db: str, prune: bool = False, retry_failed: bool = False) -> plan.ExtractionPlan:
     whole = pa.concat_tables(tabulate(listing()))
     parts = (whole.slice(at, 700) for at in range(0, len(whole), 700))
-    return plan.make_plan(map(ListedTable.of, parts), db, **options)
+    return plan.make_plan(map(ListedTable.of, parts), db, prune, retry_failed)
 
 
 def test_all_that_is_listed_and_known_is_accounted_for(db: str) -> None:
@@ -234,7 +234,9 @@ def test_a_drive_that_is_not_mounted_is_not_pruned(how: str, tmp_path: Path) -> 
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos/a.jpg").touch()
     mounted = tmp_path / "photos/drive"
-    there = [listed_as(path, f"{tmp_path}/photos/") for path in ("a.jpg", "b.jpg", "drive/x/y.jpg")]
+    (tmp_path / "photos/c.zip").touch()
+    paths = ("a.jpg", "b.jpg", "c.zip/d/e.jpg", "drive/x/y.jpg")
+    there = [listed_as(path, f"{tmp_path}/photos/") for path in paths]
     rows = [{**i._asdict(), "digest": "", "failed": False, "file": 0, "row": 0} for i in there]
     known = pa.Table.from_pylist(rows, store.KNOWN)
     whole = pa.concat_tables(tabulate(there[:1]))
@@ -243,9 +245,11 @@ def test_a_drive_that_is_not_mounted_is_not_pruned(how: str, tmp_path: Path) -> 
         (mounted / ".DS_Store").touch()
     else:
         mounted.symlink_to(tmp_path / "gone")
-    for prune in (False, True):
-        counts, _, _ = compare(whole, known, prune=prune, retry_failed=False)
+    (tmp_path / "moved").symlink_to("photos")  # the same is so where all was mounted elsewhere
+    for source, prune in (("photos", False), ("photos", True), ("moved", True), ("moved/", True)):
+        counts, _, _ = compare(whole, known, prune, False, f"{tmp_path}/{source}")
         assert ("drive is empty or leads nowhere" in counts.clash) == prune
     mounted.unlink() if how == "link" else shutil.rmtree(mounted)
-    counts, _, _ = compare(whole, known, prune=True, retry_failed=False)
-    assert (counts.clash, counts.removed) == ("", 2)
+    for source in (f"{tmp_path}/photos", f"{tmp_path}/moved", "s3://photos"):
+        counts, _, _ = compare(whole, known, prune=True, retry_failed=False, source=source)
+        assert (counts.clash, counts.removed) == ("", 3)
