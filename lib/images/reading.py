@@ -1,6 +1,7 @@
 """Reads the bytes of one listed image, wherever it is; transient errors are tried again."""
 
 import os
+import posixpath
 import random
 import re
 import stat
@@ -119,6 +120,8 @@ def _read(image: ListedImage, seconds: float) -> bytes:
             return content
         if not elsewhere or elsewhere.partition("://")[0] in _MEMBERS:
             raise ImageError("missing", f"{source} has no image in row {row} of group {group}")
+        if "://" not in elsewhere:  # beside the table, wherever this process works
+            elsewhere = posixpath.join(posixpath.dirname(source), elsewhere)
         return _read(image._replace(uri=elsewhere), seconds)
     place = _MEMBER.match(member)
     if place is None:  # as databases before offsets have it

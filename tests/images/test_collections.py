@@ -223,12 +223,13 @@ def test_a_row_of_hugging_face_may_hold_a_path_instead_of_bytes(tmp_path: Path) 
     write(tmp_path, "0.jpg")
     path = str(tmp_path / "0.jpg")
     kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    rows = [{"bytes": None, "path": path}, None, {"bytes": None, "path": "parquet://0/2::x"}]
-    masks = [{"bytes": b"mask", "path": None}] * 3  # a column before that of the images
+    paths = (path, "0.jpg", None, "parquet://0/2::x")
+    rows = [{"bytes": None, "path": path} if path else None for path in paths]
+    masks = [{"bytes": b"mask", "path": None}] * 4  # a column before that of the images
     table = pa.table({"mask": pa.array(masks, kind), "image": pa.array(rows, kind)})
     pq.write_table(table, tmp_path / "a.parquet")
-    first, *others = list_images(str(tmp_path / "a.parquet"))
-    assert read_image(first) == b"0.jpg"
+    first, beside, *others = list_images(str(tmp_path / "a.parquet"))
+    assert read_image(first) == read_image(beside) == b"0.jpg"
     for image in others:
         with pytest.raises(ImageError, match="has no image in row") as caught:
             read_image(image)
