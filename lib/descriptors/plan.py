@@ -130,7 +130,7 @@ def _plan_in_tasks(
         length += part.rows
         total += part.rows
     count = min(-(-total // _RANGE_ROWS), _MOST_RANGES)
-    ordered = pc.sort_indices(sample := pa.chunked_array(samples))
+    ordered = pc.sort_indices(sample := one_spelling(pa.chunked_array(samples)))
     cuts = np.linspace(0, len(ordered), count + 1).astype(int)[1:-1]
     splitters = sample.take(ordered.take(cuts)).to_pylist()
     cpus = planning_cpus()

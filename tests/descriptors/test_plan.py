@@ -165,6 +165,19 @@ def test_ranges_in_tasks_come_to_the_same(
     assert edits(here) == edits(there)
 
 
+@pytest.mark.usefixtures("ray_local")
+def test_ranges_share_names_in_capitals_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("_HERE_ROWS", 0), ("_PART_ROWS", 1_000), ("_RANGE_ROWS", 900)):
+        monkeypatch.setattr(plan, name, value)
+    names = [f"DCIM/IMG_{number:05}.JPG" for number in range(4_000)]
+    images = [ListedImage(name, f"/p/{name}", 5, "1", name) for name in names]
+    made = plan.make_plan(map(ListedTable.of, tabulate(images)), str(tmp_path))
+    assert sum(made.pending.counts) == 4_000
+    assert max(made.pending.counts) < 2_000
+
+
 def test_edits_drop_and_move_rows(db: str, tmp_path: Path) -> None:
     import shutil
 
