@@ -4,6 +4,7 @@ import os
 import posixpath
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +19,7 @@ from lib.images.reading import read_image
 from lib.schemas import content_digest
 
 _READERS = 16
+_MOUNTS = Path("/etc/fstab")  # what is to be mounted where, whether it is or not
 
 
 @dataclass
@@ -268,13 +270,25 @@ def _not_mounted(gone: pa.Table, source: str) -> str:
     for folder, path in folders.items():
         while not os.path.lexists(folder):
             folder = posixpath.dirname(folder)
-        if not _shows_files(folder):
+        if _may_be_a_drive(folder) and not _shows_files(folder):
             return (
                 f"{folder} is empty or leads nowhere, as where a drive is not mounted, and --prune "
                 f"would drop what was described there, such as {path}. Mount the drive; or remove "
                 f"{folder}, if its images are gone for good"
             )
     return ""
+
+
+def _may_be_a_drive(folder: str) -> bool:
+    """Whether something lies there only as long as it is mounted; others empty folders as well."""
+    if Path(folder).is_symlink():
+        return True
+    try:
+        lines = _MOUNTS.read_text(errors="replace").splitlines()
+    except OSError:
+        return False
+    places = {fields[1] for line in lines if len(fields := line.split()) > 1}
+    return os.path.realpath(folder).replace(" ", "\\040") in places
 
 
 def _shows_files(folder: str) -> bool:

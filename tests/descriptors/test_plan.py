@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from lib.descriptors import plan, store
+from lib.descriptors import comparison, plan, store
 from lib.descriptors.comparison import Counts, compare
 from lib.descriptors.listing import ListedTable
 from lib.images.listed import ListedImage, tabulate
@@ -243,7 +243,11 @@ def listed_as(path: str, root: str = "/p/") -> ListedImage:
 
 
 @pytest.mark.parametrize("how", ["empty", "link"])
-def test_a_drive_that_is_not_mounted_is_not_pruned(how: str, tmp_path: Path) -> None:
+def test_a_drive_that_is_not_mounted_is_not_pruned(
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fstab = tmp_path / "fstab"
+    monkeypatch.setattr(comparison, "_MOUNTS", fstab)
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos/a.jpg").touch()
     mounted = tmp_path / "photos/drive"
@@ -255,6 +259,9 @@ def test_a_drive_that_is_not_mounted_is_not_pruned(how: str, tmp_path: Path) -> 
     whole = pa.concat_tables(tabulate(there[:1]))
     if how == "empty":
         mounted.mkdir()
+        compared = compare(whole, known, True, False, f"{tmp_path}/photos")
+        assert not compared[0].clash  # people empty folders, too
+        fstab.write_text(f"# what\nnas:/photos {mounted} nfs defaults 0 0\n")
         (mounted / ".DS_Store").touch()
     else:
         mounted.symlink_to(tmp_path / "gone")
