@@ -4,12 +4,13 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 
 import ray
-from ray.exceptions import RayTaskError, TaskUnschedulableError
+from ray.exceptions import OutOfMemoryError, RayTaskError, TaskUnschedulableError
 
 from lib.descriptors.placement import Place, Placement, options_of
 from lib.descriptors.shard_files import record_crash
 from lib.descriptors.shards import Shard, ShardReport
 from lib.descriptors.worker import BackbonePayload, extract_shard
+from lib.errors import ImageSearchError
 from lib.tasks import run_bounded
 
 # A shard whose process died this often is cut in two, down to the image that kills it.
@@ -37,13 +38,15 @@ def dispatch(
     shards: None among them where there is none just now; more: whether one may still come.
     Gives a report for each finished shard, and None every second without one. A shard whose
     process or node died is handed out again. Raises what a worker raised, such as OSError where
-    the storage refuses, and ImageSearchError where no node can hold a worker.
+    the storage refuses, and ImageSearchError where no node can hold a worker, or where Ray ends
+    worker after worker because memory is short: that is no image's fault.
     """
     placement = workers.placement
     placement.begin()
     again: deque[Shard] = deque()
     crashes: Counter[str] = Counter()
     places: dict[str, Place] = {}
+    starved = 0  # workers ended for want of memory since a shard was finished
 
     def submit(shard: Shard) -> "ray.ObjectRef[ShardReport]":
         place = places[shard.name] = placement.take()
@@ -62,6 +65,7 @@ def dispatch(
         placement.leave(places.pop(shard.name))
         error = future.exception()
         if error is None:
+            starved = 0
             yield future.result()
         elif isinstance(error, RayTaskError):
             raise error.cause from error
@@ -69,12 +73,26 @@ def dispatch(
             again.append(shard)
         else:
             crashes[shard.name] += 1
+            starved += isinstance(error, OutOfMemoryError)
+            # What crashed comes first, so that an image is found before other shards are cut.
             if crashes[shard.name] < _CRASHES_UNTIL_CUT:
-                again.append(shard)
+                again.appendleft(shard)
             elif len(shard.images) == 1:
+                if starved >= _CRASHES_UNTIL_CUT:
+                    raise ImageSearchError(_of_memory(starved, error)) from error
                 yield record_crash(db, shard, error)
             else:
                 for half in shard.halves():
                     # A half is tried once before it is cut, a single image twice.
                     crashes[half.name] = _CRASHES_UNTIL_CUT - (2 if len(half.images) < 2 else 1)
-                    again.append(half)
+                    again.appendleft(half)
+
+
+def _of_memory(starved: int, error: BaseException) -> str:
+    says = next((line for line in str(error).splitlines() if "threshold" in line), str(error))
+    return (
+        f"Ray ended {starved} workers one after another because memory was short, and no shard was "
+        f"finished meanwhile: {says.split('. ')[0]}. What is described is kept, and a rerun goes "
+        "on. A greater --cpus-per-worker lets fewer workers share a node; else give nodes more "
+        "memory, or end what else takes it"
+    )

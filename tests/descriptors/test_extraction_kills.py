@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -155,6 +156,24 @@ def test_the_loss_of_a_node_changes_no_row(
     assert done.returncode == 0, done.stderr[-3000:]
     assert "described 300" in done.stdout
     assert rows(tmp_path / "db") == undisturbed
+
+
+@pytest.mark.long
+def test_want_of_memory_is_no_images_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each image was noted as one that takes its worker down, and the run said it was done."""
+    make_images(tmp_path / "images", 3)
+    monkeypatch.setenv("RAY_memory_usage_threshold", "0.0001")
+    command = [sys.executable, "-m", "jobs.extract_descriptors", "--images", "images", "--db", "db"]
+    command += ["--backbone", "resnet18", "--weights", "random", "--shard-size", "4"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 1
+    said = done.stderr.splitlines()[-1]
+    assert re.search(r"Ray ended \d workers .* because memory was short.* exceeded threshold", said)
+    assert "What is described is kept" in said
+    assert not (tmp_path / "db" / "failures").exists()
 
 
 @pytest.mark.long
