@@ -131,7 +131,13 @@ def column_to_vectors(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
 def require_same(thing: str, expected: object, actual: object, remedy: str) -> None:
     """Raise MismatchError unless two digests, names or sizes are equal.
 
-    The message says which two things disagree and which job to run.
+    Of two provenances the message names the fields that differ. It says which two things disagree
+    and which job to run.
     """
-    if expected != actual:
-        raise MismatchError(f"{thing} disagree: {expected!r} and {actual!r}. {remedy}")
+    if expected == actual:
+        return
+    says = f"{expected!r} and {actual!r}"
+    if isinstance(expected, Provenance) and isinstance(actual, Provenance):
+        pairs = zip(vars(expected).items(), vars(actual).values(), strict=True)
+        says = "; ".join(f"{name} {a!r} and {b!r}" for (name, a), b in pairs if a != b)
+    raise MismatchError(f"{thing} disagree: {says}. {remedy}")

@@ -353,10 +353,16 @@ def _temporary_file(target: Path, data: bytes | memoryview) -> Iterator[Path]:
 
 
 def make_directory(directory: Path) -> None:
-    """Make a directory and those above it, so that a power loss leaves it there."""
+    """Make a directory and those above it, so that a power loss leaves it there.
+
+    Raises BadInputError where one of them is a file.
+    """
     if not directory.is_dir():
         make_directory(directory.parent)
-        directory.mkdir(exist_ok=True)
+        try:
+            directory.mkdir(exist_ok=True)
+        except FileExistsError as error:
+            raise BadInputError(f"{directory} is a file, where a directory was expected") from error
         sync_directory(directory.parent)
 
 
@@ -432,7 +438,7 @@ def locked(url: str, wait: bool = True) -> Iterator[None]:
     if not isinstance(fs, LocalFileSystem):
         yield
         return
-    Path(path).mkdir(parents=True, exist_ok=True)
+    make_directory(Path(path))
     directory = os.open(path, os.O_RDONLY)
     try:
         fcntl.flock(directory, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,13 @@ def test_absent_and_broken_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match="broken"):
         read_schema(str(tmp_path / "broken.parquet"))
     below = str(tmp_path / "deep.json" / "a" / "b")
-    for ask in (read_bytes, stored, is_file_there, partial(list_stored, suffix="")):
+    write = partial(write_bytes_atomic, data=b"")
+    asked = (read_bytes, stored, is_file_there, partial(list_stored, suffix=""), write)
+    for ask in (
+        *asked,
+        partial(replace_bytes, data=b"", state=""),
+        partial(write_json_atomic, content={}),
+    ):
         with pytest.raises(BadInputError, match=r"deep\.json is a file, where a directory"):
             ask(below)
 
@@ -125,6 +132,11 @@ def test_a_mismatch_names_both_sides() -> None:
     require_same("backbones", "resnet18", "resnet18", "")
     with pytest.raises(MismatchError, match=r"'resnet18' and 'resnet50'.*jobs\.train_embedder"):
         require_same("backbones", "resnet18", "resnet50", "Run jobs.train_embedder")
+    halves = replace(PROVENANCE, precision="float16")
+    with pytest.raises(
+        MismatchError, match=r"^both disagree: precision 'float32' and 'float16'\. "
+    ):
+        require_same("both", PROVENANCE, halves, "Use another --db")
 
 
 @pytest.fixture(params=["local", "s3"])
