@@ -62,10 +62,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add(
         "--gpus-per-worker",
-        type=command.at_least(0, float),
+        type=gpus,
         metavar="N",
-        help="default a share, so that each worker has four CPUs or more, where nodes have GPUs or "
-        "may come, else 0",
+        help="a whole number or a share of one; default a share, so that each worker has four CPUs "
+        "or more, where nodes have GPUs or may come, else 0",
     )
     add("--retry-failed", action="store_true", help="try images again that failed before")
     add(
@@ -75,6 +75,16 @@ def build_parser() -> argparse.ArgumentParser:
         help="stop after more failures than this (default 50%%, once 100 images were tried)",
     )
     return arguments
+
+
+def gpus(text: str) -> float:
+    """An option's value as GPUs of a worker, of which Ray gives whole ones or a share of one."""
+    value = float(text)
+    if not ((value.is_integer() and value >= 0) or 1e-4 <= value < 1):  # as Ray counts
+        raise argparse.ArgumentTypeError(
+            f"must be a whole number of GPUs, or a share of one from 0.0001 on, not {text}"
+        )
+    return value
 
 
 def extract_descriptors(options: argparse.Namespace) -> Mapping[str, Any]:

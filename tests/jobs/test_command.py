@@ -102,6 +102,13 @@ def test_a_seed_that_no_generator_takes_is_a_bad_argument(job: str, seed: str) -
     assert f"argument --seed: {'invalid' if seed == 'one' else 'must be 0 to 4294967295'}" in errors
 
 
+@pytest.mark.parametrize("gpus", ["1.5", "0.00001", "inf", "nan", "-1"])
+def test_gpus_that_ray_cannot_give_are_a_bad_argument(gpus: str) -> None:
+    named = ["--images", "photos", "--db", "db", "--gpus-per-worker", gpus]
+    _, errors = run_job("extract_descriptors", *named, status=2)
+    assert "argument --gpus-per-worker: must be a whole number of GPUs, or a share of one" in errors
+
+
 @pytest.mark.parametrize(
     "option", [("--margin", "nan"), ("--margin", "-1"), ("--epochs", "-1"), ("--batch-size", "0")]
 )
