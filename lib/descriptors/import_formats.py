@@ -24,10 +24,11 @@ def read_descriptor_file(file: str, ids: str | None = None) -> Iterator[Batch]:
     """Image ids and their descriptors, in batches of at most `BATCH_ROWS`; an id may be empty.
 
     `file`, a path or URL: `.pkl` (a dict of image id → array of shape (D,) or (1, D); nothing but
-    numpy arrays is admitted), `.npz` (an array of ids and one of shape (N, D)), `.npy` (N, D) with
-    `ids` (`.npy` or a text file with one id a line; by default NAME.ids.npy or NAME.ids.txt beside
-    it), or `.parquet` (a column of ids and one of lists). A batch's descriptors are (n, D), or one
-    array an image where their shapes are for the caller to check.
+    numpy arrays is admitted), `.npz` (an array of ids and one of shape (N, D), or arrays as in a
+    .pkl, each by the name of its image's id), `.npy` (N, D) with `ids` (`.npy` or a text file with
+    one id a line; by default NAME.ids.npy or NAME.ids.txt beside it), or `.parquet` (a column of
+    ids and one of lists). A batch's descriptors are (n, D), or one array an image where their
+    shapes are for the caller to check.
 
     Raises MissingError where a file is absent, BadInputError where it holds something else.
     """
@@ -53,6 +54,10 @@ def _pickled(file: str) -> Iterator[Batch]:
             f"{file} has an entry {columns[0]!r}: a dict of arrays, not of image id → array. "
             "Save it as .npz with the arrays ids and descriptors instead"
         )
+    yield from _by_id(content, file)
+
+
+def _by_id(content: dict[Any, Any], file: str) -> Iterator[Batch]:
     keys = list(content)
     for start in range(0, len(keys), BATCH_ROWS):
         chosen = keys[start : start + BATCH_ROWS]
@@ -76,10 +81,16 @@ def _npz(file: str) -> Iterator[Batch]:
         ) from error
     ids = [name for name in arrays if name in _ID_NAMES]
     matrices = [name for name, array in arrays.items() if array.ndim in (2, 3)]
+    # numpy names those that were given no name arr_0, arr_1, ...
+    vectors = all(array.shape[-1:] == (array.size,) for array in arrays.values())
+    if vectors and len(arrays) > 1 and arrays.keys().isdisjoint({*_ID_NAMES, "arr_0"}):
+        yield from _by_id(arrays, file)
+        return
     if len(ids) != 1 or len(matrices) != 1:
-        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+        shapes = _few([f"{name} {array.shape}" for name, array in arrays.items()])
         raise BadInputError(
-            f"{file} needs the arrays ids (N,) and descriptors (N, D); has {shapes}"
+            f"{file} needs the arrays ids (N,) and descriptors (N, D), or an array (D,) under the "
+            f"id of each image; has {shapes}"
         )
     yield from _rows(_as_ids(arrays[ids[0]]), arrays[matrices[0]], file)
 
@@ -160,9 +171,14 @@ def _columns(schema: pa.Schema, file: str) -> tuple[str, str]:
     if len(lists) != 1 or not ids:
         raise BadInputError(
             f"{file} needs a column image_id and one column of lists of floats; "
-            f"it has {', '.join(f'{field.name} ({field.type})' for field in schema)}"
+            f"it has {_few([f'{field.name} ({field.type})' for field in schema])}"
         )
     return ids[0], lists[0]
+
+
+def _few(names: Sequence[str]) -> str:
+    """The first of many names, and how many more there are."""
+    return ", ".join([*names[:8], *[f"and {len(names) - 8:,} more"] * (len(names) > 8)])
 
 
 def _lists(column: pa.Array) -> Sequence[np.ndarray] | np.ndarray:

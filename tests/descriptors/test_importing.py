@@ -49,6 +49,9 @@ def write(path: Path) -> str:
         path.write_bytes(pickle.dumps(features((512,)), protocol=2))
     elif name.endswith(".pkl"):
         path.write_bytes(pickle.dumps(features(), protocol=int(name[0])))
+    elif name == "ids.npz":
+        by_id: dict[str, Any] = {str(i): row for i, row in features().items()}
+        np.savez(path, **by_id)
     elif name.endswith(".npz"):
         np.savez(path, ids=np.array(IDS), descriptors=MATRIX)
     elif name.endswith(".npy"):
@@ -62,7 +65,7 @@ def write(path: Path) -> str:
     return str(path)
 
 
-KINDS = ["0.pkl", "2.pkl", "4.pkl", "5.pkl", "tuples.pkl", "a.npz", "a.npy"]
+KINDS = ["0.pkl", "2.pkl", "4.pkl", "5.pkl", "tuples.pkl", "a.npz", "ids.npz", "a.npy"]
 
 
 def test_ids_in_a_text_file_are_lines(tmp_path: Path) -> None:
@@ -268,6 +271,12 @@ def test_descriptors_of_another_origin_do_not_mix(tmp_path: Path) -> None:
         ),
         ("a.npz", lambda p: p.write_bytes(b"PK"), "cannot be read"),
         ("a.npz", lambda p: np.savez(p, descriptors=MATRIX), "needs the arrays"),
+        ("a.npz", lambda p: np.savez(p, *MATRIX), r"needs the arrays.*; has arr_0 \(512,\)"),
+        (
+            "a.npz",
+            lambda p: np.savez(p, **dict[str, Any]({f"x{n}": MATRIX for n in range(40)})),
+            r"x7 \(4, 512\), and 32 more$",
+        ),
         ("a.npz", lambda p: np.savez(p, ids=np.array(IDS[:3]), x=MATRIX), "4 descriptors and 3"),
         (
             "a.npz",
