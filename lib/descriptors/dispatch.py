@@ -47,6 +47,7 @@ def dispatch(
     crashes: Counter[str] = Counter()
     places: dict[str, Place] = {}
     starved = 0  # workers ended for want of memory since a shard was finished
+    suspects: list[tuple[Shard, BaseException]] = []  # images that may be why, or may not
 
     def submit(shard: Shard) -> "ray.ObjectRef[ShardReport]":
         place = places[shard.name] = placement.take()
@@ -67,6 +68,8 @@ def dispatch(
         if error is None:
             starved = 0
             yield future.result()
+            while suspects:  # there is memory for others
+                yield record_crash(db, *suspects.pop())
         elif isinstance(error, RayTaskError):
             raise error.cause from error
         elif isinstance(error, TaskUnschedulableError):  # the node that it was meant for is gone
@@ -78,14 +81,19 @@ def dispatch(
             if crashes[shard.name] < _CRASHES_UNTIL_CUT:
                 again.appendleft(shard)
             elif len(shard.images) == 1:
-                if starved >= _CRASHES_UNTIL_CUT:
+                if starved < _CRASHES_UNTIL_CUT:
+                    yield record_crash(db, shard, error)
+                elif suspects:
                     raise ImageSearchError(_of_memory(starved, error)) from error
-                yield record_crash(db, shard, error)
+                else:
+                    suspects.append((shard, error))
             else:
                 for half in shard.halves():
                     # A half is tried once before it is cut, a single image twice.
                     crashes[half.name] = _CRASHES_UNTIL_CUT - (2 if len(half.images) < 2 else 1)
                     again.appendleft(half)
+    for suspect in suspects:
+        yield record_crash(db, *suspect)
 
 
 def _of_memory(starved: int, error: BaseException) -> str:

@@ -177,10 +177,20 @@ def test_want_of_memory_is_no_images_fault(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("of_memory", [False, True])
+@pytest.mark.parametrize("names", [["poison", "a", "b"], ["a", "b", "poison"]])
 def test_an_image_that_kills_its_worker_is_found_and_the_rest_described(
-    tmp_path: Path, ray_local: None, monkeypatch: pytest.MonkeyPatch
+    names: list[str],
+    of_memory: bool,
+    tmp_path: Path,
+    ray_local: None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     import ray
+    from ray.exceptions import WorkerCrashedError
+
+    if of_memory:  # of which Ray says the same, but for the name of its error
+        monkeypatch.setattr("lib.descriptors.dispatch.OutOfMemoryError", WorkerCrashedError)
 
     # Within the test, so that a new process need not import all that the tests do.
     def describe_or_die(
@@ -193,7 +203,6 @@ def test_an_image_that_kills_its_worker_is_found_and_the_rest_described(
 
     task = ray.remote(max_retries=0)(describe_or_die)
     monkeypatch.setattr("lib.descriptors.dispatch.extract_shard", task)
-    names = ["poison", "a", "b"]  # in halves: the one alone, and those that are well
     listed = [ListedImage(name, f"/{name}", 1, "", name) for name in names]
     shards = cut_shards(enumerate(listed), 3)
     backbone = load_backbone("resnet18", "random")
