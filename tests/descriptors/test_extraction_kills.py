@@ -178,9 +178,13 @@ def test_want_of_memory_is_no_images_fault(tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.mark.long
 @pytest.mark.parametrize("of_memory", [False, True])
-@pytest.mark.parametrize("names", [["poison", "a", "b"], ["a", "b", "poison"]])
+# In halves the one alone, and those that are well; and the one in a shard of its own, the last.
+@pytest.mark.parametrize(
+    ("names", "shard_size"), [(["poison", "a", "b"], 3), (["a", "b", "poison"], 2)]
+)
 def test_an_image_that_kills_its_worker_is_found_and_the_rest_described(
     names: list[str],
+    shard_size: int,
     of_memory: bool,
     tmp_path: Path,
     ray_local: None,
@@ -204,10 +208,11 @@ def test_an_image_that_kills_its_worker_is_found_and_the_rest_described(
     task = ray.remote(max_retries=0)(describe_or_die)
     monkeypatch.setattr("lib.descriptors.dispatch.extract_shard", task)
     listed = [ListedImage(name, f"/{name}", 1, "", name) for name in names]
-    shards = cut_shards(enumerate(listed), 3)
+    shards = cut_shards(enumerate(listed), shard_size)
     backbone = load_backbone("resnet18", "random")
     payload = BackbonePayload.of(backbone, Forms("fast", None), with_network=True)
-    workers = Workers(Placement(ExtractionSettings()), payload)
+    one_at_a_time = ExtractionSettings(cpus_per_worker=int(ray.cluster_resources()["CPU"]))
+    workers = Workers(Placement(one_at_a_time), payload)
     ended = dispatch(shards, str(tmp_path), workers)
     reports = [report for report in ended if report is not None]
     assert sum(report.described for report in reports) == 2
