@@ -25,6 +25,10 @@ class BadInputError(ImageSearchError, ValueError):
     """A file or a text that was given cannot be used as what it should be."""
 
 
+class FileInTheWayError(BadInputError, OSError):
+    """A file lies where a directory was expected."""
+
+
 class MissingError(ImageSearchError):
     """Something that an earlier job or download makes is not there."""
 

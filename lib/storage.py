@@ -24,6 +24,7 @@ from fsspec.implementations.local import LocalFileSystem
 from lib.errors import (
     BadInputError,
     ConflictError,
+    FileInTheWayError,
     ImageSearchError,
     MissingError,
     StoreError,
@@ -98,8 +99,8 @@ def is_of_page(error: Exception) -> bool:
 def asking(url: str) -> Iterator[None]:
     """Raise as StoreError, which names the file, what a store answers but that it is there or not.
 
-    Stores raise errors of their packages, or OSError without the file's name. BadInputError where
-    a part of the path is a file.
+    Stores raise errors of their packages, or OSError without the file's name. FileInTheWayError
+    where a part of the path is a file.
     """
     try:
         yield
@@ -108,7 +109,7 @@ def asking(url: str) -> Iterator[None]:
     except NotADirectoryError as error:
         name = Path(error.filename or url)  # what a package raises may not name the file
         file = next((above for above in name.parents if above.is_file()), url)
-        raise BadInputError(f"{file} is a file, where a directory was expected") from error
+        raise FileInTheWayError(f"{file} is a file, where a directory was expected") from error
     except OSError as error:
         if error.filename or is_of_page(error):
             raise
@@ -355,14 +356,16 @@ def _temporary_file(target: Path, data: bytes | memoryview) -> Iterator[Path]:
 def make_directory(directory: Path) -> None:
     """Make a directory and those above it, so that a power loss leaves it there.
 
-    Raises BadInputError where one of them is a file.
+    Raises FileInTheWayError.
     """
     if not directory.is_dir():
         make_directory(directory.parent)
         try:
             directory.mkdir(exist_ok=True)
         except FileExistsError as error:
-            raise BadInputError(f"{directory} is a file, where a directory was expected") from error
+            raise FileInTheWayError(
+                f"{directory} is a file, where a directory was expected"
+            ) from error
         sync_directory(directory.parent)
 
 

@@ -13,7 +13,14 @@ import pytest
 from fsspec.exceptions import FSTimeoutError
 from s3fs import S3FileSystem
 
-from lib.errors import BadInputError, ConflictError, MismatchError, MissingError, StoreError
+from lib.errors import (
+    BadInputError,
+    ConflictError,
+    FileInTheWayError,
+    MismatchError,
+    MissingError,
+    StoreError,
+)
 from lib.parquet import parquet_bytes, read_schema, read_table, whole_digest, write_table_atomic
 from lib.schemas import (
     Provenance,
@@ -28,6 +35,7 @@ from lib.storage import (
     exists,
     is_file_there,
     join,
+    keep_in_cache,
     list_stored,
     read_bytes,
     read_json,
@@ -262,3 +270,10 @@ def test_a_flipped_bit_in_a_page_is_noticed(tmp_path: Path) -> None:
     for read in (read_table, whole_digest):
         with pytest.raises(BadInputError, match=r"a\.parquet"):
             read(url)
+
+
+def test_a_file_where_the_cache_would_be_costs_time_no_more(tmp_path: Path) -> None:
+    (tmp_path / "cache").touch()
+    keep_in_cache(tmp_path / "cache/kept/it.npz", b"what is kept")
+    with pytest.raises(FileInTheWayError, match="cache is a file, where a directory was expected"):
+        write_bytes_atomic(str(tmp_path / "cache/it.npz"), b"what must be")
