@@ -44,10 +44,13 @@ def decode(content: bytes, source: str, result: CaptionRows) -> str:
     """UTF-8, UTF-16 or UTF-32 by its mark, UTF-16 by its zeros, else one of _EXCELS.
 
     Where most of what is not ASCII is UTF-8, the rest is damage, not another encoding. What was
-    guessed or replaced is noted in `result`. Raises BadInputError for what is no text.
+    guessed or replaced is noted in `result`. Raises BadInputError for what is no text or damaged.
     """
     if (marked := encoding_of(content)) != "utf-8-sig":
-        return content.decode(marked)
+        try:
+            return content.decode(marked)
+        except UnicodeDecodeError as error:
+            raise BadInputError(f"{source} cannot be read: {error}") from error
     sample = content[:1000]
     if sample.count(0) > len(sample) // 3:
         odd = sample[1::2].count(0) > sample[::2].count(0)

@@ -28,6 +28,7 @@ from lib.datasets.matching import clean, has_image_ending
 from lib.errors import BadInputError
 from lib.images.embedded_texts import HEAD_BYTES, HEAD_DOES, embedded_texts
 from lib.progress import Progress
+from lib.storage import is_of_store
 
 _MOST_BYTES = 1 << 20
 _READERS = 16  # files that are read at the same time
@@ -120,7 +121,9 @@ def _read_each(
     def attempt(name: str) -> tuple[str, list[str]]:
         try:
             return name, read(name)
-        except OSError as error:
+        except Exception as error:
+            if not (isinstance(error, OSError) or is_of_store(error)):
+                raise
             result.problems.append(f"{source}/{name} cannot be read: {error}")
             return name, []
 
@@ -152,7 +155,7 @@ def _sidecar_texts(content: bytes, source: str) -> tuple[list[str], str]:
         return [line for line in lines if not says_nothing(line)] or [""], ""
     try:
         record = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise BadInputError(f"{source} is not valid JSON: {error}") from error
     if isinstance(record, list) and all(isinstance(e, str) or speaker(e) for e in record):
         return texts_of(record, source, "the list") or [""], ""
@@ -175,16 +178,16 @@ def _sidecar_texts(content: bytes, source: str) -> tuple[list[str], str]:
 def _xmp_texts(content: bytes, source: str) -> tuple[list[str], list[str]]:
     """The descriptions and the keywords, as Lightroom, darktable and digiKam write them."""
     try:
-        root = ElementTree.fromstring(content)
-    except ElementTree.ParseError as error:
+        root = ElementTree.fromstring(content.rstrip(b"\0"))  # with which some fill it up
+    except (ElementTree.ParseError, LookupError, ValueError) as error:  # also of its encoding
         raise BadInputError(f"{source} is not valid XMP: {error}") from error
-    entries: list[list[str]] = []
-    for element in ("description", "subject"):
+
+    def texts(element: str) -> list[str]:
         items = (item for each in root.iter(_DUBLIN_CORE + element) for item in each.iter())
-        texts = (clean(item.text or "").strip() for item in items)
-        entries.append([text for text in texts if not says_nothing(text)])
-    described, keywords = entries
-    return described, keywords
+        said = (clean(item.text or "").strip() for item in items)
+        return [text for text in said if not says_nothing(text)]
+
+    return texts("description"), texts("subject")
 
 
 def _chosen(described: list[str], keywords: Sequence[str]) -> list[str]:
@@ -199,8 +202,10 @@ def _embedded(content: bytes, name: str) -> list[str]:
         with suppress(BadInputError):  # as for all that is damaged in an image: extraction tells
             described, keywords = _xmp_texts(embedded.xmp, name)
     caption, description = _line(embedded.caption), _line(embedded.description)
-    # One word is what phones and programs write there: cof, hdrpl, Screenshot.
-    written = caption or (description if " " in description else "")
+    # One word is what phones and programs write there: cof, hdrpl, Screenshot. Not all languages
+    # put spaces between words.
+    several = " " in description or not description.isascii()
+    written = caption or (description if several else "")
     words = filter(None, map(_line, embedded.keywords))
     return _chosen(described or [written] * bool(written), keywords or [*words])
 

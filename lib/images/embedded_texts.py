@@ -1,6 +1,8 @@
 """What programs write about a photograph into its own file: XMP, IPTC and Exif."""
 
 import warnings
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from PIL.IptcImagePlugin import getiptcinfo
@@ -34,12 +36,13 @@ def embedded_texts(content: bytes) -> EmbeddedTexts:
             image = open_header(content)
         except ImageError:
             return EmbeddedTexts()
-        xmp = image.info.get("xmp") or b""
-        try:
+        description: object = ""
+        iptc: Mapping[tuple[int, int], bytes | list[bytes]] = {}
+        with suppress(Exception):  # Pillow raises nearly anything
             description = image.getexif().get(_IMAGE_DESCRIPTION, "")
+        with suppress(Exception):
             iptc = getiptcinfo(image) or {}  # type: ignore[arg-type]
-        except Exception:  # Pillow raises nearly anything
-            description, iptc = "", {}
+        xmp = image.info.get("xmp") or b""  # of a PNG after Exif, which reads it to its end
     said = {key: value if isinstance(value, list) else [value] for key, value in iptc.items()}
     return EmbeddedTexts(
         xmp.encode() if isinstance(xmp, str) else xmp,

@@ -1029,9 +1029,14 @@ def test_what_images_say_themselves(tmp_path: Path) -> None:
     _save(photos / "sub.webp", xmp=keywords)
     _save(photos / "whole.tif", "ein Fluß".encode())
     _save(photos / "exif.jpg", "ein Café in Lyon".encode("cp1252"))
+    _save(photos / "words.jpg", "雪の中の犬".encode())
     _save(photos / "phone.jpg", b"hdrpl")
     _save(photos / "name.jpg", b"IMG 0001.JPG")
-    _save(photos / "damaged.jpg", xmp=b"<rdf:Alt>", iptc=_iptc((120, b"a cat on a sofa")))
+    cat = _iptc((120, b"a cat on a sofa"))
+    _save(photos / "damaged.jpg", xmp=b"<rdf:Alt>", iptc=cat)
+    _save(photos / "encoding.jpg", xmp=b"<?xml version='1.0' encoding='gbk'?><a/>", iptc=cat)
+    _save(photos / "filled.jpg", xmp=both + b"\0\0")
+    _save(photos / "cut.jpg", b"\xff\xfea\0 ", iptc=cat)  # UTF-16 that breaks off
     _save(photos / "iptc.jpg", iptc=_iptc((25, b"cat"), (25, "für".encode())))
     text = PngInfo()
     text.add_itxt("XML:com.adobe.xmp", both.decode())
@@ -1045,7 +1050,11 @@ def test_what_images_say_themselves(tmp_path: Path) -> None:
         "sub.webp": ["beach, dog"],
         "whole.tif": ["ein Fluß"],
         "exif.jpg": ["ein Café in Lyon"],
+        "words.jpg": ["雪の中の犬"],
         "damaged.jpg": ["a cat on a sofa"],
+        "encoding.jpg": ["a cat on a sofa"],
+        "filled.jpg": ["a dog"],
+        "cut.jpg": ["a cat on a sofa"],
         "iptc.jpg": ["cat, für"],
         "a.png": ["a dog"],
         "beside.jpg": ["what is beside it counts"],
@@ -1057,14 +1066,29 @@ def test_what_images_say_themselves(tmp_path: Path) -> None:
     assert load_captions(f"{photos}.zip").by_image() == expected
 
 
-def test_a_text_beside_an_image_that_cannot_be_read_ends_nothing(tmp_path: Path) -> None:
-    for name in "ab":
-        (tmp_path / f"{name}.jpg").touch()
-    (tmp_path / "a.txt").symlink_to("gone.txt")
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.txt", None),
+        ("a.txt", "a dog".encode("utf-16")[:-1]),
+        ("a.json", b"[" * 200_000),
+        ("a.xmp", b"<?xml version='1.0' encoding='gbk'?><a/>"),
+    ],
+    ids=["link to nothing", "broken off", "nested", "encoding"],
+)
+def test_what_is_beside_an_image_and_cannot_be_read_ends_nothing(
+    tmp_path: Path, name: str, content: bytes | None
+) -> None:
+    for image in "ab":
+        (tmp_path / f"{image}.jpg").touch()
+    if content is None:
+        (tmp_path / name).symlink_to("gone.txt")
+    else:
+        (tmp_path / name).write_bytes(content)
     (tmp_path / "b.txt").write_text("a cat")
     read = load_captions(str(tmp_path))
     assert read.by_image() == {"b.jpg": ["a cat"]}
-    assert "a.txt cannot be read" in read.notes[0]
+    assert name in read.notes[0]
 
 
 def test_xmp_beside_images(tmp_path: Path) -> None:
