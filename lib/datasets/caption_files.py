@@ -161,7 +161,8 @@ def _tar(opened: Any, source: str, result: CaptionRows) -> Iterator[CaptionRow]:
     images: dict[str, str] = {}
     texts: dict[str, dict[str, None]] = {}
     urls: dict[str, str] = {}
-    with tarfile.open(fileobj=opened) as archive:
+    # Zeros end one tar of several that were put together by `cat`.
+    with tarfile.open(fileobj=opened, ignore_zeros=True) as archive:
         for member in archive:
             stem = posixpath.splitext(member.name)[0]
             if has_image_ending(member.name):

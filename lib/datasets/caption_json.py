@@ -112,9 +112,11 @@ def json_rows(document: Any, source: str, result: CaptionRows) -> Iterable[Capti
 
 def _is_record(document: Mapping[str, Any]) -> bool:
     """Whether it tells of one image, rather than of the images that its keys name."""
-    columns = {*NAME_COLUMNS, *URL_COLUMNS, *ID_COLUMNS}
-    texts = (value for value in document.values() if isinstance(value, str))
-    return bool(columns & {*map(plain_name, document)}) or any(map(has_image_ending, texts))
+    if not {*NAME_COLUMNS, *URL_COLUMNS, *ID_COLUMNS}.isdisjoint(map(plain_name, document)):
+        return True
+    # Columns are seldom counted, as images are.
+    texts = (v for k, v in document.items() if isinstance(v, str) and not re.search("[0-9]", k))
+    return any(map(has_image_ending, texts))
 
 
 def _say_their_image(records: Sequence[Mapping[str, Any]]) -> bool:
@@ -217,7 +219,7 @@ def _flat(record: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _objects(value: Any) -> list[Mapping[str, Any]]:
-    entries = value if isinstance(value, Sequence) else ()
+    entries = value if isinstance(value, list | tuple) else ()
     return [entry for entry in entries if isinstance(entry, Mapping)]
 
 

@@ -75,7 +75,8 @@ _OF_CAMERA = re.compile(
 # A text that names a file, or one of Crisscrossed Captions'; a title that a camera's counter gave.
 _FILE = re.compile(r"\S+\.(?:jpe?g|png|gif|bmp|webp|tiff?|heic)(?::\d+)?", re.IGNORECASE)
 _FENCED = re.compile(r"```\w*\s*(.*?)\s*```", re.DOTALL)  # as models write JSON
-_COUNTER = re.compile(r"\S*\d\S*|")
+# Words of other letters may be written without spaces, and count: 2匹の犬.
+_COUNTER = re.compile(r"[!-~]*\d[!-~]*|\S*\d{3}\S*|")
 _STRING = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
 _ITEM = f"(?:{_STRING}|None|nan)"
 _LIST = re.compile(rf"[\[({{]\s*{_ITEM}(?:[\s,]+{_ITEM})*,?\s*[\])}}]", re.DOTALL)

@@ -460,6 +460,11 @@ def test_captions_inside_of_objects(tmp_path: Path, records: list[dict[str, Any]
     assert pairs(load(tmp_path / "c.jsonl", "\n".join(map(json.dumps, records)))) == expected
 
 
+def test_one_caption_that_names_a_file_leaves_the_others(tmp_path: Path) -> None:
+    said = json.dumps({"1": "a dog", "IMG_2": "x.jpg", "3": "a cat"})
+    assert pairs(load(tmp_path / "c.json", said)) == [("1", "a dog"), ("3", "a cat")]
+
+
 def test_conversations_in_parquet(tmp_path: Path) -> None:
     image = {"bytes": b"jpeg", "path": "a.jpg"}
     said = turns("from", "value", "Describe it", "a dog")
@@ -519,11 +524,13 @@ def test_a_title_is_the_caption_of_an_image_that_has_no_other(tmp_path: Path) ->
     """Flickr's exports often have a title alone; of many files it is what the camera counted."""
     table = (
         "file,title,description\na.jpg,T,a dog\nb.jpg,A walk,\nc.jpg,IMG_0123,\nd.jpg,d.jpg,\n"
-        "e.jpg,sunset,\n"
+        "e.jpg,sunset,\nf.jpg,2匹の犬,\ng.jpg,微信图片_20230101,\n"
     )
     read = load(tmp_path / "c.csv", table)
-    assert pairs(read) == [("a.jpg", "a dog"), ("b.jpg", "A walk"), ("e.jpg", "sunset")]
-    assert "since they are blank: 2, first line 4" in read.notes[0]
+    assert pairs(read) == [
+        *(("a.jpg", "a dog"), ("b.jpg", "A walk"), ("e.jpg", "sunset"), ("f.jpg", "2匹の犬"))
+    ]
+    assert "since they are blank: 3, first line 4" in read.notes[0]
     named = {
         "53012345678": ("A walk", ""),
         "53012345679": ("IMG_0124", ""),
@@ -1165,6 +1172,20 @@ def test_what_hugging_face_saves_to_disk(tmp_path: Path) -> None:
     for name in ("dataset_info.json", "dataset_infos.json", "state.json"):
         (tmp_path / name).write_text("{}")
     assert load_captions(str(tmp_path)).by_image() == {"a.jpg": ["x", "y"]}
+
+
+def test_tars_one_after_another_are_read_whole(tmp_path: Path) -> None:
+    """As `cat` puts them together, and as `lib.images.archives` reads them."""
+    shards = []
+    for name in "ab":
+        content = io.BytesIO()
+        with tarfile.open(fileobj=content, mode="w") as archive:
+            member = tarfile.TarInfo(f"{name}.txt")
+            member.size = 5
+            archive.addfile(member, io.BytesIO(b"a dog"))
+        shards.append(content.getvalue())
+    read = load(tmp_path / "s.tar", b"".join(shards))
+    assert pairs(read) == [("s.tar/a", "a dog"), ("s.tar/b", "a dog")]
 
 
 def test_webdataset_says_once_what_txt_and_json_both_say(tmp_path: Path) -> None:
