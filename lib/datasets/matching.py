@@ -14,6 +14,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import PurePosixPath
 from urllib.parse import unquote
 
@@ -92,14 +93,7 @@ class _Name:
         number = _NUMBER.fullmatch(stem)
         self.stem = number[1].lstrip("0") or "0" if number else stem
         split = _SPLIT.match(self.loose)
-        self.split = split.groups() if split else None
-
-    def contradicts(self, other: "_Name") -> bool:
-        """Whether they lie in different splits of one dataset, which often count anew; COCO's of
-        2014 and of 2017 are of the same images."""
-        if not self.split or not other.split or self.split == other.split:
-            return False
-        return self.split[1] == other.split[1]
+        self.split = (split[1], split[2]) if split else None
 
     def forms(self) -> Iterator[tuple[str, str]]:
         yield "raw", self.raw
@@ -114,6 +108,15 @@ class _Name:
         for depth in range(len(bare), 0, -1):
             yield "of any kind", "/".join(bare[-depth:])
         yield "stem", self.stem
+
+
+_Split = tuple[str, str] | None  # train, val or test, and a year
+
+
+def _contradict(split: _Split, other: _Split) -> bool:
+    """Whether these are different splits of one dataset, which often count anew; COCO's of 2014 and
+    of 2017 are of the same images."""
+    return bool(split and other and split != other and split[1] == other[1])
 
 
 def _stem(path: str) -> str:
@@ -209,23 +212,31 @@ def _match_group(
         matched[captioned[0]] = there[0][0]
         return
     names = [(image_id, _Name(name)) for image_id, name in captioned]
-    owners: dict[tuple[str, str], set[str]] = {}
+    owners: dict[tuple[str, str], set[tuple[str, _Split]]] = {}
     for image_id, name in names:
         for form in name.forms():
-            owners.setdefault(form, set()).add(image_id)
+            owners.setdefault(form, set()).add((image_id, name.split))
     rows: dict[tuple[str, str], list[tuple[int, _Name]]] = {}
     for row, written in there:
         path = _Name(written)
         for form in owners.keys() & set(path.forms()):
             rows.setdefault(form, []).append((row, path))
+
+    @cache  # many names may have one stem: image.jpg of each folder
+    def paths_for(form: tuple[str, str], split: _Split) -> list[tuple[int, _Name]]:
+        return [each for each in rows[form] if not _contradict(split, each[1].split)]
+
+    @cache
+    def owner_count(form: tuple[str, str], split: _Split) -> int:
+        return len({i for i, other in owners[form] if not _contradict(split, other)})
+
     for image_id, name in names:
         for form in name.forms():
-            met = [(row, path) for row, path in rows.get(form, ()) if not name.contradicts(path)]
-            if met:
+            if form in rows and (met := paths_for(form, name.split)):
                 break
         else:
             continue
-        alone = len(met) == len(owners[form]) == 1
+        alone = len(met) == owner_count(form, met[0][1].split) == 1
         other = name.ending and all(path.ending not in ("", name.ending) for _, path in met)
         if other and (form[0] == "stem" or not alone):
             continue  # x.png is x.jpg where nothing else is, but 7.png is never 0007.jpg

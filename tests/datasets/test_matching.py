@@ -106,6 +106,10 @@ def test_what_lies_in_another_split_is_another_image() -> None:
         "images/1.jpg": 0,
         "train/2.jpg": 1,
     }
+    assert rows(["train/1.jpg", "val/1.jpg"], ["validation/1.jpg", "training/1.jpg"]) == {
+        "train/1.jpg": 1,
+        "val/1.jpg": 0,
+    }
     coco = "val2014/COCO_val2014_000000000139.jpg"
     assert rows([coco], ["train2017/000000000139.jpg"]) == {coco: 0}
     assert rows([coco], ["train2014/000000000139.jpg"]) == {}
