@@ -11,9 +11,11 @@ def copied_rows(digests: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
     """Rows (C,) int64, ascending, of images whose content comes twice or more, and a number
     (C,) uint64 for the content of each. digests: (N,); one that is not known is no one's copy."""
     contents = np.concatenate([np.zeros(0, np.uint64), *map(_numbers, digests.chunks)])
-    ordered = np.sort(contents)
-    repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
-    rows = np.flatnonzero(np.isin(contents, repeated[repeated > 0]))
+    order = np.argsort(contents)
+    same = np.diff(contents[order]) == 0
+    copied = np.append(same, False) | np.insert(same, 0, False)
+    rows = np.sort(order[copied[: len(order)]])
+    rows = rows[contents[rows] > 0]
     return rows, contents[rows]
 
 

@@ -176,7 +176,7 @@ def merge_hits(parts: Sequence[Hits], k: int, distinct: bool = False) -> Hits:
     ranks[order] = np.arange(len(order))
     count = sum(counts)
     if distinct:
-        first = _first_of_each(owners, ranks, scores, images["digest"])
+        first = _first_of_each(owners, ranks, images["digest"].to_pylist())
         owners, ranks, scores = owners[first], ranks[first], scores[first]
         # As many for each query, or k: a part that has fewer than k gives all that it has.
         count = int(np.bincount(owners, minlength=queries).min())
@@ -185,15 +185,10 @@ def merge_hits(parts: Sequence[Hits], k: int, distinct: bool = False) -> Hits:
 
 
 def _first_of_each(
-    owners: np.ndarray, ranks: np.ndarray, scores: np.ndarray, digests: pa.ChunkedArray
+    owners: np.ndarray, ranks: np.ndarray, digests: Sequence[str | None]
 ) -> np.ndarray:
-    """Places of the candidates that are the first of their query and content."""
-    order = np.lexsort((ranks, -scores, owners))
-    seen: set[tuple[int, str]] = set()
-    first = []
-    for place in order.tolist():
-        content = digests[place].as_py()
-        if not content or (owners[place], content) not in seen:
-            first.append(place)
-        seen.add((owners[place], content))
-    return np.array(first, np.int64)
+    """Places of the candidates that are the first by id of their query and content."""
+    first: dict[tuple[int, str | int], int] = {}
+    for place in np.argsort(ranks).tolist():
+        first.setdefault((int(owners[place]), digests[place] or place), place)
+    return np.array([*first.values()], np.int64)

@@ -55,15 +55,16 @@ def copies(index: DescriptorIndex, rows: np.ndarray, others: np.ndarray) -> np.n
     By the same bytes, or by descriptors whose cosine is COPY or more: scaled or compressed anew.
     Both kinds of rows are sorted.
     """
+    if not len(rows):  # then nothing of the others need be read
+        return np.zeros(0, bool)
     originals = _first_copies(index, np.concatenate([others, rows]))[len(others) :]
     same = np.isin(originals, others)
-    if len(rows):
-        own = unit_rows(read_descriptors(index.files, rows))
-        for start in range(0, len(others), _CHUNK):
-            part = unit_rows(read_descriptors(index.files, others[start : start + _CHUNK]))
-            for first in range(0, len(own), _CHUNK):
-                near = (own[first : first + _CHUNK] @ part.T >= COPY).any(axis=1)
-                same[first : first + _CHUNK] |= near
+    own = unit_rows(read_descriptors(index.files, rows))
+    for start in range(0, len(others), _CHUNK):
+        part = unit_rows(read_descriptors(index.files, others[start : start + _CHUNK]))
+        for first in range(0, len(own), _CHUNK):
+            near = (own[first : first + _CHUNK] @ part.T >= COPY).any(axis=1)
+            same[first : first + _CHUNK] |= near
     return same
 
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from lib.database import opening as loading
 from lib.database.compaction import compact_database
 from lib.database.copies import copied_rows, without_copies
-from lib.database.interface import Filter
+from lib.database.interface import IMAGE_COLUMNS, Filter, Hits, merge_hits
 from lib.database.manifest import (
     Manifest,
     ManifestFile,
@@ -283,6 +283,21 @@ def test_of_each_content_one_stays(images: list[tuple[int, bool]], chunked: bool
     for digest, may, shows in zip(digests, allowed, shown, strict=True):
         assert shows == (may and (not digest or digest not in seen))
         seen |= {digest} if may else set()
+
+
+def test_of_copies_in_several_parts_the_first_by_id_stays() -> None:
+    """As in one process, also where another machine's descriptor of a copy differs in a bit."""
+
+    def part(*images: tuple[str, str, float]) -> Hits:
+        rows = [{"image_id": i, "digest": digest} for i, digest, _ in images]
+        schema = pa.schema([(name, pa.large_string()) for name in IMAGE_COLUMNS])
+        scores = np.array([[score for *_, score in images]], np.float32)
+        return Hits(pa.Table.from_pylist(rows, schema), scores)
+
+    parts = [part(("10", "a", 0.9), ("3", "", 0.5)), part(("2", "a", 0.8), ("4", "", 0.6))]
+    merged = merge_hits(parts, 3, distinct=True)
+    assert merged.images["image_id"].to_pylist() == ["2", "4", "3"]
+    np.testing.assert_array_equal(merged.scores, np.array([[0.8, 0.6, 0.5]], np.float32))
 
 
 def test_filters_of_a_request(db: str) -> None:
