@@ -40,16 +40,13 @@ def parquet_rows(
     columns = _text_columns(schema, source)
     leaves = [*columns.captions, *columns.spare, *columns.rejections]
     for name in filter(None, (*columns[:3], columns.folder)):
-        kind = schema.field(name).type
-        if not _holds_bytes(kind):
-            leaves.append(name)
-        elif pa.types.is_struct(kind) and kind.get_field_index("path") >= 0:
-            leaves.append(f"{name}.path")  # of an image in bytes only its path is read
+        for number in range(table.metadata.num_columns):
+            leaf = table.schema.column(number)
+            bare = "BYTE_ARRAY" in leaf.physical_type and leaf.logical_type.type == "NONE"
+            # Of images in bytes, or lists of them, all but the bytes is read: their paths.
+            if not bare and (leaf.path == name or leaf.path.startswith(f"{name}.")):
+                leaves.append(leaf.path)
     return arrow_rows(table.iter_batches(16_384, columns=leaves), schema, source, shard, result)
-
-
-def _holds_bytes(kind: pa.DataType) -> bool:
-    return bool(re.match("struct<|(large_)?binary$", str(kind)))
 
 
 def arrow_rows(

@@ -1165,6 +1165,19 @@ def test_an_image_of_one_id_has_all_captions_of_its_rows(tmp_path: Path) -> None
     assert load_captions(str(tmp_path / "a.parquet")).by_image() == {"7": ["x", "y"]}
 
 
+@pytest.mark.parametrize("name", ["image", "images"])
+def test_of_images_in_a_table_their_bytes_are_not_read(tmp_path: Path, name: str) -> None:
+    image = {"bytes": b"jpeg", "path": "a.jpg"}
+    table = pa.table({name: [[image] if name == "images" else image], "caption": ["a dog"]})
+    pq.write_table(table, tmp_path / "a.parquet", compression="none", use_dictionary=False)
+    content = bytearray((tmp_path / "a.parquet").read_bytes())
+    column = pq.read_metadata(tmp_path / "a.parquet").row_group(0).column(0)
+    assert column.path_in_schema.endswith("bytes")
+    end = column.data_page_offset + column.total_compressed_size
+    content[column.data_page_offset : end] = b"\xff" * column.total_compressed_size
+    assert pairs(load(tmp_path / "a.parquet", bytes(content))) == [("a.jpg", "a dog")]
+
+
 def test_what_hugging_face_saves_to_disk(tmp_path: Path) -> None:
     table = pa.table({"image": [{"bytes": b"jpeg", "path": "a.jpg"}], "caption": [["x", "y"]]})
     with pa.ipc.new_stream(tmp_path / "data-00000-of-00001.arrow", table.schema) as stream:
