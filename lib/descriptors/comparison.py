@@ -113,7 +113,8 @@ def _as_described(listed: pa.Table, known: pa.Table) -> pa.Table:
         if not (len(new) and len(left)):
             break
         images = listed.take(new)
-        own, theirs = _paths_by(key(images), images), _paths_by(key(left), left)
+        keys, their_keys = key(images), key(left)
+        own, theirs = _paths_by(keys, images, their_keys), _paths_by(their_keys, left, keys)
         names = {
             paths.pop(): theirs[file].pop()
             for file, paths in own.items()
@@ -130,11 +131,16 @@ def _is_in(values: pa.ChunkedArray, those: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.is_in(values, value_set=those.combine_chunks())
 
 
-def _paths_by(keys: pa.ChunkedArray, images: pa.Table) -> dict[str, set[str]]:
+def _paths_by(
+    keys: pa.ChunkedArray, images: pa.Table, others: pa.ChunkedArray
+) -> dict[str, set[str]]:
+    """The paths of images by their keys, of those keys alone that others have, too."""
+    met = pc.and_(keys.is_valid(), _is_in(keys, others))
     paths: dict[str, set[str]] = {}
-    for key, path in zip(keys.to_pylist(), images["path"].to_pylist(), strict=True):
-        if key is not None:
-            paths.setdefault(key, set()).add(path)
+    for key, path in zip(
+        keys.filter(met).to_pylist(), images["path"].filter(met).to_pylist(), strict=True
+    ):
+        paths.setdefault(key, set()).add(path)
     return paths
 
 
@@ -267,9 +273,12 @@ def _not_mounted(gone: pa.Table, source: str) -> str:
     for path, uri in zip(gone["path"].to_pylist(), gone["uri"].to_pylist(), strict=True):
         file = uri if uri.startswith(f"{root}/") else f"{root}/{path}"
         folders.setdefault(posixpath.dirname(file), path)
+    standing: dict[str, str] = {}
     for folder, path in folders.items():
         while not os.path.lexists(folder):
             folder = posixpath.dirname(folder)
+        standing.setdefault(folder, path)
+    for folder, path in standing.items():
         if _may_be_a_drive(folder) and not _shows_files(folder):
             return (
                 f"{folder} is empty or leads nowhere, as where a drive is not mounted, and --prune "
