@@ -86,9 +86,9 @@ async function search() {
   const start = performance.now();
   try {
     const answer = await request(mine.signal);
-    showAnswer(answer, performance.now() - start);
+    if (!mine.signal.aborted) showAnswer(answer, performance.now() - start); // not over what came after
   } catch (error) {
-    if (error.name !== "AbortError") showFailure(error);
+    if (!mine.signal.aborted) showFailure(error);
   }
   if (mine === running) results.setAttribute("aria-busy", "false");
 }
