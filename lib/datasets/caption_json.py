@@ -132,7 +132,8 @@ def _named_rows(
     for name, value in captions.items():
         place = f"entry {name}"
         try:
-            yield CaptionRow(place, clean(name), "", "", texts_of(value, source, place))
+            rejected = isinstance(value, Mapping) and is_rejected(value)
+            yield CaptionRow(place, clean(name), "", "", texts_of(value, source, place), rejected)
         except BadInputError as error:
             result.problems.append(str(error))
 
@@ -167,7 +168,8 @@ def _image_rows(
     yield CaptionRow(place, *known[image_id], image_id, [])
     if any(key in image for key in ("caption", "captions", "sentences")):
         texts = image.get("captions", image.get("sentences", image.get("caption")))
-        yield CaptionRow(place, *known[image_id], image_id, texts_of(texts, source, place))
+        said = texts_of(texts, source, place)
+        yield CaptionRow(place, *known[image_id], image_id, said, is_rejected(image))
 
 
 def _annotation_rows(

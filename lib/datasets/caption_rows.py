@@ -46,6 +46,7 @@ _AROUND_CAPTIONS = re.findall(
     r"\w+", "response result body choices output candidates message content parts assistant"
 )
 _ANSWERERS = {"gpt", "assistant", "model"}  # who is not asking, in a conversation
+_SPEAKERS = _ANSWERERS | {"human", "user", "system"}  # and not where a caption is from
 # What says that a caption is not to be used: VizWiz, Prodigy, Mechanical Turk, Label Studio.
 _REJECTIONS = {
     **dict.fromkeys(
@@ -269,7 +270,7 @@ def texts_of(value: Any, source: str, place: str) -> list[str]:
         if any(isinstance(entry, str) for entry in value):  # beside texts: scores, keywords: years
             value = [entry for entry in value if not isinstance(entry, int | float)]
         turns = [*map(speaker, value)]
-        if any(turns):
+        if not _SPEAKERS.isdisjoint(turns):
             # The first answer describes the image; later ones may be a word about a detail.
             at = next((n for n, speaker in enumerate(turns) if speaker in _ANSWERERS), len(turns))
             value = value[at : at + 1]

@@ -460,6 +460,31 @@ def test_captions_inside_of_objects(tmp_path: Path, records: list[dict[str, Any]
     assert pairs(load(tmp_path / "c.jsonl", "\n".join(map(json.dumps, records)))) == expected
 
 
+def test_captions_may_say_where_they_are_from(tmp_path: Path) -> None:
+    said = [{"image": "a.jpg", "captions": [{"caption": "a dog", "from": "flickr"}]}]
+    assert pairs(load(tmp_path / "c.json", json.dumps(said))) == [("a.jpg", "a dog")]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"a.jpg": {"caption": "x", "rejected": True}, "b.jpg": {"caption": "a cat"}},
+        {
+            "images": [
+                {"id": 1, "file_name": "a.jpg", "caption": "x", "is_rejected": 1},
+                {"id": "b.jpg", "file_name": "b.jpg", "caption": "a cat"},
+            ],
+            "annotations": [],
+        },
+    ],
+    ids=["by name", "beside images"],
+)
+def test_rejected_captions_of_an_image_are_left_out(tmp_path: Path, content: Any) -> None:
+    read = load(tmp_path / "c.json", json.dumps(content))
+    assert pairs(read) == [("b.jpg", "a cat")]
+    assert "the file says that they are not to be used: 1, first" in read.notes[0]
+
+
 def test_one_caption_that_names_a_file_leaves_the_others(tmp_path: Path) -> None:
     said = json.dumps({"1": "a dog", "IMG_2": "x.jpg", "3": "a cat"})
     assert pairs(load(tmp_path / "c.json", said)) == [("1", "a dog"), ("3", "a cat")]
