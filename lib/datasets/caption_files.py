@@ -20,7 +20,7 @@ from fsspec.implementations.zip import ZipFileSystem
 from lib.datasets.caption_json import EXPECTED, json_lines, json_rows, record_rows
 from lib.datasets.caption_rows import CaptionRow, CaptionRows
 from lib.datasets.caption_tables import TOKEN, arrow_rows, delimited_rows, parquet_rows, token_rows
-from lib.datasets.caption_text import MOST_BYTES, decode, decompress
+from lib.datasets.caption_text import MOST_BYTES, decode, decompress, unpacked
 from lib.datasets.matching import clean, has_image_ending
 from lib.datasets.sidecars import (
     SidecarImages,
@@ -30,6 +30,7 @@ from lib.datasets.sidecars import (
     sidecar_texts,
 )
 from lib.errors import BadInputError, ImageSearchError, MissingError, left_out
+from lib.images.archives import tar_members
 from lib.images.file_names import ENDINGS, is_hidden
 from lib.storage import NUMBERS, filesystem, numbered
 
@@ -161,20 +162,23 @@ def _tar(opened: Any, source: str, result: CaptionRows) -> Iterator[CaptionRow]:
     images: dict[str, str] = {}
     texts: dict[str, dict[str, None]] = {}
     urls: dict[str, str] = {}
-    # Zeros end one tar of several that were put together by `cat`.
-    with tarfile.open(fileobj=opened, ignore_zeros=True) as archive:
-        for member in archive:
+    file = unpacked(opened)
+    try:
+        for member in tar_members(file):
             stem = posixpath.splitext(member.name)[0]
             if has_image_ending(member.name):
                 images[stem] = member.name
                 images.setdefault(_FIRST_DOT.sub("", stem), member.name)
             elif member.isreg() and is_sidecar(member.name, member.size):
-                content = archive.extractfile(member)
-                assert content is not None
-                said, url = sidecar_texts(content.read(), f"{source}: {member.name}", result)
+                file.seek(member.offset_data)
+                place, content = f"{source}: {member.name}", file.read(member.size)
+                said, url = sidecar_texts(content, place, result)
                 texts.setdefault(stem, {}).update(dict.fromkeys(said))
                 urls[stem] = url or urls.get(stem, "")
-            archive.members = []  # type: ignore[attr-defined]
+    except (tarfile.TarError, EOFError) as error:  # what comes before is read
+        if not texts:
+            raise
+        result.problems.append(f"{source} is read in part: {error}")
     for stem, captions in texts.items():
         name = images.get(stem) or images.get(_FIRST_DOT.sub("", stem), stem)
         if captions:

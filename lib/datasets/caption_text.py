@@ -20,23 +20,31 @@ _EXCELS = (
 )
 
 
+_OPENERS: dict[bytes, Callable[[Any], Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ": lzma.open,
+}
+
+
+def unpacked(opened: Any) -> Any:
+    """An open file, or one of what gzip, bzip2 or xz has compressed in it."""
+    start = opened.read(6)
+    opened.seek(0)
+    openers = (opener for magic, opener in _OPENERS.items() if start.startswith(magic))
+    return next(openers, lambda file: file)(opened)
+
+
 def decompress(opened: Any) -> bytes:
-    """The content of an open file, unpacked where gzip, bzip2 or xz has compressed it.
+    """The content of an open file, see `unpacked`.
 
     Raises ValueError where that is more than 200 times its size.
     """
-    content: bytes = opened.read()
-    openers: dict[bytes, Callable[[Any], Any]] = {
-        b"\x1f\x8b": gzip.open,
-        b"BZh": bz2.open,
-        b"\xfd7zXZ": lzma.open,
-    }
-    for magic, opener in openers.items():
-        if content.startswith(magic):
-            file = opener(BytesIO(content))
-            content = file.read(min(MOST_BYTES, max(200 * len(content), 64 << 20)))
-            if file.read(1):
-                raise ValueError("unpacked it has more than 200 times its size")
+    packed: bytes = opened.read()
+    file = unpacked(BytesIO(packed))
+    content: bytes = file.read(min(MOST_BYTES, max(200 * len(packed), 64 << 20)))
+    if file.read(1):
+        raise ValueError("unpacked it has more than 200 times its size")
     return content
 
 
@@ -50,7 +58,7 @@ def decode(content: bytes, source: str, result: CaptionRows) -> str:
         try:
             return content.decode(marked)
         except UnicodeDecodeError as error:
-            raise BadInputError(f"{source} cannot be read: {error}") from error
+            raise BadInputError(f"{source} cannot be read as captions: {error}") from error
     sample = content[:1000]
     if sample.count(0) > len(sample) // 3:
         odd = sample[1::2].count(0) > sample[::2].count(0)

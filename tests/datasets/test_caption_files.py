@@ -1223,7 +1223,12 @@ def test_tars_one_after_another_are_read_whole(tmp_path: Path) -> None:
             archive.addfile(member, io.BytesIO(b"a dog"))
         shards.append(content.getvalue())
     read = load(tmp_path / "s.tar", b"".join(shards))
-    assert pairs(read) == [("s.tar/a", "a dog"), ("s.tar/b", "a dog")]
+    both = [("s.tar/a", "a dog"), ("s.tar/b", "a dog")]
+    assert pairs(read) == both
+    assert pairs(load(tmp_path / "z" / "s.tar", gzip.compress(b"".join(shards)))) == both
+    read = load(tmp_path / "s.tar", b"".join([*shards, b"damage".ljust(512)]))
+    assert pairs(read) == both
+    assert "read in part: a damaged header at byte 20,480" in read.notes[0]
 
 
 def test_webdataset_says_once_what_txt_and_json_both_say(tmp_path: Path) -> None:
