@@ -32,6 +32,7 @@ from lib.storage import is_of_store
 
 _MOST_BYTES = 1 << 20
 _READERS = 16  # files that are read at the same time
+_AHEAD = 10_000  # files that wait for them; each takes 2 KB of memory
 
 # Google Takeout's IMG_1.jpg(2).json and IMG_1.jpg.supplemental-metadata(2).json: IMG_1(2).jpg
 _TAKEOUT = re.compile(r"^(.+?)(\.\w+)(?:\.[a-z-]*)?(\(\d+\))?$", re.DOTALL)
@@ -99,13 +100,16 @@ def read_embedded(
 ) -> Iterator[tuple[str, list[str]]]:
     """Each of these images in the folder `root`, and what its file says: XMP, else IPTC, else Exif.
 
-    A damaged one says nothing: extraction tells of it.
+    One that is damaged or leads nowhere says nothing: extraction tells of it.
     """
 
     def read(name: str) -> list[str]:
-        content = fs.cat_file(f"{root}/{name}", 0, HEAD_BYTES)
-        if len(content) == HEAD_BYTES and not content.startswith(HEAD_DOES):
-            content = fs.cat_file(f"{root}/{name}")
+        try:
+            content = fs.cat_file(f"{root}/{name}", 0, HEAD_BYTES)
+            if len(content) == HEAD_BYTES and not content.startswith(HEAD_DOES):
+                content = fs.cat_file(f"{root}/{name}")
+        except FileNotFoundError:  # a link to nothing, as those of git-annex
+            return []
         return _embedded(content, name)
 
     return _read_each(read, images, source, result, "images read for captions")
@@ -130,9 +134,10 @@ def _read_each(
     if not names:
         return
     with ThreadPoolExecutor(_READERS) as pool, Progress(len(names), unit) as progress:
-        for named in pool.map(attempt, names):
-            progress.advance(1)
-            yield named
+        for start in range(0, len(names), _AHEAD):
+            for named in pool.map(attempt, names[start : start + _AHEAD]):
+                progress.advance(1)
+                yield named
 
 
 def sidecar_texts(content: bytes, source: str, result: CaptionRows) -> tuple[list[str], str]:

@@ -1123,6 +1123,14 @@ def test_what_is_beside_an_image_and_cannot_be_read_ends_nothing(
     assert name in read.notes[0]
 
 
+def test_images_that_lead_nowhere_say_nothing(tmp_path: Path) -> None:
+    for name in "abc":
+        (tmp_path / f"{name}.jpg").symlink_to(f".git/annex/objects/{name}")
+    (tmp_path / "b.txt").write_text("a cat")
+    read = load_captions(str(tmp_path))
+    assert (read.by_image(), read.notes) == ({"b.jpg": ["a cat"]}, ())
+
+
 def test_xmp_beside_images(tmp_path: Path) -> None:
     """As Lightroom names them, without the image's ending, and as darktable does, with it."""
     contents = {
