@@ -138,17 +138,17 @@ def choose_columns(names: Iterable[str]) -> Columns | None:
     if caption and _without_group(caption) in LONE_CAPTION_COLUMNS:
         among = ("comments", *_DESCRIPTIONS, "tags", "label")
     spare = [plain[key] for key in among if key in plain and plain[key] not in captions]
-    chosen = Columns(own, first(URL_COLUMNS), first(ID_COLUMNS), captions, spare=spare)
-    chosen = chosen._replace(rejections=[plain[key] for key in _REJECTIONS if key in plain])
-    if own and first(FOLDER_COLUMNS) != own:
-        chosen = chosen._replace(folder=first(FOLDER_COLUMNS))
-    if chosen[:3] == (None, None, None):
-        chosen = chosen._replace(image_id=first(LONE_ID_COLUMNS))
-    known = {*captions, *chosen.rejections}
-    rest = [name for key, name in plain.items() if key and name not in known]
-    if captions and chosen[:3] == (None, None, None) and len(rest) == 1:
-        chosen = chosen._replace(name=rest[0])
-    return chosen if captions and any(chosen[:3]) else None
+    rejections = [plain[key] for key in _REJECTIONS if key in plain]
+    url, image_id, folder = first(URL_COLUMNS), first(ID_COLUMNS), first(FOLDER_COLUMNS)
+    if not (own or url or image_id):
+        image_id = first(LONE_ID_COLUMNS)
+    rest = [n for key, n in plain.items() if key and n not in {*captions, *rejections}]
+    if not (own or url or image_id) and len(rest) == 1:
+        own = rest[0]
+    if not captions or not (own or url or image_id):
+        return None
+    folder = folder if own and folder != own else None
+    return Columns(own, url, image_id, captions, folder, spare, rejections)
 
 
 def require_columns(names: Sequence[str], source: str) -> Columns:
