@@ -84,7 +84,7 @@ def dispatch(
                 if starved < _CRASHES_UNTIL_CUT:
                     yield record_crash(db, shard, error)
                 elif suspects:
-                    raise ImageSearchError(_of_memory(starved, error)) from error
+                    raise ImageSearchError(_of_memory(starved, error, shard)) from error
                 else:
                     suspects.append((shard, error))
             else:
@@ -96,11 +96,12 @@ def dispatch(
         yield record_crash(db, *suspect)
 
 
-def _of_memory(starved: int, error: BaseException) -> str:
+def _of_memory(starved: int, error: BaseException, last: Shard) -> str:
     says = next((line for line in str(error).splitlines() if "threshold" in line), str(error))
     return (
         f"Ray ended {starved} workers one after another because memory was short, and no shard was "
         f"finished meanwhile: {says.split('. ')[0]}. What is described is kept, and a rerun goes "
         "on. A greater --cpus-per-worker lets fewer workers share a node; else give nodes more "
-        "memory, or end what else takes it"
+        "memory, or end what else takes it; or move away images that are far larger than others, "
+        f"such as perhaps {last.images[0].path}"
     )
