@@ -9,7 +9,7 @@ from PIL.IptcImagePlugin import getiptcinfo
 
 from lib.images.decoding import ImageError, open_header
 
-# What is said of a JPEG or PNG file comes before its picture.
+# What is said of a JPEG file comes before its picture, and of a PNG by most programs.
 HEAD_BYTES, HEAD_DOES = 1 << 18, (b"\xff\xd8\xff", b"\x89PNG")
 _IMAGE_DESCRIPTION = 0x010E  # tag of Exif and of TIFF
 _CAPTION, _KEYWORDS = (2, 120), (2, 25)  # data sets of IPTC-IIM 4.2
