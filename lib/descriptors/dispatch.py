@@ -15,6 +15,7 @@ from lib.tasks import run_bounded
 
 # A shard whose process died this often is cut in two, down to the image that kills it.
 _CRASHES_UNTIL_CUT = 3
+_SUSPECTS_UNTIL_JUDGED = 3
 
 
 class Workers:
@@ -46,8 +47,15 @@ def dispatch(
     again: deque[Shard] = deque()
     crashes: Counter[str] = Counter()
     places: dict[str, Place] = {}
-    starved = 0  # workers ended for want of memory since a shard was finished
-    suspects: list[tuple[Shard, BaseException]] = []  # images that may be why, or may not
+    suspects = _Suspects()
+
+    def take() -> Shard | None:
+        # What crashed comes first, so that an image is found before other shards are cut; where it
+        # may have been for want of memory, how others fare.
+        if again and not suspects.held:
+            return again.popleft()
+        fresh = next(shards, None)
+        return again.popleft() if again and fresh is None else fresh
 
     def submit(shard: Shard) -> "ray.ObjectRef[ShardReport]":
         place = places[shard.name] = placement.take()
@@ -56,9 +64,7 @@ def dispatch(
         )
         return task.remote(workers.package, workers.digest, place.settings, db, shard)
 
-    for ended in run_bounded(
-        submit, lambda: again.popleft() if again else next(shards, None), placement.room, more
-    ):
+    for ended in run_bounded(submit, take, placement.room, more):
         if ended is None:
             yield None
             continue
@@ -66,34 +72,69 @@ def dispatch(
         placement.leave(places.pop(shard.name))
         error = future.exception()
         if error is None:
-            starved = 0
             yield future.result()
-            while suspects:  # there is memory for others
-                yield record_crash(db, *suspects.pop())
+            for suspect in suspects.clear():
+                yield record_crash(db, *suspect)
         elif isinstance(error, RayTaskError):
             raise error.cause from error
         elif isinstance(error, TaskUnschedulableError):  # the node that it was meant for is gone
             again.append(shard)
         else:
+            of_memory = isinstance(error, OutOfMemoryError)
+            suspects.count(of_memory, fresh=not crashes[shard.name])
             crashes[shard.name] += 1
-            starved += isinstance(error, OutOfMemoryError)
-            # What crashed comes first, so that an image is found before other shards are cut.
             if crashes[shard.name] < _CRASHES_UNTIL_CUT:
                 again.appendleft(shard)
+            elif len(shard.images) == 1 and of_memory:
+                for suspect in suspects.add(shard, error):
+                    yield record_crash(db, *suspect)
             elif len(shard.images) == 1:
-                if starved < _CRASHES_UNTIL_CUT:
-                    yield record_crash(db, shard, error)
-                elif suspects:
-                    raise ImageSearchError(_of_memory(starved, error, shard)) from error
-                else:
-                    suspects.append((shard, error))
+                yield record_crash(db, shard, error)
             else:
                 for half in shard.halves():
                     # A half is tried once before it is cut, a single image twice.
                     crashes[half.name] = _CRASHES_UNTIL_CUT - (2 if len(half.images) < 2 else 1)
                     again.appendleft(half)
-    for suspect in suspects:
+    for suspect in suspects.judged():
         yield record_crash(db, *suspect)
+
+
+class _Suspects:
+    """Images whose workers Ray ended for want of memory.
+
+    They are to blame where others are extracted, before or after; where others fare no better, it
+    is the node that has too little.
+    """
+
+    def __init__(self) -> None:
+        self.held: list[tuple[Shard, BaseException]] = []
+        self._ended = 0  # workers, for want of memory, since a shard was finished
+        self._others_too = False  # a fresh shard among them
+        self._any_finished = False
+
+    def count(self, of_memory: bool, fresh: bool) -> None:
+        """A worker died, with a shard that had not crashed before, or with another."""
+        self._ended += of_memory
+        self._others_too |= of_memory and fresh and bool(self.held)
+
+    def clear(self) -> list[tuple[Shard, BaseException]]:
+        """A shard was finished: those that are to blame."""
+        self._any_finished, self._others_too, self._ended = True, False, 0
+        held, self.held = self.held, []
+        return held
+
+    def add(self, shard: Shard, error: BaseException) -> list[tuple[Shard, BaseException]]:
+        """One more; gives those that are to blame. Raises ImageSearchError where the node is."""
+        self.held.append((shard, error))
+        return self.judged() if len(self.held) >= _SUSPECTS_UNTIL_JUDGED else []
+
+    def judged(self) -> list[tuple[Shard, BaseException]]:
+        """See `add`."""
+        if len(self.held) > 1 and (self._others_too or not self._any_finished):
+            shard, error = self.held[-1]
+            raise ImageSearchError(_of_memory(self._ended, error, shard)) from error
+        held, self.held = self.held, []
+        return held
 
 
 def _of_memory(starved: int, error: BaseException, last: Shard) -> str:

@@ -179,9 +179,15 @@ def test_want_of_memory_is_no_images_fault(tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.mark.long
 @pytest.mark.parametrize("of_memory", [False, True])
-# In halves the one alone, and those that are well; and the one in a shard of its own, the last.
+# In halves the one alone, and those that are well; one in a shard of its own, the last; and many.
 @pytest.mark.parametrize(
-    ("names", "shard_size"), [(["poison", "a", "b"], 3), (["a", "b", "poison"], 2)]
+    ("names", "shard_size"),
+    [
+        (["poison", "a", "b"], 3),
+        (["a", "b", "poison"], 2),
+        (["poison 1", "poison 2", "a", "b"], 2),
+        (["a", "b", "poison 1", "poison 2", "poison 3", "poison 4"], 2),
+    ],
 )
 def test_an_image_that_kills_its_worker_is_found_and_the_rest_described(
     names: list[str],
@@ -217,5 +223,5 @@ def test_an_image_that_kills_its_worker_is_found_and_the_rest_described(
     ended = dispatch(shards, str(tmp_path), workers)
     reports = [report for report in ended if report is not None]
     assert sum(report.described for report in reports) == 2
-    (failure,) = rows(tmp_path, "failures")
-    assert (failure["path"], failure["reason"]) == ("poison", "crashed")
+    failures = {failure["path"]: failure["reason"] for failure in rows(tmp_path, "failures")}
+    assert failures == {name: "crashed" for name in names if "poison" in name}
