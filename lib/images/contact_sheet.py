@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+import textwrap
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ THUMBNAIL_SIZE = 240  # pixels, longer side
 MARGIN = 12
 LABEL_LINES = 3
 READERS = 8
+_LETTER = 9  # pixels of a letter of a note, in the mean
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,8 @@ def contact_sheet(
 ) -> Image.Image:
     """All sections one below the other, `columns` images a row.
 
-    Up to `label_lines` lines below each image hold its label and then its captions.
+    A section's note stands below its heading, and up to `label_lines` lines below each image hold
+    its label and then its captions.
     """
     line, heading = 20, 44
     cell = (THUMBNAIL_SIZE + MARGIN, THUMBNAIL_SIZE + MARGIN + label_lines * line)
@@ -80,15 +83,25 @@ def contact_sheet(
     columns = max(1, min(columns, widest))
     rows = [-(-len(section.tiles) // columns) for section in sections]
     headings = sum(heading for section in sections if section.heading)
-    height = sum(rows) * cell[1] + headings
-    sheet = Image.new("RGB", (columns * cell[0] + MARGIN, height + MARGIN), "white")
+    width = columns * cell[0] + MARGIN
+    notes = [
+        textwrap.wrap(section.note, width // _LETTER, max_lines=LABEL_LINES, placeholder=" …")
+        for section in sections
+    ]
+    height = sum(rows) * cell[1] + headings + line * sum(map(len, notes))
+    sheet = Image.new("RGB", (width, height + MARGIN), "white")
     draw = ImageDraw.Draw(sheet)
     top = MARGIN
-    for section, count, images in zip(sections, rows, _thumbnails(sections), strict=True):
+    thumbnails = _thumbnails(sections)
+    for section, note, count, images in zip(sections, notes, rows, thumbnails, strict=True):
         if section.heading:
             words = _fit(section.heading, _font(24), sheet.width - 2 * MARGIN)
             draw.text((MARGIN, top), words, "black", _font(24))
             top += heading
+        for text in note:
+            words = _fit(text, _font(15), sheet.width - 2 * MARGIN)
+            draw.text((MARGIN, top), words, "#666", _font(15))
+            top += line
         for index, (tile, image) in enumerate(zip(section.tiles, images, strict=True)):
             x, y = MARGIN + index % columns * cell[0], top + index // columns * cell[1]
             picture = _unreadable() if image is None else image

@@ -77,11 +77,18 @@ def test_a_contact_sheet_holds_the_images_in_rows(red_image: str) -> None:
     assert reds == pytest.approx(5 * 180, abs=20)  # five upright images, 180 pixels wide each
 
 
+def test_a_contact_sheet_says_why_a_query_has_no_images() -> None:
+    bare, noted = (contact_sheet([Section("umberella", [], note)]) for note in ("", "did you mean"))
+    assert noted.height > bare.height
+    below = noted.crop((0, bare.height, *noted.size))
+    assert min(below.convert("L").tobytes()) < 128
+
+
 @pytest.mark.reports
 @pytest.mark.parametrize("text", ["a\nb", "a\r\nb", "\n", "", "x" * 100_000, "\ud800\0\u202eb"])
 def test_a_contact_sheet_of_names_and_captions_as_they_come(red_image: str, text: str) -> None:
-    sheet = contact_sheet([Section(text, [Tile(red_image, text, [text])])])
-    assert close(sheet.getpixel((sheet.width // 2, 180)), RED)
+    sheet = contact_sheet([Section(text, [Tile(red_image, text, [text])], text)])
+    assert close(sheet.getpixel((sheet.width // 2, 200)), RED)
 
 
 def test_a_page_escapes_what_people_wrote(red_image: str, tmp_path: Path) -> None:
