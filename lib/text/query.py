@@ -27,6 +27,8 @@ _OPERATOR = re.compile(r'["^\\]|(?:^|[\s,;(\[])-\S')
 _PHRASE = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 # Up to white space, a ^, or a minus after an opening sign, none of them behind a backslash.
 _WORD = re.compile(rf'(?:[^\s^"\\-]|(?<![{re.escape(_OPENING)}])-|\\.)*', re.DOTALL)
+# What may follow a phrase or a weight: a space, or punctuation, of which a digit makes a number.
+_END = re.compile(r"\s|[,;:.!?)\]](?!\d)|$")
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _WEIGHT = re.compile(r"\d+(?:[.,]\d+)?|[.,]\d+")
 
@@ -121,8 +123,9 @@ def parse_query(text: str) -> list[Term]:
     weight := decimal number above 0, at most 100
 
     A minus counts only where a term starts, so `t-shirt` is a word; alone it is punctuation. One
-    after a comma, a semicolon or a bracket starts a term, too: `dog,-beach`, `dog (-beach)`. In a
-    phrase only `"` and `\\` are special. A backslash makes the next character an ordinary one.
+    after a comma, a semicolon or a bracket starts a term, too: `dog,-beach`, `dog (-beach)`, and
+    so does a quotation mark. Punctuation may follow a phrase or a weight: `dog^2, "hot dog".`
+    In a phrase only `"` and `\\` are special. A backslash makes the next character an ordinary one.
     Other signs for the same mean the same (`plain_signs`).
     Raises QuerySyntaxError, which says where, for an open or stray quotation mark, a `^` without
     word or number, a doubled minus, and a backslash at the end.
@@ -167,7 +170,7 @@ def _parse_term(text: str, start: int) -> tuple[Term | None, int]:
     else:
         content, position = _parse_word(text, position)
     weight, position = _parse_weight(text, position)
-    if position < len(text) and not (text[position].isspace() or text[position - 1] in _OPENING):
+    if not _END.match(text, position) and text[position - 1] not in _OPENING:
         raise QuerySyntaxError(text, position, "expected a space here")
     return Term(content, -weight if negative else weight), position
 
@@ -186,7 +189,7 @@ def _parse_word(text: str, start: int) -> tuple[str, int]:
     assert word is not None  # it may be empty
     position = word.end()
     match text[position : position + 1]:
-        case '"':
+        case '"' if text[position - 1] not in _OPENING:
             problem = 'a quotation mark inside a word; put a space before it or write \\"'
             raise QuerySyntaxError(text, position, problem)
         case "\\":
