@@ -81,6 +81,7 @@ def teach(db: str, word_vectors: str | None, **options: Any) -> dict[str, Any]:
 
 def _print_summary(report: "TrainingReport", db: str) -> None:
     from lib.embedder.closed_form import MIN_JUDGES
+    from lib.embedder.fitting import MIN_VALIDATION_IMAGES
 
     counts, chosen = report.metadata["captions"], report.metadata["chosen"]
     print(f"prior: {report.metadata['prior']}")
@@ -114,10 +115,13 @@ def _print_summary(report: "TrainingReport", db: str) -> None:
             f"{MIN_JUDGES} on); "
             + ("what is learnt from them is mostly chance" if alone else "the prior decides")
         )
-    print(
-        f"kept: {chosen['method']} (on validation images ranking gained "
-        f"{chosen['validation_gain']:+.4f} ± {chosen['validation_gain_standard_error']:.4f} nDCG)"
-    )
+    ranking = f"ranking not tried: it takes {MIN_VALIDATION_IMAGES} validation images and epochs"
+    if len(report.history) > 1:
+        ranking = (
+            f"on validation images ranking gained {chosen['validation_gain']:+.4f} ± "
+            f"{chosen['validation_gain_standard_error']:.4f} nDCG"
+        )
+    print(f"kept: {chosen['method']} ({ranking})")
     print(f"embedder {report.digest[:12]} written to {db}/embedder")
 
 

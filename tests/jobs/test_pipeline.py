@@ -174,6 +174,7 @@ def test_two_captions_are_all_for_training(sample: Path, grown: Path) -> None:
         *("--captions", "captions.csv", "--k", 3, "--json", "summary.json"),
     ]
     printed, _ = run_job("pipeline", *arguments, cwd=grown)
+    assert "kept: closed form (ranking not tried: it takes 100 validation images" in printed
     assert "to evaluate, give --test-captions" in printed
     summary = summary_of(grown / "summary.json")
     assert summary["train_embedder"]["captions"]["training_images"] == 2
