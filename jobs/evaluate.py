@@ -9,7 +9,7 @@ import numpy as np
 from jobs import command
 from lib.datasets.captions import Captions
 from lib.descriptors.store import DescriptorIndex, read_descriptors, read_uris
-from lib.embedder.metrics import Retrieval, evaluate_retrieval, retrieval_report
+from lib.embedder.metrics import Retrieval, chance_recall, evaluate_retrieval, retrieval_report
 from lib.embedder.plots import recall_plot
 from lib.embedder.seen import captions_digest, copies, training_rows
 from lib.embedder.space import SemanticSpace, load_with_descriptors
@@ -81,7 +81,7 @@ def evaluate(
     report["warnings"] = _warnings(report, trained_on, captions_digest([captions]))
     output = output or join(db, "evaluation")
     write_json_atomic(join(output, "report.json"), report)
-    write_bytes_atomic(join(output, "recall.png"), _recall_plot(ranks))
+    write_bytes_atomic(join(output, "recall.png"), _recall_plot(ranks, caption_to_row))
     sections = _extremes(captions, index, examples, images, caption_to_row, ranks)
     write_sections(join(output, "queries.html"), "Best and worst queries", sections)
     _print_report(report, output)
@@ -135,13 +135,17 @@ def _warnings(report: Mapping[str, Any], trained_on: Mapping[str, Any], digest: 
     return warnings
 
 
-def _recall_plot(ranks: Retrieval) -> bytes:
-    captioned = ranks.image_to_caption[ranks.image_to_caption > 0]
+def _recall_plot(ranks: Retrieval, caption_to_row: np.ndarray) -> bytes:
+    captioned, own = np.unique(caption_to_row, return_counts=True)
+    captions, images = len(ranks.caption_to_image), len(ranks.image_to_caption)
     return recall_plot(
-        {"caption_to_image": ranks.caption_to_image, "image_to_caption": captioned},
         {
-            "caption_to_image": len(ranks.image_to_caption),
-            "image_to_caption": len(ranks.caption_to_image),
+            "caption_to_image": ranks.caption_to_image,
+            "image_to_caption": ranks.image_to_caption[captioned],
+        },
+        {
+            "caption_to_image": chance_recall(images, np.ones(1, np.int64)),
+            "image_to_caption": chance_recall(captions, own),
         },
     )
 

@@ -195,13 +195,19 @@ def _direction(ranks: np.ndarray, groups: np.ndarray, seed: int) -> dict[str, An
 
 
 def _chance(candidates: int, right: np.ndarray) -> dict[str, float]:
-    """Recall of a random order where so many of the candidates are right; their mean.
+    curve = chance_recall(candidates, right)
+    return {f"recall@{k}_chance": float(curve[min(k, candidates) - 1]) for k in (1, 5, 10)}
 
-    1 - C(n - r, k) / C(n, k), as a product over the first k places.
+
+def chance_recall(candidates: int, right: np.ndarray) -> np.ndarray:
+    """(candidates,) float: recall@1, @2 and so on of a random order, the mean over queries.
+
+    right: (Q,) int, how many candidates are right for each. 1 - C(n - r, k) / C(n, k), as a product
+    over the first k places.
     """
-    chance: dict[str, float] = {}
-    for k in (1, 5, 10):
-        places = np.arange(min(k, candidates))
-        wrong = np.maximum(candidates - right[:, None] - places, 0) / (candidates - places)
-        chance[f"recall@{k}_chance"] = float(np.mean(1 - wrong.prod(axis=1)))
-    return chance
+    places = np.arange(candidates)
+    curve = np.zeros(candidates)
+    for size, count in zip(*np.unique(right, return_counts=True), strict=True):
+        wrong = np.maximum(candidates - size - places, 0) / (candidates - places)
+        curve += (1 - wrong.cumprod()) * count / len(right)
+    return curve

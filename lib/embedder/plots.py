@@ -28,18 +28,18 @@ def training_plot(history: Sequence[Mapping[str, Any]]) -> bytes:
     return _png(figure)
 
 
-def recall_plot(ranks: Mapping[str, np.ndarray], gallery: Mapping[str, int]) -> bytes:
+def recall_plot(ranks: Mapping[str, np.ndarray], chance: Mapping[str, np.ndarray]) -> bytes:
     """Recall against k for each direction, with chance as a dotted line.
 
-    ranks: (Q,) ranks of each direction; gallery: how many candidates each direction has.
+    ranks: (Q,) ranks of each direction; chance: (candidates,), see metrics.chance_recall.
     """
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     for name, values in ranks.items():
-        ks = np.unique(np.geomspace(1, gallery[name], 200).round())
+        ks = np.unique(np.geomspace(1, len(chance[name]), 200).round().astype(int))
         shares = np.searchsorted(np.sort(values), ks, side="right") / len(values)
         (line,) = axes.plot(ks, shares, label=name.replace("_", " "))
-        axes.plot(ks, ks / gallery[name], ":", color=line.get_color(), alpha=0.6)
+        axes.plot(ks, chance[name][ks - 1], ":", color=line.get_color(), alpha=0.6)
     axes.set(xscale="log", xlabel="k", ylabel="recall@k", ylim=(0, 1.02))
     axes.set_title("share of queries whose right answer is among the first k (dotted: chance)")
     axes.title.set_fontsize(9)

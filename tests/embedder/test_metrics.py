@@ -1,11 +1,14 @@
 """Ranks, recall and intervals against hand-worked values and brute force."""
 
+from math import comb
+
 import numpy as np
 import pytest
 
 from lib.embedder.metrics import (
     bootstrap_interval,
     caption_ranks,
+    chance_recall,
     evaluate_retrieval,
     gains,
     recall,
@@ -121,6 +124,12 @@ def test_coco_protocols_are_five_folds_of_a_thousand_and_all_five_thousand() -> 
 def test_fewer_than_five_thousand_images_have_no_coco_protocol() -> None:
     images = np.eye(20)
     assert "coco_1k" not in retrieval_report(images, images, np.arange(20))
+
+
+def test_chance_at_every_k_counts_all_the_right_ones() -> None:
+    curve = chance_recall(6, np.array([1, 3]))
+    one, three = ([1 - comb(6 - r, k) / comb(6, k) for k in range(1, 7)] for r in (1, 3))
+    np.testing.assert_allclose(curve, np.mean([one, three], axis=0))
 
 
 def test_chance_is_the_recall_of_a_random_order() -> None:
