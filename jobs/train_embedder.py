@@ -106,14 +106,15 @@ def _print_summary(report: "TrainingReport", db: str) -> None:
         if counts[name]:
             print(f"left out: {counts[name]} {reason}")
     bare = counts["images_in_database"] - counts["images_with_captions"]
+    untaught = report.metadata["prior"].startswith("none")
     if bare:
-        print(f"{bare} images of {db} have no caption to learn from: the prior alone knows them")
+        knows = "nothing was learnt from them" if untaught else "the prior alone knows them"
+        print(f"{bare} images of {db} have no caption to learn from: {knows}")
     if counts["images_with_captions"] < MIN_JUDGES:
-        alone = report.metadata["prior"].startswith("none")
         print(
             f"captions of only {counts['images_with_captions']} images: too few to judge by (from "
             f"{MIN_JUDGES} on); "
-            + ("what is learnt from them is mostly chance" if alone else "the prior decides")
+            + ("what is learnt from them is mostly chance" if untaught else "the prior decides")
         )
     ranking = f"ranking not tried: it takes {MIN_VALIDATION_IMAGES} validation images and epochs"
     if len(report.history) > 1:
