@@ -60,6 +60,8 @@ def read_image(image: ListedImage, attempts: int = ATTEMPTS) -> bytes:
     """
     if image.bytes > MAX_FILE_BYTES:
         raise _too_large(f"{image.bytes:,} bytes")
+    if not image.uri:
+        raise ImageError("missing", "the image has no address, as where descriptors are imported")
     end = time.monotonic() + DEADLINE_S
     source = source_of(image.uri)
     if "://" not in source or source.startswith("file://"):

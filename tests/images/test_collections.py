@@ -26,6 +26,7 @@ from lib.errors import BadInputError, MissingError
 from lib.images.code_pages import code_page
 from lib.images.decoding import HEIF_IS_READ, ImageError
 from lib.images.file_names import skipped_in_words, unreadable_ones
+from lib.images.listed import ListedImage
 from lib.images.listing import list_images
 from lib.images.reading import read_image, read_uri
 
@@ -985,3 +986,10 @@ def test_a_member_without_a_name_and_a_table_that_is_no_text(tmp_path: Path) -> 
     (tmp_path / "odd.csv").write_bytes(b"\xeaa\nb.jpg\n")
     with pytest.raises(BadInputError, match=r"odd\.csv needs a column .*it has \ufffda$"):
         listed(tmp_path / "odd.csv")
+
+
+def test_an_image_without_an_address_says_so() -> None:
+    """As of imported descriptors; the working directory was said to be no file."""
+    with pytest.raises(ImageError, match="has no address") as caught:
+        read_image(ListedImage("1", "", -1, "", "1"))
+    assert caught.value.reason == "missing"
