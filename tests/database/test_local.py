@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lib.database import opening as loading
@@ -271,6 +271,7 @@ def test_of_copies_the_first_that_may_be_found_is(db: str) -> None:
     assert ids(Filter(distinct=True)) == sorted({*once} - {"1"} | {"9"}, key=natural_key)
 
 
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), max_size=30), st.booleans())
 def test_of_each_content_one_stays(images: list[tuple[int, bool]], chunked: bool) -> None:
     """0 is not known, and so nobody's copy."""
