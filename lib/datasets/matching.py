@@ -51,7 +51,7 @@ class Matches:
 
 def clean(text: str) -> str:
     """Text that can be written as UTF-8: what was no whole character becomes U+FFFD."""
-    if not _SURROGATES.search(text):
+    if text.isascii() or not _SURROGATES.search(text):
         return text
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
