@@ -40,6 +40,17 @@ def write(root: Path, *paths: str) -> None:
         (root / path).write_bytes(path.encode())
 
 
+def write_list(table: pa.Table, file: Path) -> None:
+    """A list of images, of the kind that the file's ending says."""
+    if file.suffix == ".parquet":
+        pq.write_table(table, file)
+    elif file.suffix == ".jsonl":
+        file.write_text("\n".join(map(json.dumps, table.to_pylist())))
+    else:
+        options = pyarrow.csv.WriteOptions(delimiter="\t" if file.suffix == ".tsv" else ",")
+        pyarrow.csv.write_csv(table, file, options)
+
+
 def listed(source: object, include_hidden: bool = False) -> dict[str, bytes]:
     """Content by path; each also by its URI alone, as a thumbnail is read."""
     images = list(list_images(str(source), include_hidden=include_hidden))
@@ -375,11 +386,7 @@ def test_a_list_of_paths_alone(column: str, ending: str, tmp_path: Path) -> None
     write(tmp_path, "in/a.jpg", "b.jpg")
     table = pa.table({"n": [1, 2, 3], column: ["in/a.jpg", f"{tmp_path}/b.jpg", "b.jpg"]})
     source = tmp_path / f"list.{ending}"
-    if ending == "parquet":
-        pq.write_table(table, source)
-    else:
-        options = pyarrow.csv.WriteOptions(delimiter="\t" if ending == "tsv" else ",")
-        pyarrow.csv.write_csv(table, source, options)
+    write_list(table, source)
     expected = {"in/a.jpg": b"in/a.jpg", f"{tmp_path}/b.jpg": b"b.jpg", "b.jpg": b"b.jpg"}
     assert listed(source) == expected
 
@@ -438,12 +445,7 @@ def test_a_list_with_the_folder_in_a_column_of_its_own(ending: str, tmp_path: Pa
     folders = ["in\\b", "in/", None, "", "e"]
     names = ["a.jpg", "a.jpg", "a.jpg", "d.jpg", "e/a.jpg"]
     table = pa.table({"Folder": folders, "n": [*range(5)], "File Name": names})
-    if ending == "csv":
-        pyarrow.csv.write_csv(table, tmp_path / "l.csv")
-    elif ending == "jsonl":
-        (tmp_path / "l.jsonl").write_text("\n".join(map(json.dumps, table.to_pylist())))
-    else:
-        pq.write_table(table, tmp_path / "l.parquet")
+    write_list(table, tmp_path / f"l.{ending}")
     assert listed(tmp_path / f"l.{ending}") == {path: path.encode() for path in paths}
     moved = "folder,file\nD:\\Photos\\2020,a.jpg\n/home/me/old,d.jpg\n"
     (tmp_path / "moved.csv").write_text(moved)
@@ -557,12 +559,7 @@ def test_images_as_text_are_counted(ending: str, tmp_path: Path) -> None:
     texts = [base64.b64encode(each + bytes(300)).decode() for each in beginnings]
     texts.append("data:image/png;base64,AAAA")
     table = pa.table({"image": [*texts, "a.jpg"]})
-    if ending == "csv":
-        pyarrow.csv.write_csv(table, tmp_path / "l.csv")
-    elif ending == "jsonl":
-        (tmp_path / "l.jsonl").write_text("\n".join(map(json.dumps, table.to_pylist())))
-    else:
-        pq.write_table(table, tmp_path / "l.parquet")
+    write_list(table, tmp_path / f"l.{ending}")
     assert listed(tmp_path / f"l.{ending}") == {"a.jpg": b"a.jpg"}
     assert counted(tmp_path / f"l.{ending}") == {"images written as text (base64)": 5}
 
