@@ -278,8 +278,11 @@ def _not_mounted(gone: pa.Table, source: str) -> str:
         while not os.path.lexists(folder):
             folder = posixpath.dirname(folder)
         standing.setdefault(folder, path)
+    mounts = _mount_points()
     for folder, path in standing.items():
-        if _may_be_a_drive(folder) and not _shows_files(folder):
+        # Something lies there only as long as it is mounted; others empty folders as well.
+        may_be_a_drive = Path(folder).is_symlink() or os.path.realpath(folder) in mounts
+        if may_be_a_drive and not _shows_files(folder):
             return (
                 f"{folder} is empty or leads nowhere, as where a drive is not mounted, and --prune "
                 f"would drop what was described there, such as {path}. Mount the drive; or remove "
@@ -288,16 +291,14 @@ def _not_mounted(gone: pa.Table, source: str) -> str:
     return ""
 
 
-def _may_be_a_drive(folder: str) -> bool:
-    """Whether something lies there only as long as it is mounted; others empty folders as well."""
-    if Path(folder).is_symlink():
-        return True
+def _mount_points() -> set[str]:
+    """Where _MOUNTS says that something is to be mounted."""
     try:
         lines = _MOUNTS.read_text(errors="replace").splitlines()
     except OSError:
-        return False
-    places = {fields[1] for line in lines if len(fields := line.split()) > 1}
-    return os.path.realpath(folder).replace(" ", "\\040") in places
+        return set()
+    columns = map(str.split, lines)
+    return {fields[1].replace("\\040", " ") for fields in columns if len(fields) > 1}
 
 
 def _shows_files(folder: str) -> bool:
