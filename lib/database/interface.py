@@ -99,6 +99,9 @@ class Filter:
         return functools.reduce(operator.and_, conditions) if conditions else None
 
 
+DISTINCT = Filter(distinct=True)  # that condition alone
+
+
 @dataclass(frozen=True)
 class Image:
     """What is known of one image of a database."""

@@ -13,6 +13,7 @@ import pyarrow.dataset as ds
 
 from lib.database.copies import copied_rows, without_copies
 from lib.database.interface import (
+    DISTINCT,
     IMAGE_COLUMNS,
     Filter,
     Hits,
@@ -76,7 +77,7 @@ class LocalCollection:
     ) -> Hits:
         """The top k images that a filter lets through; see `Collection.search_images`."""
         allowed = None if image_filter is None else self._allowed(image_filter)
-        if allowed is not None and image_filter == Filter(distinct=True):
+        if allowed is not None and image_filter == DISTINCT:
             rows, scores = self._search_most(query_embeddings, k, allowed)
         else:
             rows, scores = self.search(query_embeddings, k, allowed)
@@ -171,7 +172,7 @@ class LocalCollection:
 
     def _compute_allowed(self, image_filter: Filter) -> np.ndarray | None:
         """(N,) bool: the images that a filter lets through; None where it lets all through."""
-        if image_filter == Filter(distinct=True) and not len(self._copied[0]):
+        if image_filter == DISTINCT and not len(self._copied[0]):
             return None
         predicate = image_filter.predicate()
         allowed = np.ones(len(self), bool) if predicate is None else self.where(predicate)

@@ -31,7 +31,7 @@ from lib.datasets.sidecars import (
 )
 from lib.errors import BadInputError, ImageSearchError, MissingError, left_out
 from lib.images.archives import tar_members
-from lib.images.file_names import ENDINGS, is_hidden
+from lib.images.file_names import is_hidden, is_image
 from lib.storage import NUMBERS, filesystem, numbered
 
 _SEVERAL = re.compile(rf"[*?[]|{NUMBERS.pattern}")
@@ -225,11 +225,7 @@ def _read_folder(fs: Any, root: str, source: str, result: CaptionRows) -> None:
         except BadInputError:
             if not any(texts.values()):
                 raise
-    untold = [
-        name
-        for name in names
-        if posixpath.splitext(name)[1].lower() in ENDINGS and not any(texts.get(name, ()))
-    ]
+    untold = [name for name in names if is_image(name) and not any(texts.get(name, ()))]
     embedded = read_embedded(fs, root, untold, source, result)
     texts |= {name: dict.fromkeys(said) for name, said in embedded if said}
     if not any(texts.values()) and not result.problems:

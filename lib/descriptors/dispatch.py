@@ -120,8 +120,7 @@ class _Suspects:
     def clear(self) -> list[tuple[Shard, BaseException]]:
         """A shard was finished: those that are to blame."""
         self._any_finished, self._others_too, self._ended = True, False, 0
-        held, self.held = self.held, []
-        return held
+        return self.judged()
 
     def add(self, shard: Shard, error: BaseException) -> list[tuple[Shard, BaseException]]:
         """One more; gives those that are to blame. Raises ImageSearchError where the node is."""

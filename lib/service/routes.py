@@ -16,7 +16,7 @@ from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 
-from lib.database.interface import Filter, Image, UnknownImageError
+from lib.database.interface import DISTINCT, Image, UnknownImageError
 from lib.errors import BadInputError, ImageSearchError, UnavailableError
 from lib.search.engine import Request, Searcher, SearchResult
 from lib.search.explain import split_over_cells
@@ -179,7 +179,7 @@ async def search_one(
     explain: Explain = False,
 ) -> Response:
     """Images for a text, images like another image, or both together."""
-    condition = Filter(distinct=True) if distinct else None
+    condition = DISTINCT if distinct else None
     request = Request(q, k, like, text_weight=text_weight, filter=condition)
     return await _search(_root(http), [request], explain)
 
@@ -223,7 +223,7 @@ async def search_image(
             "--data-binary @photo.jpg"
         )
     embedding = await _service().embed_image(await http.body())
-    condition = Filter(distinct=True) if distinct else None
+    condition = DISTINCT if distinct else None
     request = Request(q, k, image=embedding, text_weight=text_weight, filter=condition)
     return await _search(_root(http), [request], explain=False)
 
